@@ -1,0 +1,1 @@
+"""Captioners: what a person would write under an image."""

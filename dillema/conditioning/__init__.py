@@ -1,0 +1,1 @@
+"""Conditionings: the structure of the source image that a generated one must keep."""

@@ -1,0 +1,171 @@
+"""Where the configuration lies, what is wrong with one, and the only place where a block of it becomes an object."""
+
+import difflib
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from .errors import UserError
+
+Block = NewType("Block", DictConfig)
+"""The option of a group: a `_target_` and its arguments."""
+
+DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
+
+
+@dataclass
+class Tracking:
+    """Where MLflow keeps its runs (`uri`) and their files, and under which experiment."""
+
+    uri: str
+    artifacts: str
+    experiment: str
+
+
+@dataclass
+class Config:
+    """What stands at the top of a configuration: an option of each group, and what all of them share."""
+
+    job: Block
+    dataset: Block
+    captioner: Block
+    llm: Block
+    prompt: Block
+    edits: Block
+    conditioning: Block
+    generator: Block
+    validity: Block
+    model: Block
+    execution: Block
+    seed: int
+    counterfactuals: int
+    store: str
+    tracking: Tracking
+
+
+def conf_dir() -> Path:
+    """Returns the folder of the configuration files: in the package when it was installed from a wheel, else beside it."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if (inside / "config.yaml").exists() else package.parent / "conf"
+
+
+def package_file(package: str, path: str) -> str:
+    """Returns where a file of an installed package lies, without importing the package."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"the package {package} is not installed: pip install {package.replace('_', '-')}")
+    return str(Path(spec.submodule_search_locations[0]) / path)
+
+
+OmegaConf.register_new_resolver("package", package_file, replace=True)
+
+
+def build(block: DictConfig) -> Any:
+    """Returns the object that a block describes; errors come out as its constructor raised them."""
+    try:
+        return instantiate(block, _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises a UserError that names all mistakes of a configuration."""
+    mistakes = list(_arguments(cfg, Config, ""))
+    if mistakes:
+        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise UserError("\n  ".join([f"The configuration has {count}:", *mistakes]))
+
+
+def _block(node: Any, path: str) -> Iterator[str]:
+    """Yields what is wrong with the option of a group."""
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        yield f"{path}: must be an option of the group {path}, not {node!r}"
+        return
+    module, _, name = node["_target_"].rpartition(".")
+    try:
+        target = getattr(import_module(module), name)
+    except Exception as error:  # whatever a module raises when it is imported
+        yield f"{path}._target_: {module}.{name} cannot be imported: {error}"
+        return
+    yield from _arguments(node, target, f"{path}.")
+
+
+def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
+    """Yields what is wrong with the arguments that a node holds for a target."""
+    name = "the configuration" if target is Config else target.__name__
+    parameters = inspect.signature(target).parameters
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    keys = [str(key) for key in node if key not in DIRECTIVES]
+    for key in keys:
+        where, hint = path + key, hints.get(key, Any)
+        try:
+            value = node[key]
+            if key not in parameters:
+                near = difflib.get_close_matches(key, parameters, n=1)
+                yield f"{where}: {name} takes no {key}; " + (f"did you mean {path}{near[0]}?" if near else f"it takes {', '.join(parameters)}")
+            elif hint is Block:
+                yield from _block(value, where)
+            elif hint is Tracking and isinstance(value, DictConfig):
+                yield from _arguments(value, Tracking, f"{where}.")
+            else:
+                plain = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+                if not _fits(plain, hint):
+                    yield f"{where}: must be {_words(hint)}, not {plain!r}"
+        except MissingMandatoryValue:
+            yield f"{where}: needs a value, as in {where}=..."
+        except OmegaConfBaseException as error:
+            yield f"{where}: {str(error).splitlines()[0]}"
+    for parameter in parameters.values():
+        if parameter.name not in keys and parameter.default is parameter.empty and not node.get("_partial_"):
+            yield f"{path}{parameter.name}: {name} needs it"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Returns whether a plain value (as YAML has them) will do for a type hint; True for hints that YAML cannot meet."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, choice) for choice in inner)
+    if kind is Literal:
+        return value in inner
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    if kind in (bool, NoneType):
+        return isinstance(value, kind)
+    if kind in (str, Path):
+        return isinstance(value, str)
+    if not inspect.isclass(kind):
+        return True
+    if issubclass(kind, Mapping):
+        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items() if inner)
+    if kind is tuple and inner and inner[-1] is not ...:
+        return isinstance(value, list) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if issubclass(kind, Collection):
+        return isinstance(value, list) and all(_fits(v, inner[0]) for v in value if inner)
+    return True
+
+
+def _words(hint: Any) -> str:
+    """Returns how a person calls what a type hint asks for."""
+    kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return " or ".join(map(_words, inner))
+    if kind is Literal:
+        return f"one of {', '.join(map(repr, inner))}"
+    if kind is tuple and inner and inner[-1] is not ...:
+        return f"a list of {len(inner)}: {', '.join(map(_words, inner))}"
+    if inspect.isclass(kind) and issubclass(kind, Mapping):
+        return "a mapping" + (f" of {_words(inner[0])} to {_words(inner[1])}" if inner else "")
+    if inspect.isclass(kind) and kind is not str and issubclass(kind, Collection):
+        return "a list" + (f", each {_words(inner[0])}" if inner else "")
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", NoneType: "null"}.get(kind, str(hint))

@@ -1,0 +1,1 @@
+"""What in a caption may change, to what, and the caption afterwards."""

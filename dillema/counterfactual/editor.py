@@ -1,0 +1,145 @@
+"""The dialogue with the language model, and the rewriting of captions."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..errors import ItemError
+from ..llm import LanguageModel, Message
+from ..types import Caption, Counterfactual, Edit
+from .prompt import read_prompt
+
+ATTEMPTS = 3  # a grammar makes one enough; servers may ignore theirs
+PHRASE = "^[a-z]{2,15}( [a-z]{2,15}){0,2}$"  # one to three words, for attributes without listed values
+STOP = frozenset(
+    re.findall(
+        r"\w+",
+        "a about above ahead along among an and another are as at behind below beside between but by down each few for four from has have he her "
+        "his in inside into is it its many near next no of off on one onto or out outside over several she some that the their there these they "
+        "this those three through to toward towards two under up was were which while with without",
+    )
+)
+
+
+@dataclass
+class Editor:
+    """Asks a language model what in a caption may change and to what, and rewrites the caption.
+
+    `prompt` is a text file (see `read_prompt`). Spans of up to `max_words` words are offered to the language model.
+    `optional` lets it leave out attributes that it finds no span for.
+    """
+
+    llm: LanguageModel
+    prompt: str
+    max_words: int = 3
+    optional: bool = True
+
+    version: ClassVar[int] = 1
+    weights: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    def load(self) -> None:
+        """Reads the prompt and loads the language model; raises a UserError when either cannot be."""
+        self._turns = read_prompt(self.prompt)
+        self.llm.load()
+
+    def keywords(self, caption: Caption, vary: Mapping[str, Sequence[str]], label: str, seed: int) -> dict[str, str]:
+        """Returns the span of the caption that expresses each attribute, for those that it expresses.
+
+        No word of the label is part of a span, and no two spans overlap. Raises an ItemError when nothing is left to choose from or no reply fits.
+        """
+        spans, found = _spans(caption.text, label, self.max_words), {}
+        while (missing := [a for a in self._order(vary) if a not in found]) and spans:
+            schema = _object({a: {"type": "string", "enum": spans} for a in missing}, required=not self.optional)
+            reply = self._ask("keywords", schema, seed, caption=caption.text, attributes=", ".join(missing))
+            # of two that claim the same words, the later one was chosen with more known; the other is asked for again
+            kept = {a: s for a, s in reply.items() if not any(_overlap(s, t) for b, t in reply.items() if missing.index(b) > missing.index(a))}
+            found |= kept
+            if len(kept) == len(reply):
+                break
+            spans = [s for s in spans if not any(_overlap(s, t) for t in found.values())]
+        if not found:
+            raise ItemError(f"no words of the caption {caption.text!r} may change")
+        return {a: found[a] for a in vary if a in found}
+
+    def alternatives(self, caption: Caption, spans: Mapping[str, str], narrowed: Mapping[str, Sequence[str]], seed: int) -> tuple[Edit, ...]:
+        """Returns one edit for each narrowed attribute: its span becomes one of its values, or a short phrase where there are none.
+
+        The language model is asked only where there is a choice. Raises an ItemError when no reply fits.
+        """
+        chosen = {a: values[0] for a, values in narrowed.items() if len(values) == 1}
+        if open_ := [a for a in self._order(narrowed) if a not in chosen]:
+            fields = {a: {"type": "string", "enum": list(narrowed[a])} if narrowed[a] else {"type": "string", "pattern": PHRASE} for a in open_}
+            schema = _object({a: {**f, "not": {"const": spans[a]}} for a, f in fields.items()}, required=True)
+            changes = ", ".join(f"{a}: {spans[a]}" for a in open_)
+            chosen |= self._ask("alternatives", schema, seed, caption=caption.text, changes=changes)
+        return tuple(Edit(a, spans[a], chosen[a]) for a in narrowed)
+
+    def rewrite(self, caption: Caption, edits: Sequence[Edit]) -> Counterfactual:
+        """Returns the caption with every edit applied wherever its words stand; an "a" or "an" before them follows."""
+        replacements = {e.original.casefold(): e.replacement for e in edits}
+        words = "|".join(re.escape(e.original) for e in sorted(edits, key=lambda e: -len(e.original)))
+
+        def replaced(match: re.Match[str]) -> str:
+            article, space, word = match[1] or "", match[2] or "", replacements[match[3].casefold()]
+            if article:
+                article = article[0] + ("n" if word[0].lower() in "aeiou" else "")
+            return article + space + (word[0].upper() + word[1:] if match[3][0].isupper() else word)
+
+        return Counterfactual(re.sub(rf"(?<!\w)(?:(an?)(\s+))?({words})(?!\w)", replaced, caption.text, flags=re.IGNORECASE), tuple(edits))
+
+    def _order(self, attributes: Mapping[str, Any]) -> list[str]:
+        """Returns attributes in the order in which the prompt's examples name them, then the others; small models depend on it."""
+        examples = " ".join(turn["content"] for turn in self._turns["keywords"] if turn["role"] == "assistant")
+        return sorted(attributes, key=lambda a: examples.find(f'"{a}"') if f'"{a}"' in examples else len(examples))
+
+    def _ask(self, stage: str, schema: dict[str, Any], seed: int, **values: str) -> dict[str, str]:
+        *turns, question = self._turns[stage]
+        messages = [*turns, Message(role="user", content=question["content"].format(**values))]
+        for attempt in range(ATTEMPTS):
+            raw = self.llm.ask(messages, schema, seed + attempt)
+            try:
+                reply = json.loads(raw, strict=False)  # llama.cpp's grammar lets control characters into strings
+            except json.JSONDecodeError:
+                continue
+            if _fits(reply, schema):
+                return reply
+        raise ItemError(f"{stage}: none of {ATTEMPTS} replies fits what was asked for", raw)
+
+
+def _object(fields: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields) if required else [], "additionalProperties": False}
+
+
+def _fits(reply: Any, schema: dict[str, Any]) -> bool:
+    """Returns whether a reply fits a schema of `_object`; those who write them do not enforce all of it."""
+    fields = schema["properties"]
+    return (
+        isinstance(reply, dict)
+        and set(schema["required"]) <= set(reply) <= set(fields)
+        and all(
+            isinstance(value, str)
+            and value in fields[a].get("enum", [value])
+            and re.fullmatch(fields[a].get("pattern", "(?s).*"), value)
+            and value != fields[a].get("not", {}).get("const")
+            for a, value in reply.items()
+        )
+    )
+
+
+def _spans(text: str, label: str, most: int) -> list[str]:
+    """Returns what a caption can be changed in: runs of words that neither start nor end with a stop word and hold none of the label's."""
+    kept = {form for word in re.findall(r"\w+", label.casefold()) for form in (word, word + "s", word + "es")}
+    words = list(re.finditer(r"[^\W\d_](?:[\w'-]*\w)?", text))
+    spans = []
+    for length in range(1, most + 1):
+        for run in (words[i : i + length] for i in range(len(words) - length + 1)):
+            span, said = text[run[0].start() : run[-1].end()], [w[0].casefold() for w in run]
+            if said[0] not in STOP and said[-1] not in STOP and not kept & set(re.findall(r"\w+", span.casefold())) and re.fullmatch(r"[\w' -]+", span):
+                spans.append(span)
+    return list(dict.fromkeys(spans))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return bool(set(one.casefold().split()) & set(other.casefold().split()))

@@ -1,0 +1,109 @@
+"""The small world as a data set: a scene is rendered whenever its bytes are read, and is the same each time."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import ClassVar, cast
+
+import numpy as np
+from PIL import Image
+
+from .. import types
+from ..errors import UserError
+from ..mini.scene import COLOURS, KINDS, TIMES, WEATHERS, Appearance, Task, drawn_appearance, sample_scene, seed_of
+from . import shift, subset
+
+SPLITS = ("train", "val", "test")
+SCENES = 5000  # in each split
+FIELDS = {"weather": "weather", "time of day": "time_of_day", "colour": "colour"}  # of Appearance
+VALUES = {"weather": WEATHERS, "time of day": TIMES, "colour": COLOURS}
+
+
+@dataclass
+class _Mini:
+    """Rendered scenes; those of one split are in no other.
+
+    `where` gives the values an attribute may have: a scene drawn with another value takes one of these instead.
+    """
+
+    split: str = "val"
+    limit: int | None = None
+    seed: int = 0
+    where: dict[str, list[str]] = field(default_factory=dict)
+    vary: dict[str, list[str]] = field(default_factory=dict)
+
+    scenes: ClassVar[Task]
+
+    def samples(self) -> list[types.Sample]:
+        """Returns the samples, in the order of the scenes; raises a UserError for a split or a `where` that is not of this world."""
+        if self.split not in SPLITS:
+            raise UserError(f"the small world has no split {self.split!r}: set dataset.split to one of {', '.join(SPLITS)}")
+        for name, values in self.where.items():
+            if not values or not set(values) <= set(VALUES.get(name, ())):
+                raise UserError(f"no scene matches dataset.where={{{name}: {values}}}. The small world has {VALUES}")
+        return [self._sample(index) for index in subset(range(SCENES), self.limit, self.seed)]
+
+    def _sample(self, index: int) -> types.Sample:
+        seed = seed_of(self.split, self.scenes, index)
+        look = drawn_appearance(seed)
+        for name, values in self.where.items():
+            if getattr(look, FIELDS[name]) not in values:
+                look = replace(look, **{FIELDS[name]: values[seed % len(values)]})
+        return types.Sample(
+            id=f"{self.split}-{self.scenes}-{index:04}",
+            read_image=partial(_png, 0, seed, self.scenes, look),
+            read_mask=partial(_png, 1, seed, self.scenes, look),
+            label=KINDS.index(sample_scene(seed, "vehicle").kind) if self.scenes == "vehicle" else None,
+            attributes={name: getattr(look, key) for name, key in FIELDS.items()},
+        )
+
+
+@dataclass
+class MiniShift(_Mini):
+    """Street scenes with masks of SHIFT's classes."""
+
+    name: str = field(default="mini_shift", init=False)
+    task: types.Task = field(default="segmentation", init=False)
+    classes: tuple[str, ...] = field(default=shift.CLASSES, init=False)
+    colours: tuple[tuple[int, int, int], ...] = field(default=shift.COLOURS, init=False)
+    ignored: frozenset[int] = field(default=shift.IGNORED, init=False)
+
+    scenes: ClassVar[Task] = "street"
+
+
+@dataclass
+class MiniImageNet(_Mini):
+    """Scenes with one dominant vehicle, labelled by its kind.
+
+    They have masks too, for control images; `colours` paints those, so its ids are SHIFT's and not the labels'.
+    """
+
+    name: str = field(default="mini_imagenet", init=False)
+    task: types.Task = field(default="classification", init=False)
+    classes: tuple[str, ...] = field(default=KINDS, init=False)
+    colours: tuple[tuple[int, int, int], ...] = field(default=shift.COLOURS, init=False)
+    ignored: frozenset[int] = field(default=frozenset(), init=False)
+
+    scenes: ClassVar[Task] = "vehicle"
+
+
+def render_as(sample_id: str, attributes: Mapping[str, str]) -> Image.Image:
+    """Returns the scene of a sample with these attributes: weather, time of day and colour."""
+    split, scenes, index = sample_id.split("-")
+    look = Appearance(**{key: attributes[name] for name, key in FIELDS.items()})
+    return Image.fromarray(_render(seed_of(split, scenes, int(index)), cast(Task, scenes), look)[0])
+
+
+@lru_cache(maxsize=32)  # the stages of one batch read the same scenes again and again
+def _render(seed: int, task: Task, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
+    from ..mini.render import render
+
+    return render(sample_scene(seed, task), look)
+
+
+def _png(which: int, seed: int, task: Task, look: Appearance) -> bytes:
+    """Returns the file of the image (0) or of the mask (1) of a scene."""
+    file = io.BytesIO()
+    Image.fromarray(_render(seed, task, look)[which]).save(file, "PNG", compress_level=1)
+    return file.getvalue()

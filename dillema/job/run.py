@@ -1,0 +1,78 @@
+"""The main job: counterfactuals of a data set, and what the model under test makes of them."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from ..config import build
+from ..pipeline import Pipeline
+from ..report import percent, verdict, write
+from ..store import Store
+from ..tracking import track
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> None:
+    """Runs the pipeline that a configuration describes; leaves its files in Hydra's output folder and its figures in MLflow."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    groups = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group}
+    sweep = Path(hydra.sweep.dir).absolute() if hydra.mode == RunMode.MULTIRUN else None
+    settings = dict(_flat(OmegaConf.to_container(cfg)))
+    with track(**cfg.tracking, name=f"{folder.parent.name} {folder.name}", params=groups | settings, config=OmegaConf.to_yaml(cfg), sweep=sweep) as tracked:
+        pipeline = Pipeline(
+            dataset=build(cfg.dataset),
+            captioner=build(cfg.captioner),
+            editor=build(cfg.prompt),
+            edits=build(cfg.edits),
+            conditioning=build(cfg.conditioning),
+            generator=build(cfg.generator),
+            validity=build(cfg.validity),
+            models=[build(cfg.model)],
+            execution=build(cfg.execution),
+            store=Store(cfg.store),
+            counterfactuals=cfg.counterfactuals,
+            seed=cfg.seed,
+        )
+        out = pipeline.run(folder)
+        write(out, pipeline.dataset, folder)
+        tracked.log(out, folder)
+    _show(out.results, folder, cfg.tracking.uri)
+
+
+def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values of a configuration by their dotted names."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        elif key not in ("_target_", "_partial_"):
+            yield path + str(key), value
+
+
+def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
+    table = Table(title=f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()))
+    for column in ("model", "images", "figure", "original", "counterfactual", "drop", "95 % interval"):
+        table.add_column(column)
+    for model, figures in results["models"].items():
+        for which, part in (("valid", figures), ("all", figures["all"])):
+            for metric in part.get("original", ()):
+                drop, interval = "", ""
+                if metric == part["metric"]:
+                    drop = percent(part["drop"])
+                    interval = "-" if part["low"] is None else f"{percent(part['low'])} to {percent(part['high'])}"
+                before, after = percent(part["original"][metric]), percent(part["counterfactual"][metric])
+                table.add_row(model, f"{part['images']} {which}", metric.replace("_", " "), before, after, drop, interval)
+    console = Console()
+    console.print(table)
+    for model, figures in results["models"].items():
+        log.info("%s", verdict(model, figures))
+    log.info("Report:  %s", folder / "report.html")
+    log.info("Runs:    mlflow ui --backend-store-uri %s", uri)

@@ -1,0 +1,22 @@
+"""Language models, which answer in JSON that fits a schema."""
+
+from typing import Any, Protocol, TypedDict
+
+
+class Message(TypedDict):
+    """One turn of a chat; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+class LanguageModel(Protocol):
+    """What a stage asks of a language model."""
+
+    def load(self) -> None:
+        """Loads the weights."""
+        ...
+
+    def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
+        """Returns JSON that fits a JSON schema; the same question and seed give the same reply, whatever was asked before."""
+        ...

@@ -1,0 +1,72 @@
+"""Chat models in GGUF files, run in this process by llama.cpp."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..errors import ItemError, UserError
+from . import Message
+
+
+@dataclass
+class LlamaCpp:
+    """Asks a GGUF file. A grammar made from the schema rules the sampling, so that a reply cannot be malformed.
+
+    `model` is the file, `context` the number of tokens that a prompt and its reply may have together, `gpu_layers` how many
+    layers a GPU takes (-1: all), `threads` how many cores are used (null: as llama.cpp chooses).
+    """
+
+    model: str
+    context: int = 2048
+    temperature: float = 0.2
+    gpu_layers: int = 0
+    threads: int | None = None
+
+    version: ClassVar[int] = 1
+    transient: ClassVar[tuple[str, ...]] = ("gpu_layers", "threads")
+    weights: ClassVar[tuple[str, ...]] = ("model",)
+
+    def load(self) -> None:
+        """Loads the file; raises a UserError when it is missing or no GGUF file."""
+        file = Path(self.model)
+        if not file.is_file():
+            raise UserError(f"llm.model: there is no file {file.absolute()}. Set it to a GGUF file of a chat model")
+        with file.open("rb") as start:
+            if start.read(4) != b"GGUF":
+                raise UserError(f"llm.model: {file.absolute()} is no GGUF file. Older formats (GGML) and safetensors must be converted to GGUF first")
+        from llama_cpp import Llama
+
+        try:
+            self._llama = Llama(
+                str(file), n_ctx=self.context, n_gpu_layers=self.gpu_layers, n_threads=self.threads, n_threads_batch=self.threads, verbose=False
+            )
+        except ValueError as error:
+            raise UserError(f"llm.model: llama.cpp cannot load {file.absolute()}: {error}. Is it damaged, or too new for llama-cpp-python?") from error
+        self._prefix = ""
+
+    def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
+        """Returns JSON that fits a schema; raises an ItemError when prompt and reply do not fit in the context."""
+        from llama_cpp import LlamaGrammar
+
+        # What was asked before must not change a bit: llama.cpp keeps what it can of the last prompt, and a prompt cut in
+        # other batches gives other roundings. So all questions go on from the same state, that of the turns before the last.
+        prefix = json.dumps(messages[:-1])
+        try:
+            if prefix != self._prefix:
+                self._prefix = ""
+                self._llama.reset()
+                self._llama.create_chat_completion([*messages[:-1], Message(role="user", content="")], max_tokens=1)
+                self._prefix, self._state = prefix, self._llama.save_state()
+            self._llama.load_state(self._state)
+            reply = self._llama.create_chat_completion(
+                messages, temperature=self.temperature, seed=seed, max_tokens=None, grammar=LlamaGrammar.from_json_schema(json.dumps(schema))
+            )["choices"][0]
+        except ValueError as error:
+            if not re.search("exceed context window", str(error)):
+                raise
+            raise ItemError(f"the prompt is too long: {error}. Set llm.context to a larger number") from error
+        if reply["finish_reason"] == "length":
+            raise ItemError("the reply is too long: set llm.context to a larger number", reply["message"]["content"])
+        return reply["message"]["content"]

@@ -1,0 +1,22 @@
+"""Canned replies, for tests."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import Message
+
+
+@dataclass
+class Scripted:
+    """Gives its replies one after the other, whether or not they fit, and remembers what it was asked."""
+
+    replies: list[str]
+    asked: list[tuple[list[Message], dict[str, Any]]] = field(default_factory=list, init=False)
+
+    def load(self) -> None:
+        """Does nothing."""
+
+    def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
+        """Returns the next reply."""
+        self.asked.append((messages, schema))
+        return self.replies[len(self.asked) - 1]

@@ -1,0 +1,1 @@
+"""The small world: a street-scene renderer, the models trained in it, and their weights."""

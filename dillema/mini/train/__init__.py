@@ -1,0 +1,1 @@
+"""Recipes that make the weights of the small world: `python -m dillema.mini.train --help`."""

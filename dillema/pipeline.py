@@ -1,0 +1,265 @@
+"""The steps of a run, and the only place that knows their order."""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .dataset import check_sample
+from .errors import UserError
+from .evaluation.statistics import Outcome, summary
+from .execution.local import Local
+from .stage import Item, Stages
+from .store import Record, Store, seed_for
+from .types import Caption, Control, Counterfactual, Dataset, Edit, Sample, Verdict
+
+log = logging.getLogger(__name__)
+
+SAFE = re.compile(r"\w[\w.-]*")  # ids become file names
+CHUNK = 16  # batches of a model under test between two records: starting Lightning takes longer than a batch
+
+
+@dataclass
+class Pair:
+    """A source and one counterfactual image of it; `said` holds, by model, what was predicted on the original and on the counterfactual."""
+
+    id: str
+    sample: Sample
+    caption: Caption
+    counterfactual: Counterfactual
+    seed: int
+    control: Path
+    image: Path
+    verdict: Verdict
+    said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """What came out: the figures (results.json), the pairs they come from, and what failed."""
+
+    results: dict[str, Any]
+    pairs: list[Pair]
+    failures: list[dict[str, str]]
+
+
+@dataclass
+class Pipeline:
+    """The parts of a run, one of each group of the configuration."""
+
+    dataset: Dataset
+    captioner: Any
+    editor: Any
+    edits: Any
+    conditioning: Any
+    generator: Any
+    validity: Any
+    models: Sequence[Any]
+    execution: Local
+    store: Store
+    counterfactuals: int = 3
+    seed: int = 0
+
+    def run(self, folder: Path) -> Run:
+        """Runs all the steps and leaves results.json, failures.jsonl and generated/ in a folder."""
+        stages = Stages(self.store, self.execution)
+        try:
+            counts, pairs = self._steps(stages)
+        finally:
+            _lines(folder / "failures.jsonl", stages.failures)
+        results: dict[str, Any] = {"dataset": self.dataset.name, "task": self.dataset.task, "seed": self.seed}
+        results |= {"counts": counts | {"failed": len(stages.failures)}, "seconds": stages.seconds, "models": {}}
+        for model in self.models:
+            valid, every = (
+                [Outcome(p.sample.id, p.counterfactual.edits, *p.said[model.name]) for p in pairs if model.name in p.said and (p.verdict.valid or not strict)]
+                for strict in (True, False)
+            )
+            results["models"][model.name] = summary(valid, self.dataset, self.seed) | {"all": summary(every, self.dataset, self.seed)}
+        self._export(pairs, folder / "generated")
+        temporary = folder / "results.json.tmp"
+        temporary.write_text(json.dumps(results, indent=2))
+        temporary.replace(folder / "results.json")
+        return Run(results, pairs, stages.failures)
+
+    def _steps(self, stages: Stages) -> tuple[dict[str, int], list[Pair]]:
+        data = self.dataset
+        facts = [data.task, data.classes, data.colours, sorted(data.ignored)]
+        size = (self.generator.width, self.generator.height)
+
+        samples = _by_id(data.samples())
+        log.info("%s: %d sources", data.name, len(samples))
+
+        # every source is read once, so that damaged ones are out before anything is made of them
+        sources = stages.run(
+            "source", None,
+            [Item(i, [facts, _content(s)], s) for i, s in samples.items()],
+            lambda _, batch: [check_sample(s, data) for s in batch],  # type: ignore[func-returns-value]  # no value is the good news
+        )  # fmt: skip
+
+        captions = stages.run(
+            "caption", self.captioner,
+            [Item(i, [facts, r.key, samples[i].attributes, self._seed(i, "caption")], (samples[i], self._seed(i, "caption"))) for i, r in sources.items()],
+            lambda captioner, batch: [c.text for c in captioner.caption([s for s, _ in batch], data, [seed for _, seed in batch])],
+            batch_size=self.captioner.batch_size,
+        )  # fmt: skip
+        spoken = {i: Caption(r.value) for i, r in captions.items()}
+
+        keywords = stages.run(
+            "keywords", self.editor,
+            [_item(i, caption.text, data.vary, self._label(samples[i]), self._seed(i, "keywords")) for i, caption in spoken.items()],
+            lambda editor, batch: [editor.keywords(Caption(text), *rest) for text, *rest in batch],
+        )  # fmt: skip
+
+        # sorted, for a plan looks at all sources, and their order must not change it
+        plans = self.edits.plan({i: keywords[i].value for i in sorted(keywords)}, data.vary, self.counterfactuals, self.seed)
+        variants = {f"{i}_{n}": (i, n, narrowed) for i in keywords for n, narrowed in enumerate(plans[i])}
+
+        alternatives = stages.run(
+            "alternatives", self.editor,
+            [_item(v, spoken[i].text, keywords[i].value, narrowed, self._seed(i, "alternatives", n)) for v, (i, n, narrowed) in variants.items()],
+            lambda editor, batch: [asdict(editor.rewrite(Caption(text), editor.alternatives(Caption(text), *rest))) for text, *rest in batch],
+        )  # fmt: skip
+        rewritten = {v: Counterfactual(r.value["text"], tuple(Edit(**e) for e in r.value["edits"])) for v, r in alternatives.items()}
+
+        needed = dict.fromkeys(variants[v][0] for v in rewritten)
+        controls = stages.run(
+            "control", self.conditioning,
+            [Item(i, [facts, sources[i].key, size], samples[i]) for i in needed],
+            lambda conditioning, batch: [(c.weight, c.image) for c in (conditioning.control(s, data, size) for s in batch)],
+            images=True,
+        )  # fmt: skip
+
+        seeds = {v: self._seed(i, "generated", n) for v, (i, n, _) in variants.items()}
+        painted = {v: (c, controls[variants[v][0]]) for v, c in rewritten.items() if variants[v][0] in controls}
+        generated = stages.run(
+            "generated", self.generator,
+            [Item(v, [c.text, control.key, seeds[v]], (c.text, control, self.store.image(control.key), seeds[v])) for v, (c, control) in painted.items()],
+            _generate, batch_size=self.generator.batch_size, images=True,
+        )  # fmt: skip
+
+        validity = stages.run(
+            "validity", self.validity,
+            [Item(v, [facts, sources[variants[v][0]].key, r.key], (samples[variants[v][0]], self.store.image(r.key))) for v, r in generated.items()],
+            lambda gate, batch: gate.score([s for s, _ in batch], [_open(path) for _, path in batch], data),
+            batch_size=self.validity.batch_size,
+        )  # fmt: skip
+
+        pairs = {
+            v: Pair(
+                v, samples[i], spoken[i], rewritten[v], seeds[v], self.store.image(controls[i].key), self.store.image(generated[v].key),
+                Verdict(validity[v].value, self.validity.verdict(validity[v].value)) if v in validity else Verdict({}, False),
+            )
+            for v in generated if (i := variants[v][0])
+        }  # fmt: skip
+
+        # originals are shown to a model as large as the counterfactuals are, or the drop would hold what the size does
+        for model in self.models:
+            originals = {p.sample.id: Item(f"{p.sample.id} (original)", [facts, sources[p.sample.id].key, size], (p.sample, None)) for p in pairs.values()}
+            others = [Item(v, [facts, sources[p.sample.id].key, generated[v].key], (p.sample, p.image)) for v, p in pairs.items()]
+            said = stages.run("prediction", model, [*originals.values(), *others], self._predict, batch_size=CHUNK * model.batch_size)
+            for v, pair in pairs.items():
+                original, counterfactual = said.get(originals[pair.sample.id].id), said.get(v)
+                if original and counterfactual:
+                    pair.said[model.name] = (original.value, counterfactual.value)
+
+        counts = {"sources": len(samples), "captions": len(captions), "counterfactuals": len(rewritten), "generated": len(generated)}
+        return counts | {"valid": sum(p.verdict.valid for p in pairs.values())}, list(pairs.values())
+
+    def _seed(self, item: str, stage: str, variant: int = 0) -> int:
+        return seed_for(self.seed, item, stage, variant)
+
+    def _label(self, sample: Sample) -> str:
+        return "" if self.dataset.task == "segmentation" or sample.label is None else self.dataset.classes[sample.label]
+
+    def _predict(self, model: Any, batch: list[tuple[Sample, Path | None]]) -> list[dict[str, Any]]:
+        from .evaluation.module import evaluate
+
+        size = (self.generator.width, self.generator.height)
+        items = [(str(n), partial(_picture, s, path, size), partial(self._truth, s, size)) for n, (s, path) in enumerate(batch)]
+        said = evaluate(model, items, self.dataset, model.batch_size)
+        return [said[str(n)] for n in range(len(batch))]
+
+    def _truth(self, sample: Sample, size: tuple[int, int]) -> int | np.ndarray | None:
+        return sample.label if self.dataset.task == "classification" else _mask(sample, size)
+
+    def _export(self, pairs: Sequence[Pair], folder: Path) -> None:
+        """Writes the generated set as a Hugging Face imagefolder."""
+        (folder / "images").mkdir(parents=True)
+        rows = []
+        for pair in pairs:
+            row: dict[str, Any] = {"file_name": f"images/{pair.id}.png"}
+            _link(pair.image, folder / row["file_name"])
+            if self.dataset.task == "segmentation":
+                row["mask_file_name"] = f"masks/{pair.id}.png"
+                (folder / "masks").mkdir(exist_ok=True)
+                with Image.open(pair.image) as image:
+                    Image.fromarray(_mask(pair.sample, image.size)).save(folder / row["mask_file_name"])
+            else:
+                row |= {"label": pair.sample.label, "label_name": self._label(pair.sample)}
+            row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}
+            row |= {"edits": [asdict(e) for e in pair.counterfactual.edits], "seed": pair.seed}
+            rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid})
+        _lines(folder / "metadata.jsonl", rows)
+
+
+def _by_id(samples: Sequence[Sample]) -> dict[str, Sample]:
+    """Returns samples by id; raises a UserError for ids that cannot name a file or a record."""
+    found: dict[str, Sample] = {}
+    for sample in samples:
+        if not SAFE.fullmatch(sample.id):
+            raise UserError(f"the data set has a sample called {sample.id!r}: ids name files, so they may only hold letters, digits, '_', '-' and '.'")
+        if sample.id in found:
+            raise UserError(f"the data set has two samples called {sample.id}: ids must be unique")
+        found[sample.id] = sample
+    return found
+
+
+def _content(sample: Sample) -> str:
+    try:
+        return sample.digest
+    except Exception:  # what is wrong with it is found, and recorded, when the source is checked
+        return f"{sample.id} cannot be read"
+
+
+def _item(item: str, *inputs: Any) -> Item:
+    return Item(item, inputs, inputs)
+
+
+def _generate(generator: Any, batch: list[tuple[str, Record, Path, int]]) -> list[Any]:
+    texts, controls, paths, seeds = zip(*batch, strict=True)
+    images = generator.generate(texts, [Control(_open(p), c.value) for c, p in zip(controls, paths, strict=True)], seeds)
+    return [image if isinstance(image, Exception) else (None, image) for image in images]
+
+
+def _open(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def _picture(sample: Sample, path: Path | None, size: tuple[int, int]) -> Image.Image:
+    image = _open(path) if path else sample.image
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(sample.mask).resize(size, Image.Resampling.NEAREST))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Gives a file of the store a second name, or copies it where the two are on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,1 @@
+"""Gates: whether a generated image may count as a test."""

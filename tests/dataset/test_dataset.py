@@ -1,0 +1,63 @@
+import io
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dillema.dataset import check_sample, subset
+from dillema.errors import ItemError, UserError
+from dillema.types import Sample
+
+
+def png(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue
+
+
+@pytest.fixture
+def dataset():
+    return SimpleNamespace(name="shapes", task="segmentation", classes=("a", "b"), colours=((0, 0, 0), (9, 9, 9)), ignored=frozenset({255}))
+
+
+@pytest.fixture
+def sample():
+    return Sample("s1", png(np.zeros((4, 6, 3), np.uint8)), png(np.full((4, 6), 1, np.uint8)), label=1)
+
+
+def test_a_good_sample_passes_with_ignored_ids_beyond_the_classes(dataset, sample):
+    check_sample(sample, dataset)
+    check_sample(replace(sample, read_mask=png(np.full((4, 6), 255, np.uint8))), dataset)
+
+
+def test_a_segmentation_sample_needs_a_mask(dataset, sample):
+    with pytest.raises(ItemError, match="s1 has no mask"):
+        check_sample(replace(sample, read_mask=None), dataset)
+
+
+@pytest.mark.parametrize("label", [None, 2, -1])
+def test_a_classification_sample_needs_a_label_of_the_data_set(dataset, sample, label):
+    dataset.task = "classification"
+    check_sample(replace(sample, read_mask=None), dataset)
+    with pytest.raises(ItemError, match=f"the label of s1 is {label}"):
+        check_sample(replace(sample, label=label), dataset)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", png(np.zeros((40, 60, 3), np.uint8))()[:60]])
+def test_a_file_that_is_no_image_is_an_error_of_its_sample(dataset, sample, content):
+    for part in ("read_image", "read_mask"):
+        with pytest.raises(ItemError, match="a file of s1 cannot be read"):
+            check_sample(replace(sample, **{part: lambda: content}), dataset)
+
+
+def test_a_subset_grows_with_its_limit_and_keeps_the_order():
+    items = [f"item {i}" for i in range(100)]
+    assert subset(items, None, 0) == subset(items, 1000, 0) == items
+    few, more = subset(items, 10, 0), subset(items, 20, 0)
+    assert len(few) == 10
+    assert set(few) < set(more)
+    assert more == sorted(more, key=items.index)
+    with pytest.raises(UserError, match="limit"):
+        subset(items, 0, 0)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from dillema.errors import ItemError, UserError
+from dillema.evaluation.module import evaluate
+from dillema.model.transformers import TransformersClassification, TransformersSegmentation
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    model = TransformersSegmentation("m", tiny.segmenter(tmp_path_factory.mktemp("segmenter")))
+    model.load()
+    return model
+
+
+def test_records_of_a_classifier(tmp_path):
+    model = TransformersClassification("m", tiny.classifier(tmp_path))
+    model.load()
+    items = [(f"k{i}", lambda i=i: tiny.image(i), lambda i=i: i % 6) for i in range(7)]
+    records = evaluate(model, items, tiny.dataset("classification", classes=tuple("abcdef")), 3)
+    assert list(records) == [f"k{i}" for i in range(7)]
+    for i, record in enumerate(records.values()):
+        logits = model.predict([tiny.image(i)])[0]
+        assert record["label"] == i % 6
+        assert record["predicted"] == logits.argmax().item() == record["top5"][0]
+        assert len(set(record["top5"])) == 5
+        assert record["confidence"] == pytest.approx(logits.softmax(0)[i % 6].item(), abs=1e-5)
+
+
+def test_records_of_a_segmenter_count_every_pixel_that_is_not_ignored(segmenter):
+    mask = np.random.default_rng(0).integers(0, 23, (32, 64), np.uint8)
+    dataset = tiny.dataset()
+    record = evaluate(segmenter, [("k", lambda: tiny.image(0), lambda: mask)], dataset, 2)["k"]
+    predicted = segmenter.predict([tiny.image(0)])[0].argmax(0).numpy()
+    kept = ~np.isin(mask, list(dataset.ignored))
+    assert sum(n for _, _, n in record["confusion"]) == kept.sum()
+    for true, guess, n in record["confusion"]:
+        assert n == (kept & (mask == true) & (predicted == guess)).sum() > 0
+    assert 0 < record["confidence"] < 1
+
+
+def test_images_of_one_batch_may_differ_in_size(segmenter):
+    sizes = [(64, 32), (96, 64)]
+    with pytest.raises(ValueError, match="size"):
+        evaluate(segmenter, [(str(s), lambda s=s: tiny.image(0, s), lambda s=s: np.zeros(s[::-1], np.uint8)) for s in sizes], tiny.dataset(), 2)
+
+
+def test_classes_that_the_model_does_not_know_have_no_confidence(segmenter):
+    dataset = tiny.dataset(classes=tuple(map(str, range(30))), ignored=frozenset())
+    record = evaluate(segmenter, [("k", lambda: tiny.image(0), lambda: np.full((32, 64), 29, np.uint8))], dataset, 1)["k"]
+    assert record["confidence"] == 0
+    assert {true for true, _, _ in record["confusion"]} == {29}
+
+
+def test_items_are_read_as_they_are_needed(segmenter):
+    held = []
+
+    def items():
+        for i in range(6):
+            held.append(i)
+            yield f"k{i}", lambda i=i: tiny.image(i), lambda: read(len(held))
+
+    def read(n):
+        counts.append(n)
+        return np.ones((32, 64), np.uint8)
+
+    counts = []
+    evaluate(segmenter, items(), tiny.dataset(), 2)
+    assert counts == [1, 2, 3, 4, 5, 6]
+
+
+def test_mistakes_are_named(segmenter):
+    with pytest.raises(UserError, match="m tells 23 classes apart, tiny has 3; give"):
+        evaluate(segmenter, [("k", lambda: tiny.image(0), lambda: np.zeros((32, 64), np.uint8))], tiny.dataset(classes=("a", "b", "c")), 1)
+    with pytest.raises(ItemError, match=r"the mask of k is \(8, 4\) pixels"):
+        evaluate(segmenter, [("k", lambda: tiny.image(0), lambda: np.zeros((4, 8), np.uint8))], tiny.dataset(), 1)
+
+
+def test_a_damaged_image_comes_out_as_it_is(segmenter):
+    def damaged():
+        raise OSError("image file is truncated")
+
+    with pytest.raises(OSError, match="truncated"):
+        evaluate(segmenter, [("k", damaged, lambda: 0)], tiny.dataset(), 1)

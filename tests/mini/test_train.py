@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from dillema.captioner.transformers import TransformersCaptioner
+from dillema.dataset.mini import MiniShift
+from dillema.generator.diffusers import ControlNetGenerator
+from dillema.mini.train import autoencoder, captioner, diffusion, recognisers
+from dillema.mini.train.loop import fit
+from dillema.mini.train.world import World, load_world
+from dillema.model.transformers import TransformersClassification, TransformersSegmentation
+from dillema.types import Control
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return load_world(tmp_path_factory.mktemp("world"), "train", "street", 6, workers=1)
+
+
+def test_a_world_is_rendered_once(tmp_path: Path) -> None:
+    first = load_world(tmp_path, "train", "vehicle", 2, workers=1)
+    (tmp_path / "train-vehicle-2" / "images.npy").touch()
+    again = load_world(tmp_path, "train", "vehicle", 2, workers=1)
+    assert len(again) == 2
+    assert again.rows == first.rows
+    assert (again.images == first.images).all()
+
+
+def test_training_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    def train(folder: Path, *stops: int) -> nn.Module:
+        folder.mkdir(exist_ok=True)
+        for _ in stops:
+            torch.manual_seed(0)
+            model = nn.Linear(2, 1)
+
+            def loss(rng: np.random.Generator, step: int, model: nn.Module = model, stop: int = _) -> torch.Tensor:
+                if step == stop:
+                    raise KeyboardInterrupt
+                return ((model(torch.from_numpy(rng.random((4, 2))).float()) - 1) ** 2).mean()
+
+            try:
+                mean = fit("line", model, loss, folder=folder, steps=8, lr=0.1, every=2)
+            except KeyboardInterrupt:
+                continue
+        return mean
+
+    whole, cut = train(tmp_path / "a", 99), train(tmp_path / "b", 4, 6, 99)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), cut.state_dict().values(), strict=True))
+
+
+def test_the_captioner_recipe_makes_what_the_captioner_opens(world: World, tmp_path: Path) -> None:
+    captioner.train([world], tmp_path, tmp_path / "weights", steps=1, batch=2)
+    backend = TransformersCaptioner(str(tmp_path / "weights"))
+    backend.load()
+    dataset = MiniShift(limit=2)
+    assert len(backend.caption(dataset.samples(), dataset, [0, 0])) == 2
+
+
+def test_the_recogniser_recipes_make_what_the_models_open(world: World, tmp_path: Path) -> None:
+    image = Image.fromarray(world.images[0])
+    for name, build in (("segmenter", recognisers.segformer), ("judge", recognisers.upernet)):
+        recognisers.train_segmenter(name, build, [world], tmp_path, tmp_path / name, steps=1, batch=2)
+        model = TransformersSegmentation(name, str(tmp_path / name))
+        model.load()
+        assert model.predict([image])[0].shape == (23, 160, 256)
+    recognisers.train_classifier("classifier", recognisers.KIND, [world], tmp_path, tmp_path / "classifier", steps=1, batch=2)
+    classifier = TransformersClassification("classifier", str(tmp_path / "classifier"))
+    classifier.load()
+    assert classifier.predict([image]).shape == (1, 6)
+
+
+def test_the_generator_recipe_makes_what_the_generator_opens(world: World, tmp_path: Path) -> None:
+    vae = autoencoder.train([world], tmp_path, steps=1, batch=1)
+    diffusion.train(vae, [world], tmp_path, tmp_path / "weights", steps=1, batch=2)
+    backend = ControlNetGenerator(str(tmp_path / "weights"), width=256, height=160, steps=2)
+    backend.load()
+    (image,) = backend.generate([world.rows[0]["caption"]], [Control(Image.new("RGB", (256, 160)))], [0])
+    assert isinstance(image, Image.Image)
+    assert image.size == (256, 160)

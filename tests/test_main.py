@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dillema.config import conf_dir
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def dillema(tmp_path):
+    def run(*arguments, **environment):
+        """Runs the command in an empty folder."""
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        return subprocess.run([sys.executable, "-m", "dillema", *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    return run
+
+
+def test_help_lists_the_options_of_each_group_and_the_cost(dillema):
+    done = dillema("--help")
+    assert done.returncode == 0
+    for group in (folder for folder in conf_dir().iterdir() if folder.is_dir()):
+        options = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+        assert f"\n{group.name}: {options}\n" in done.stdout
+    assert "2 minutes" in done.stdout and "4 GB" in done.stdout
+
+
+def test_the_configuration_can_be_shown_from_any_folder(dillema, tmp_path):
+    done = dillema("--cfg", "job", "--resolve")
+    assert done.returncode == 0, done.stderr
+    assert "SmolLM2-135M-Instruct.Q4_1.gguf" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_mistakes_are_both_named_alone_and_in_the_log(dillema, tmp_path):
+    done = dillema("+llm.temprature=1", "+generator.stepz=2")
+    assert done.returncode == 1
+    assert "did you mean llm.temperature?" in done.stderr and "did you mean generator.steps?" in done.stderr
+    assert len(done.stderr.splitlines()) == 3 and not done.stdout
+    (log,) = tmp_path.glob("outputs/*/*/dillema.log")
+    assert "temprature" in log.read_text()
+
+
+def test_an_unknown_option_is_answered_with_the_known_ones(dillema):
+    done = dillema("llm=gpt")
+    assert done.returncode == 1
+    assert "Could not find 'llm/gpt'" in done.stderr and "smollm2" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_our_own_errors_leave_a_traceback_on_the_screen_and_in_the_log(dillema, tmp_path):
+    (tmp_path / "broken.py").write_text("def job(cfg):\n    return 1 / cfg.seed\n")
+    done = dillema("job._target_=broken.job", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.count("ZeroDivisionError") == 1 and "in job" in done.stderr
+    (log,) = tmp_path.glob("outputs/*/*/dillema.log")
+    assert "ZeroDivisionError" in log.read_text()
+
+
+def test_one_failing_run_of_a_sweep_leaves_the_others_alone(dillema, tmp_path):
+    (tmp_path / "picky.py").write_text("def job(cfg):\n    print('result', 6 // cfg.seed)\n")
+    done = dillema("-m", "job._target_=picky.job", "seed=0,1,2", PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert done.returncode == 1
+    assert "result 6" in done.stdout and "result 3" in done.stdout
+    assert len(list(tmp_path.glob("multirun/*/*/*/dillema.log"))) == 3

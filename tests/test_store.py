@@ -1,0 +1,114 @@
+import sqlite3
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from PIL import Image
+
+from dillema.errors import UserError
+from dillema.store import Record, Store, digest, identity, seed_for
+
+
+@dataclass
+class Inner:
+    temperature: float = 0.2
+    threads: int = 2
+    transient: ClassVar[tuple[str, ...]] = ("threads",)
+
+
+@dataclass
+class Outer:
+    model: str = "some/hub-id"
+    steps: int = 4
+    device: str = "cpu"
+    inner: Inner = field(default_factory=Inner)
+    transient: ClassVar[tuple[str, ...]] = ("device",)
+    weights: ClassVar[tuple[str, ...]] = ("model",)
+    version: ClassVar[int] = 1
+
+
+def test_identity_changes_with_what_changes_results_and_with_nothing_else():
+    same = digest(identity(Outer()))
+    assert digest(identity(Outer(device="cuda", inner=Inner(threads=8)))) == same
+    assert digest(identity(Outer(steps=5))) != same
+    assert digest(identity(Outer(inner=Inner(temperature=0.8)))) != same
+    assert digest(identity(Outer(model="other/hub-id"))) != same
+
+
+def test_identity_changes_with_the_version_of_the_code(monkeypatch):
+    before = digest(identity(Outer()))
+    monkeypatch.setattr(Outer, "version", 2)
+    assert digest(identity(Outer())) != before
+
+
+def test_weights_are_known_by_content_and_not_by_path(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(content)
+    a, b, c = (digest(identity(Outer(model=str(tmp_path / name)))) for name in "abc")
+    assert a == b != c
+    (tmp_path / "a" / "config.json").write_text("{}")
+    assert digest(identity(Outer(model=str(tmp_path / "a")))) != a
+
+
+def test_seeds_depend_on_each_of_their_parts():
+    seeds = {seed_for(0, "a", "caption"), seed_for(1, "a", "caption"), seed_for(0, "b", "caption"), seed_for(0, "a", "generated"), seed_for(0, "a", "caption", 1)}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seed_for(0, "a", "caption") == seed_for(0, "a", "caption")
+
+
+def test_records_and_images_survive_the_process_that_made_them(tmp_path):
+    store = Store(tmp_path / "new" / "store")
+    records = [Record("k1", "a", {"text": "naïve ☃"}), Record("k2", "b", message="refused", raw="<raw>")]
+    store.put("caption", records, {"k1": Image.new("RGB", (4, 2), "red")})
+    store.close()
+    again = Store(tmp_path / "new" / "store")
+    assert again.get(["k1", "k2", "k3"]) == {"k1": records[0], "k2": records[1]}
+    assert Image.open(again.image("k1")).getpixel((0, 0)) == (255, 0, 0)
+    assert not again.get(["k1"])["k1"].failed and again.get(["k2"])["k2"].failed
+
+
+def test_more_keys_than_a_question_can_hold(tmp_path):
+    store = Store(tmp_path)
+    store.put("s", [Record(f"k{i}", f"{i}", i) for i in range(1234)], {})
+    assert {key: r.value for key, r in store.get(f"k{i}" for i in range(1234)).items()} == {f"k{i}": i for i in range(1234)}
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.put("s", [Record("k1", "a", 1), Record("k2", None, 2)], {})
+    assert store.get(["k1", "k2"]) == {}
+    store.put("s", [Record("k1", "a", 1)], {})  # the failure left no transaction open
+    assert store.get(["k1"])["k1"].value == 1
+
+
+def test_an_image_without_its_record_is_not_there(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="full"):
+        store.put("s", [Record("k1", "a")], {"k1": Image.new("RGB", (4, 2))})
+    assert store.get(["k1"]) == {}
+    assert not store.image("k1").exists()
+
+
+def test_two_processes_worth_of_connections_share_a_store(tmp_path):
+    one, other = Store(tmp_path), Store(tmp_path)
+    one.put("s", [Record("k1", "a", 1)], {})
+    other.put("s", [Record("k2", "b", 2), Record("k1", "a", 1)], {})
+    assert set(one.get(["k1", "k2"])) == {"k1", "k2"}
+
+
+def test_a_store_that_cannot_be_opened_is_a_users_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="store="):
+        Store(tmp_path / "file")
+    (tmp_path / "records.db").write_text("this is no database, whatever its name says")
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store(tmp_path)

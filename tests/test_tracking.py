@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from dillema.errors import UserError
+from dillema.report import write
+from dillema.tracking import figures, track
+
+from .backends import Model, pipeline
+
+mlflow = pytest.importorskip("mlflow")
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return {"uri": "sqlite:///here/mlflow.db", "artifacts": "here/artifacts", "experiment": "test"}
+
+
+def runs(tmp_path):
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/here/mlflow.db")
+    return client, client.search_runs([client.get_experiment_by_name("test").experiment_id], order_by=["attributes.start_time ASC"])
+
+
+def start(settings, name="first", **more):
+    return track(**settings, name=name, params={"llm": "scripted", "llm.temperature": 0.2, "long": "x" * 9999}, config="seed: 0\n", **more)
+
+
+def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    whole = pipeline(tmp_path / "store", models=(Model(),))
+    with start(settings) as tracked:
+        out = whole.run(folder)
+        write(out, whole.dataset, folder)
+        tracked.log(out, folder)
+    assert "alembic" not in capfd.readouterr().err
+    monkeypatch.chdir("/")  # what was written must not depend on where the process stood
+    client, (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED" and run.info.run_name == "first"
+    assert run.data.params["llm"] == "scripted" and run.data.params["llm.temperature"] == "0.2"
+    assert run.data.metrics["counts/generated"] == 12
+    assert run.data.metrics["brightest/drop"] == pytest.approx(out.results["models"]["brightest"]["drop"])
+    assert run.data.metrics["brightest/all/counterfactual/mean_iou"] == pytest.approx(out.results["models"]["brightest"]["all"]["counterfactual"]["mean_iou"])
+    names = {f.path for f in client.list_artifacts(run.info.run_id)}
+    assert names == {"config.yaml", "pairs.json", "images", "results.json", "report.html"}
+    assert len({f.path.split("%")[0] for f in client.list_artifacts(run.info.run_id, "images") if f.path.endswith(".png")}) == 12
+    table = json.loads(open(client.download_artifacts(run.info.run_id, "pairs.json")).read())
+    assert len(table["data"]) == 12 and "counterfactual" in table["columns"]
+    (generated,) = run.inputs.dataset_inputs
+    assert generated.dataset.name == "noise-counterfactuals"
+    assert json.loads(generated.dataset.source)["uri"] == (folder / "generated").as_uri()
+
+
+def test_a_run_that_dies_is_marked_with_its_error(tmp_path, settings):
+    with pytest.raises(UserError), start(settings):
+        raise UserError("no weights for 'x'")
+    _, (run,) = runs(tmp_path)
+    assert run.info.status == "FAILED"
+    assert "no weights for 'x'" in run.data.tags["error"]
+
+
+def test_the_runs_of_a_sweep_lie_under_one_parent(tmp_path, settings):
+    for sweep in ("one", "one", "other"):
+        with start(settings, f"child of {sweep}", sweep=tmp_path / sweep):
+            pass
+    _, found = runs(tmp_path)
+    parents = {r.info.run_id: r for r in found if "mlflow.parentRunId" not in r.data.tags}
+    children = [r for r in found if "mlflow.parentRunId" in r.data.tags]
+    assert len(parents) == 2 and len(children) == 3
+    assert all(p.info.status == "FINISHED" for p in parents.values())
+    by_name = {r.info.run_name: set() for r in children}
+    for child in children:
+        by_name[child.info.run_name].add(child.data.tags["mlflow.parentRunId"])
+    assert all(len(ids) == 1 for ids in by_name.values()) and by_name["child of one"] != by_name["child of other"]
+
+
+def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
+    (tmp_path / "here").write_text("a file where the folder should be")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with start(settings) as tracked:
+        out = pipeline(tmp_path / "store").run(folder)
+        tracked.log(out, folder)
+    assert (folder / "results.json").exists()
+    assert "MLflow" in caplog.text
+
+
+def test_a_run_without_any_pair_is_tracked(tmp_path, settings):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    whole = pipeline(tmp_path / "store")
+    with start(settings) as tracked:
+        out = whole.run(folder)
+        out.pairs.clear()
+        write(out, whole.dataset, folder)
+        tracked.log(out, folder)
+    assert runs(tmp_path)[1][0].info.status == "FINISHED"
+
+
+def test_figures_are_all_numbers_less_the_tables():
+    results = {"dataset": "d", "counts": {"valid": 3}, "models": {"m": {"drop": 0.5, "flip_rate": None, "all": {"drop": 0.1}, "per_class": {"sky": {"drop": 1}}, "per_attribute": [{"drop": 1}]}}}
+    assert figures(results) == {"counts/valid": 3, "m/drop": 0.5, "m/all/drop": 0.1}

@@ -1,0 +1,149 @@
+"""Small random checkpoints of the real classes, saved as their big relatives are, and a data set to go with them."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dillema.dataset import shift
+from dillema.types import Sample
+
+SIZE = (64, 32)  # width, height
+
+
+def dataset(task="segmentation", **changes):
+    fields = {"name": "tiny", "task": task, "classes": shift.CLASSES, "colours": shift.COLOURS, "ignored": shift.IGNORED, "vary": {}}
+    return SimpleNamespace(**fields | changes)
+
+
+def png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def image(seed, size=SIZE):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def sample(name="s", seed=0, mask=None, **fields):
+    pixels = np.asarray(image(seed))
+    return Sample(name, lambda: png(pixels), None if mask is None else lambda: png(mask), **fields)
+
+
+def captioner(folder):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, SwinConfig, SwinModel, VisionEncoderDecoderModel, ViTImageProcessor
+
+    torch.manual_seed(0)
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({s: i for i, s in enumerate([*symbols, "<s>", "</s>"])}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    encoder = SwinModel(SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4))
+    decoder = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=258,
+            n_embd=32,
+            n_layer=1,
+            n_head=2,
+            n_positions=64,
+            add_cross_attention=True,
+            is_decoder=True,
+            initializer_range=0.5,
+            bos_token_id=256,
+            eos_token_id=257,
+        )
+    )
+    model = VisionEncoderDecoderModel(encoder=encoder, decoder=decoder)
+    for config in (model.config, model.generation_config):
+        config.decoder_start_token_id, config.bos_token_id, config.eos_token_id, config.pad_token_id = 256, 256, 257, 257
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>").save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
+
+
+def generator(folder):
+    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    symbols = sorted(ByteLevel.alphabet())
+    words = [*symbols, *(f"{s}</w>" for s in symbols), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    vocabulary.write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    merges.write_text("#version: 0.2\n")
+    text = CLIPTextConfig(vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4, eos_token_id=513)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+    )
+    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
+    # a fresh ControlNet ends in zeros and would leave the image as it is
+    for block in (*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding.conv_out):
+        torch.nn.init.normal_(block.weight, std=0.5)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    StableDiffusionControlNetPipeline(
+        vae=vae,
+        unet=unet,
+        controlnet=control,
+        text_encoder=CLIPTextModel(text),
+        tokenizer=CLIPTokenizer(str(vocabulary), str(merges), model_max_length=77),
+        scheduler=DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    vocabulary.unlink()
+    merges.unlink()
+    return str(folder)
+
+
+def segmenter(folder, classes=23):
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    torch.manual_seed(0)
+    config = SegformerConfig(num_labels=classes, depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16)
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessor(do_resize=False).save_pretrained(folder)
+    return str(folder)
+
+
+def judge(folder):
+    from transformers import ConvNextConfig, SegformerImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
+
+    torch.manual_seed(1)
+    backbone = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], out_features=["stage1", "stage2", "stage3", "stage4"])
+    UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone, hidden_size=16, use_auxiliary_head=False, num_labels=23)).save_pretrained(folder)
+    SegformerImageProcessor(do_resize=False).save_pretrained(folder)
+    return str(folder)
+
+
+def classifier(folder, classes=6):
+    from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=classes)
+    ResNetForImageClassification(config).save_pretrained(folder)
+    ConvNextImageProcessor(do_resize=False).save_pretrained(folder)
+    return str(folder)
