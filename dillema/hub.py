@@ -18,22 +18,40 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
     `name` is a folder or a hub id. What the hub's cache already holds is opened without asking the hub.
     Raises a UserError when there is no such model to open; it proposes the option `instead`, which needs no download.
     """
-    library = sys.modules[kind.__module__.split(".")[0]]
-    library.utils.logging.set_verbosity_error()
-    library.utils.logging.disable_progress_bar()
+    import huggingface_hub
+    from safetensors import SafetensorError
+
+    unusable = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
+    for library in {"transformers", "diffusers"} & set(sys.modules):  # a pipeline of diffusers holds models of transformers
+        sys.modules[library].utils.logging.set_verbosity_error()
+        sys.modules[library].utils.logging.disable_progress_bar()
     try:
         return kind.from_pretrained(name, local_files_only=True, **options)
-    except (OSError, ValueError) as error:
+    except unusable as error:
         if Path(name).exists():
-            raise UserError(f"{name} is not a model that {library.__name__} can open: {error}") from error
+            raise UserError(f"{name} is not a model that {kind.__name__} can open: {error}") from error
     try:
+        huggingface_hub.model_info(name, timeout=10)  # asks once; from_pretrained would try again and again for two minutes
         return kind.from_pretrained(name, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # without a network, whatever the HTTP library of this version of huggingface_hub raises
         raise UserError(
             f"No weights for '{name}': it is no folder on this machine, and the Hugging Face hub does not have it or cannot be reached.\n"
             f"Give the path of a folder, or connect once so that the model is kept, or use what needs no download: {instead}.\n"
             f"({str(error).splitlines()[0]})"
         ) from error
+
+
+def network(kind: Any, name: str, instead: str, device: str, dtype: DType) -> Any:
+    """Returns a model of transformers on its device, for inference; see `load` and `placement`.
+
+    Raises a UserError, too, when the checkpoint lacks weights: transformers would fill them with random numbers.
+    """
+    where, numbers = placement(device, dtype)
+    model, found = load(kind, name, instead, dtype=numbers, output_loading_info=True)
+    if found["missing_keys"]:
+        lacking = ", ".join(sorted(found["missing_keys"])[:3])
+        raise UserError(f"{name} was not trained for this task: it lacks weights of {type(model).__name__} ({lacking}, ...)")
+    return model.to(where).eval()
 
 
 def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":

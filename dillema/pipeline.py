@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -19,13 +19,13 @@ from .errors import UserError
 from .evaluation.statistics import Outcome, summary
 from .execution.local import Local
 from .stage import Item, Stages
-from .store import Record, Store, seed_for
+from .store import Store, seed_for
 from .types import Caption, Control, Counterfactual, Dataset, Edit, Sample, Verdict
 
 log = logging.getLogger(__name__)
 
 SAFE = re.compile(r"\w[\w.-]*")  # ids become file names
-CHUNK = 16  # batches of a model under test between two records: starting Lightning takes longer than a batch
+CHUNK = 8  # batches of a model under test between two records: starting Lightning takes longer than a batch
 
 
 @dataclass
@@ -121,53 +121,52 @@ class Pipeline:
 
         # sorted, for a plan looks at all sources, and their order must not change it
         plans = self.edits.plan({i: keywords[i].value for i in sorted(keywords)}, data.vary, self.counterfactuals, self.seed)
-        variants = {f"{i}_{n}": (i, n, narrowed) for i in keywords for n, narrowed in enumerate(plans[i])}
+        planned = [(f"{i}_{n}", i, n, narrowed) for i in keywords for n, narrowed in enumerate(plans[i])]
+        source_of = {v: i for v, i, _, _ in planned}
 
         alternatives = stages.run(
             "alternatives", self.editor,
-            [_item(v, spoken[i].text, keywords[i].value, narrowed, self._seed(i, "alternatives", n)) for v, (i, n, narrowed) in variants.items()],
+            [_item(v, spoken[i].text, keywords[i].value, narrowed, self._seed(i, "alternatives", n)) for v, i, n, narrowed in planned],
             lambda editor, batch: [asdict(editor.rewrite(Caption(text), editor.alternatives(Caption(text), *rest))) for text, *rest in batch],
         )  # fmt: skip
         rewritten = {v: Counterfactual(r.value["text"], tuple(Edit(**e) for e in r.value["edits"])) for v, r in alternatives.items()}
 
-        needed = dict.fromkeys(variants[v][0] for v in rewritten)
         controls = stages.run(
             "control", self.conditioning,
-            [Item(i, [facts, sources[i].key, size], samples[i]) for i in needed],
+            [Item(i, [facts, sources[i].key, size], samples[i]) for i in dict.fromkeys(source_of[v] for v in rewritten)],
             lambda conditioning, batch: [(c.weight, c.image) for c in (conditioning.control(s, data, size) for s in batch)],
             images=True,
         )  # fmt: skip
 
-        seeds = {v: self._seed(i, "generated", n) for v, (i, n, _) in variants.items()}
-        painted = {v: (c, controls[variants[v][0]]) for v, c in rewritten.items() if variants[v][0] in controls}
+        seeds = {v: self._seed(i, "generated", n) for v, i, n, _ in planned}
+        ready = [(v, c.text, controls[source_of[v]]) for v, c in rewritten.items() if source_of[v] in controls]
         generated = stages.run(
             "generated", self.generator,
-            [Item(v, [c.text, control.key, seeds[v]], (c.text, control, self.store.image(control.key), seeds[v])) for v, (c, control) in painted.items()],
+            [Item(v, [text, control.key, seeds[v]], (text, self.store.image(control.key), control.value, seeds[v])) for v, text, control in ready],
             _generate, batch_size=self.generator.batch_size, images=True,
         )  # fmt: skip
 
         validity = stages.run(
             "validity", self.validity,
-            [Item(v, [facts, sources[variants[v][0]].key, r.key], (samples[variants[v][0]], self.store.image(r.key))) for v, r in generated.items()],
+            [Item(v, [facts, sources[source_of[v]].key, r.key], (samples[source_of[v]], self.store.image(r.key))) for v, r in generated.items()],
             lambda gate, batch: gate.score([s for s, _ in batch], [_open(path) for _, path in batch], data),
             batch_size=self.validity.batch_size,
         )  # fmt: skip
+        verdicts = {v: Verdict(r.value, self.validity.verdict(r.value)) for v, r in validity.items()}
 
-        pairs = {
-            v: Pair(
-                v, samples[i], spoken[i], rewritten[v], seeds[v], self.store.image(controls[i].key), self.store.image(generated[v].key),
-                Verdict(validity[v].value, self.validity.verdict(validity[v].value)) if v in validity else Verdict({}, False),
-            )
-            for v in generated if (i := variants[v][0])
-        }  # fmt: skip
+        pairs = {}
+        for v, record in generated.items():
+            i = source_of[v]
+            images = self.store.image(controls[i].key), self.store.image(record.key)
+            pairs[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], *images, verdicts.get(v, Verdict({}, False)))
 
-        # originals are shown to a model as large as the counterfactuals are, or the drop would hold what the size does
+        # a model sees originals as large as counterfactuals, or the drop would hold what the size does
+        originals = [Item(f"{i} (original)", [facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in pairs)]
+        others = [Item(v, [facts, sources[source_of[v]].key, generated[v].key], (p.sample, p.image)) for v, p in pairs.items()]
         for model in self.models:
-            originals = {p.sample.id: Item(f"{p.sample.id} (original)", [facts, sources[p.sample.id].key, size], (p.sample, None)) for p in pairs.values()}
-            others = [Item(v, [facts, sources[p.sample.id].key, generated[v].key], (p.sample, p.image)) for v, p in pairs.items()]
-            said = stages.run("prediction", model, [*originals.values(), *others], self._predict, batch_size=CHUNK * model.batch_size)
+            said = stages.run("prediction", model, [*originals, *others], self._predict, batch_size=CHUNK * model.batch_size)
             for v, pair in pairs.items():
-                original, counterfactual = said.get(originals[pair.sample.id].id), said.get(v)
+                original, counterfactual = said.get(f"{source_of[v]} (original)"), said.get(v)
                 if original and counterfactual:
                     pair.said[model.name] = (original.value, counterfactual.value)
 
@@ -188,8 +187,8 @@ class Pipeline:
         said = evaluate(model, items, self.dataset, model.batch_size)
         return [said[str(n)] for n in range(len(batch))]
 
-    def _truth(self, sample: Sample, size: tuple[int, int]) -> int | np.ndarray | None:
-        return sample.label if self.dataset.task == "classification" else _mask(sample, size)
+    def _truth(self, sample: Sample, size: tuple[int, int]) -> int | np.ndarray:
+        return cast(int, sample.label) if self.dataset.task == "classification" else _mask(sample, size)
 
     def _export(self, pairs: Sequence[Pair], folder: Path) -> None:
         """Writes the generated set as a Hugging Face imagefolder."""
@@ -234,9 +233,9 @@ def _item(item: str, *inputs: Any) -> Item:
     return Item(item, inputs, inputs)
 
 
-def _generate(generator: Any, batch: list[tuple[str, Record, Path, int]]) -> list[Any]:
-    texts, controls, paths, seeds = zip(*batch, strict=True)
-    images = generator.generate(texts, [Control(_open(p), c.value) for c, p in zip(controls, paths, strict=True)], seeds)
+def _generate(generator: Any, batch: list[tuple[str, Path, float, int]]) -> list[Any]:
+    texts, paths, weights, seeds = zip(*batch, strict=True)
+    images = generator.generate(texts, [Control(_open(p), w) for p, w in zip(paths, weights, strict=True)], seeds)
     return [image if isinstance(image, Exception) else (None, image) for image in images]
 
 
@@ -250,7 +249,7 @@ def _picture(sample: Sample, path: Path | None, size: tuple[int, int]) -> Image.
 
 
 def _mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(sample.mask).resize(size, Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(cast(np.ndarray, sample.mask)).resize(size, Image.Resampling.NEAREST))
 
 
 def _link(source: Path, target: Path) -> None:

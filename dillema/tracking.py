@@ -27,9 +27,7 @@ LONGEST = 500  # characters of a parameter
 
 
 @contextmanager
-def track(
-    uri: str, artifacts: str, experiment: str, *, name: str, params: Mapping[str, Any], config: str, sweep: Path | None = None
-) -> Iterator["Tracked"]:
+def track(uri: str, artifacts: str, experiment: str, *, name: str, params: Mapping[str, Any], config: str, sweep: Path | None = None) -> Iterator["Tracked"]:
     """Gives a run in MLflow for as long as the job takes, and marks it failed, with the error, when that raises.
 
     `sweep` is the folder of the sweep that the job belongs to: its runs lie under one parent.
@@ -108,7 +106,8 @@ class Tracked:
             profile=json.dumps({"num_rows": len(run.pairs), "valid": run.results["counts"]["valid"]}),
         )
         client.log_inputs(self._run, [DatasetInput(generated, [InputTag("mlflow.data.context", "generated")])])
-        client.log_table(self._run, {column: [row[column] for row in map(_row, run.pairs)] for column in _row(run.pairs[0])} if run.pairs else {}, "pairs.json")
+        if rows := [_row(pair) for pair in run.pairs]:
+            client.log_table(self._run, {column: [row[column] for row in rows] for column in rows[0]}, "pairs.json")
         # the first counterfactual of each source, then the second ones: fixed by the sources, not by what became of them
         for i, pair in enumerate(sorted(run.pairs, key=lambda pair: pair.id.rpartition("_")[2])[:GRID]):
             client.log_image(self._run, beside(pair), key=f"pair_{i:02}", step=0)
@@ -138,9 +137,8 @@ def beside(pair: Pair) -> Image.Image:
 
 def _row(pair: Pair) -> dict[str, Any]:
     edits = "; ".join(f"{e.attribute}: {e.original} -> {e.replacement}" for e in pair.counterfactual.edits)
-    return {
-        "id": pair.id, "source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text, "edits": edits, "valid": pair.verdict.valid
-    } 
+    texts = {"caption": pair.caption.text, "counterfactual": pair.counterfactual.text, "edits": edits}
+    return {"id": pair.id, "source": pair.sample.id} | texts | {"valid": pair.verdict.valid}
 
 
 def _parent(client: "MlflowClient", experiment: str, sweep: Path) -> str:
@@ -148,7 +146,8 @@ def _parent(client: "MlflowClient", experiment: str, sweep: Path) -> str:
     found = client.search_runs([experiment], f"tags.`dillema.sweep` = '{sweep}'", max_results=1)
     if found:
         return found[0].info.run_id
-    parent = client.create_run(experiment, tags={"dillema.sweep": str(sweep), "mlflow.source.name": "dillema"}, run_name=f"sweep {sweep.parent.name} {sweep.name}")
+    tags = {"dillema.sweep": str(sweep), "mlflow.source.name": "dillema"}
+    parent = client.create_run(experiment, tags=tags, run_name=f"sweep {sweep.parent.name} {sweep.name}")
     client.set_terminated(parent.info.run_id)
     return parent.info.run_id
 

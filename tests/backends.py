@@ -64,6 +64,7 @@ class Backend:
     batch_size: int = 4
 
     transient: ClassVar[tuple[str, ...]] = ("diary", "pause", "fails", "batch_size")
+    weights: ClassVar[tuple[str, ...]] = ()
     loads: ClassVar[list[str]] = []
 
     def load(self) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from dillema.errors import UserError
 from dillema.execution.local import Local
 
-from .backends import SIZE, Backend, Captioner, Edits, Editor, Gate, Generator, Model, Noise, pipeline
+from .backends import SIZE, Backend, Captioner, Editor, Edits, Gate, Generator, Model, Noise, pipeline
 
 
 def run(tmp_path, name="run", store="store", **parts):

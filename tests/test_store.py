@@ -53,7 +53,8 @@ def test_weights_are_known_by_content_and_not_by_path(tmp_path):
 
 
 def test_seeds_depend_on_each_of_their_parts():
-    seeds = {seed_for(0, "a", "caption"), seed_for(1, "a", "caption"), seed_for(0, "b", "caption"), seed_for(0, "a", "generated"), seed_for(0, "a", "caption", 1)}
+    parts = [(0, "a", "caption"), (1, "a", "caption"), (0, "b", "caption"), (0, "a", "generated"), (0, "a", "caption", 1)]
+    seeds = {seed_for(*p) for p in parts}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert seed_for(0, "a", "caption") == seed_for(0, "a", "caption")

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,10 @@ mlflow = pytest.importorskip("mlflow")
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def settings(tmp_path, monkeypatch, mlflow_tables):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    shutil.copy(mlflow_tables, "here/mlflow.db")
     return {"uri": "sqlite:///here/mlflow.db", "artifacts": "here/artifacts", "experiment": "test"}
 
 
@@ -45,7 +49,7 @@ def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd
     names = {f.path for f in client.list_artifacts(run.info.run_id)}
     assert names == {"config.yaml", "pairs.json", "images", "results.json", "report.html"}
     assert len({f.path.split("%")[0] for f in client.list_artifacts(run.info.run_id, "images") if f.path.endswith(".png")}) == 12
-    table = json.loads(open(client.download_artifacts(run.info.run_id, "pairs.json")).read())
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "pairs.json")).read_text())
     assert len(table["data"]) == 12 and "counterfactual" in table["columns"]
     (generated,) = run.inputs.dataset_inputs
     assert generated.dataset.name == "noise-counterfactuals"
@@ -76,7 +80,7 @@ def test_the_runs_of_a_sweep_lie_under_one_parent(tmp_path, settings):
 
 
 def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
-    (tmp_path / "here").write_text("a file where the folder should be")
+    (tmp_path / "here" / "mlflow.db").write_text("this is no database, whatever its name says")
     folder = tmp_path / "run"
     folder.mkdir()
     with start(settings) as tracked:
@@ -99,5 +103,5 @@ def test_a_run_without_any_pair_is_tracked(tmp_path, settings):
 
 
 def test_figures_are_all_numbers_less_the_tables():
-    results = {"dataset": "d", "counts": {"valid": 3}, "models": {"m": {"drop": 0.5, "flip_rate": None, "all": {"drop": 0.1}, "per_class": {"sky": {"drop": 1}}, "per_attribute": [{"drop": 1}]}}}
-    assert figures(results) == {"counts/valid": 3, "m/drop": 0.5, "m/all/drop": 0.1}
+    model = {"drop": 0.5, "flip_rate": None, "all": {"drop": 0.1}, "per_class": {"sky": {"drop": 1}}, "per_attribute": [{"drop": 1}]}
+    assert figures({"dataset": "d", "counts": {"valid": 3}, "models": {"m": model}}) == {"counts/valid": 3, "m/drop": 0.5, "m/all/drop": 0.1}

@@ -91,10 +91,15 @@ def generator(folder):
         cross_attention_dim=32,
         attention_head_dim=4,
     )
+    for name, weights in unet.named_parameters():
+        if "attn2.to" in name and weights.ndim == 2:  # else the text hardly shows
+            torch.nn.init.normal_(weights, std=0.5)
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
     # a fresh ControlNet ends in zeros and would leave the image as it is
-    for block in (*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding.conv_out):
-        torch.nn.init.normal_(block.weight, std=0.5)
+    ends = torch.nn.ModuleList([*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding])
+    for layer in ends.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.normal_(layer.weight, std=0.3)
     vae = AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -125,7 +130,7 @@ def segmenter(folder, classes=23):
     torch.manual_seed(0)
     config = SegformerConfig(num_labels=classes, depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16)
     SegformerForSemanticSegmentation(config).save_pretrained(folder)
-    SegformerImageProcessor(do_resize=False).save_pretrained(folder)
+    SegformerImageProcessor(size={"height": SIZE[1], "width": SIZE[0]}).save_pretrained(folder)
     return str(folder)
 
 

@@ -37,12 +37,10 @@ class TransformersCaptioner:
         """Loads the model, its tokenizer and its image processor."""
         import transformers
 
-        device, dtype = hub.placement(self.device, self.dtype)
         instead = "captioner=mini, captioner=label or captioner=annotations"
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, instead)
         self._tokenizer = hub.load(transformers.AutoTokenizer, self.model, instead)
-        network = hub.load(transformers.AutoModelForImageTextToText, self.model, instead, dtype=dtype)
-        self._network = network.to(device).eval()
+        self._network = hub.network(transformers.AutoModelForImageTextToText, self.model, instead, self.device, self.dtype)
 
     def caption(self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]) -> list[Caption]:
         """Returns one caption a sample, made in one batch; the different sentences of one image are joined to one text."""

@@ -49,7 +49,8 @@ class Editor:
 
         No word of the label is part of a span, and no two spans overlap. Raises an ItemError when nothing is left to choose from or no reply fits.
         """
-        spans, found = _spans(caption.text, label, self.max_words), {}
+        spans = _spans(caption.text, label, self.max_words)
+        found: dict[str, str] = {}
         while (missing := [a for a in self._order(vary) if a not in found]) and spans:
             schema = _object({a: {"type": "string", "enum": spans} for a in missing}, required=not self.optional)
             reply = self._ask("keywords", schema, seed, caption=caption.text, attributes=", ".join(missing))

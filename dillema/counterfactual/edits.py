@@ -91,9 +91,7 @@ class Pairwise:
         return _plan(sources, vary, count, MOST, prefer)
 
 
-def _plan(
-    sources: Mapping[str, Spans], vary: Vary, count: int, most: int, prefer: Callable[[list[Assignment], Spans], Assignment]
-) -> dict[str, list[Variant]]:
+def _plan(sources: Mapping[str, Spans], vary: Vary, count: int, most: int, prefer: Callable[[list[Assignment], Spans], Assignment]) -> dict[str, list[Variant]]:
     """Returns up to `count` different ways to change each source, each time the one that a strategy prefers to those that are left."""
     plans: dict[str, list[Variant]] = {}
     for source, spans in sources.items():
@@ -117,7 +115,7 @@ def _values(attribute: str, spans: Spans, vary: Vary) -> list[str]:
 
 
 def _any_of(options: Sequence[T], rng: np.random.Generator) -> T:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def _least_used(candidates: list[Assignment], used: Counter[tuple[str, str]], rng: np.random.Generator) -> Assignment:

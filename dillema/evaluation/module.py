@@ -81,7 +81,7 @@ def evaluate(model: Any, items: Iterable[Item], dataset: Dataset, batch_size: in
     trainer = L.Trainer(devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     evaluation = Evaluation(model, dataset)
     with warnings.catch_warnings():
-        # Lightning advises more worker processes, which would read images faster than any model here takes them
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # advice about worker processes, which would read images faster than models take them, and what Lightning's own code is warned about
+        warnings.filterwarnings("ignore", module="lightning")
         trainer.test(evaluation, DataLoader(_Items(items), batch_size=batch_size, collate_fn=list), verbose=False)
     return evaluation.records

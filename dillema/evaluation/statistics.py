@@ -175,7 +175,7 @@ def summary(outcomes: Sequence[Outcome], dataset: Dataset, seed: int) -> dict[st
     if not outcomes:
         return figures
     for side in ("original", "counterfactual"):
-        figures[side] = {n: _number(m.figure(sum(m.tally(getattr(o, side)) for o in outcomes))) for n, m in known.items()}
+        figures[side] = {n: _number(m.figure(sum((m.tally(getattr(o, side)) for o in outcomes), np.zeros(())))) for n, m in known.items()}
     return (
         figures
         | drop(outcomes, known[main], seed)

@@ -26,7 +26,8 @@ class Local:
         if backend is None or backend is self._backend:
             return
         self._backend = self._loaded = None
-        log.info("loading %s", type(backend).__name__)
+        if type(backend).weights:
+            log.info("loading %s", type(backend).__name__)
         loaded = copy.deepcopy(backend)
         loaded.load()
         self._backend, self._loaded = backend, loaded

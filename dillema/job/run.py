@@ -58,21 +58,17 @@ def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
-    table = Table(title=f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()))
-    for column in ("model", "images", "figure", "original", "counterfactual", "drop", "95 % interval"):
-        table.add_column(column)
+    console = Console()
+    console.print(f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()), highlight=False)
     for model, figures in results["models"].items():
+        table = Table("images", "figure", "original", "counterfactual", "drop", "95 % interval", title=model, title_justify="left")
         for which, part in (("valid", figures), ("all", figures["all"])):
             for metric in part.get("original", ()):
-                drop, interval = "", ""
-                if metric == part["metric"]:
-                    drop = percent(part["drop"])
-                    interval = "-" if part["low"] is None else f"{percent(part['low'])} to {percent(part['high'])}"
+                main = metric == part["metric"]
+                interval = f"{percent(part['low'])} to {percent(part['high'])}" if main and part["low"] is not None else ""
                 before, after = percent(part["original"][metric]), percent(part["counterfactual"][metric])
-                table.add_row(model, f"{part['images']} {which}", metric.replace("_", " "), before, after, drop, interval)
-    console = Console()
-    console.print(table)
-    for model, figures in results["models"].items():
+                table.add_row(f"{part['images']} {which}", metric.replace("_", " "), before, after, percent(part["drop"]) if main else "", interval)
+        console.print(table)
         log.info("%s", verdict(model, figures))
-    log.info("Report:  %s", folder / "report.html")
+    log.info("Folder:  %s (open report.html)", folder)
     log.info("Runs:    mlflow ui --backend-store-uri %s", uri)

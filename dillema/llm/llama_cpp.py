@@ -39,7 +39,7 @@ class LlamaCpp:
         from llama_cpp import Llama
 
         try:
-            self._llama = Llama(
+            self._llama: Any = Llama(
                 str(file), n_ctx=self.context, n_gpu_layers=self.gpu_layers, n_threads=self.threads, n_threads_batch=self.threads, verbose=False
             )
         except ValueError as error:
@@ -48,7 +48,7 @@ class LlamaCpp:
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a schema; raises an ItemError when prompt and reply do not fit in the context."""
-        from llama_cpp import LlamaGrammar
+        from llama_cpp.llama_grammar import LlamaGrammar
 
         # What was asked before must not change a bit: llama.cpp keeps what it can of the last prompt, and a prompt cut in
         # other batches gives other roundings. So all questions go on from the same state, that of the turns before the last.
@@ -69,4 +69,4 @@ class LlamaCpp:
             raise ItemError(f"the prompt is too long: {error}. Set llm.context to a larger number") from error
         if reply["finish_reason"] == "length":
             raise ItemError("the reply is too long: set llm.context to a larger number", reply["message"]["content"])
-        return reply["message"]["content"]
+        return str(reply["message"]["content"])

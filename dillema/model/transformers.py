@@ -30,11 +30,9 @@ class _Transformers:
         """Loads the model and its image processor."""
         import transformers
 
-        device, dtype = hub.placement(self.device, self.dtype)
         instead = "model=mini_segformer or model=mini_resnet"
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, instead)
-        network = hub.load(getattr(transformers, self.kind), self.model, instead, dtype=dtype)
-        self._network = network.to(device).eval()
+        self._network = hub.network(getattr(transformers, self.kind), self.model, instead, self.device, self.dtype)
 
     def _logits(self, images: Sequence[Image.Image]) -> "Tensor":
         import torch

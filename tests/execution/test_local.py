@@ -1,6 +1,7 @@
 import gc
 import weakref
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ from dillema.execution.local import Local
 @dataclass
 class Doubler:
     factor: int = 2
+    weights: ClassVar[tuple[str, ...]] = ()
 
     def load(self):
         self.ready = True

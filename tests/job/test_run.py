@@ -1,19 +1,85 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from mlflow import MlflowClient
+from omegaconf import open_dict
 
-from dillema.job import run as job
-from tests.backends import Model, Noise
+from dillema.config import conf_dir
+from dillema.errors import UserError
+from dillema.job.run import run
+from tests.backends import Backend
+
+SMALL = {
+    "dataset": "Noise",
+    "captioner": "Captioner",
+    "prompt": "Editor",
+    "edits": "Edits",
+    "conditioning": "Conditioning",
+    "generator": "Generator",
+    "validity": "Gate",
+    "model": "Model",
+}
 
 
 @pytest.fixture
-def cfg(tmp_path, monkeypatch):
+def start(tmp_path, monkeypatch, mlflow_tables):
     monkeypatch.chdir(tmp_path)
-    groups = {"dataset": "Noise", "captioner": "Captioner", "prompt": "Editor", "edits": "Edits", "conditioning": "Conditioning"}
-    groups |= {"generator": "Generator", "validity": "Gate", "model": "Model"}
-    blocks = {group: {"_target_": f"tests.backends.{name}"} for group, name in groups.items()}
-    tracking = {"uri": "sqlite:///outputs/mlflow.db", "artifacts": "outputs/artifacts", "experiment": "dillema"}
-    return OmegaConf.create(
-        blocks | {"execution": {"_target_": "dillema.execution.local.Local"}, "seed": 0, "counterfactuals": 2, "store": "outputs/store", "tracking": tracking}
-    )
+    Path("outputs").mkdir()
+    shutil.copy(mlflow_tables, "outputs/mlflow.db")
+
+    def start(folder, *overrides, mode="RUN", **fields):
+        """Runs the job on small back-ends, as Hydra would."""
+        Path(folder).mkdir(parents=True)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            settings = [f"hydra.runtime.output_dir={folder}", f"hydra.mode={mode}", "hydra.sweep.dir=multirun/day/time", *overrides]
+            cfg = compose("config", settings, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            for group, name in SMALL.items():
+                cfg[group] = {"_target_": f"tests.backends.{name}", **fields.get(group, {})}
+            del cfg["hydra"]
+        run(cfg)
+
+    yield start
+    HydraConfig.instance().cfg = None
+
+
+def tracked():
+    client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').resolve()}")
+    return client.search_runs([client.get_experiment_by_name("dillema").experiment_id], order_by=["attributes.start_time ASC"])
+
+
+def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, capsys, caplog):
+    caplog.set_level("INFO")
+    start("outputs/day/time")
+    folder = Path("outputs/day/time")
+    assert {p.name for p in folder.iterdir()} == {"results.json", "report.html", "failures.jsonl", "generated"}
+    shown = capsys.readouterr().out
+    drop = json.loads((folder / "results.json").read_text())["models"]["brightest"]["drop"]
+    assert f"{100 * drop:.1f} %" in shown and "12 generated" in shown
+    assert "outputs/day/time (open report.html)" in caplog.text
+    assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text
+    (found,) = tracked()
+    assert found.data.params["generator"] == "mini" and found.data.params["seed"] == "0"
+
+
+def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
+    start("multirun/day/time/0", mode="MULTIRUN")
+    Backend.loads.clear()
+    start("multirun/day/time/1", mode="MULTIRUN", generator={"strength": 2})
+    assert Backend.loads == ["Generator", "Gate", "Model"]
+    found = tracked()
+    assert len(found) == 3
+    assert len({r.data.tags.get("mlflow.parentRunId") for r in found}) == 2  # none, for the parent, and the parent
+    assert sorted(r.data.params.get("generator.strength", "") for r in found) == ["", "", "2"]
+
+
+def test_a_run_that_stops_is_marked_and_leaves_its_failures(start):
+    with pytest.raises(UserError, match="max_failures"):
+        start("outputs/day/time", "execution.max_failures=3", generator={"fails": "night"})
+    assert tracked()[0].info.status == "FAILED"
+    assert len(Path("outputs/day/time/failures.jsonl").read_text().splitlines()) > 3

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from transformers import GPT2Config, SwinConfig, ViTImageProcessor, VisionEncoderDecoderConfig, VisionEncoderDecoderModel
 
-from ..scene import HEIGHT, WIDTH
+from ..scene import COLOURS, HEIGHT, TIMES, WEATHERS, WIDTH
 from .loop import DEVICE, fit, pixels
 from .text import MAX_TOKENS, caption_tokenizer
 from .world import World
 
 
-def train(worlds: list[World], folder: Path, target: Path, steps: int = 3000, batch: int = 32) -> None:
+def train(worlds: list[World], folder: Path, target: Path, steps: int = 5000, batch: int = 32) -> None:
     """Trains the captioner with teacher forcing and saves it, its tokenizer and its image processor to `target`."""
     captions = [row["caption"] for w in worlds for row in w.rows]
     tokenizer = caption_tokenizer(captions)
@@ -25,13 +25,17 @@ def train(worlds: list[World], folder: Path, target: Path, steps: int = 3000, ba
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
     model = VisionEncoderDecoderModel(config)
 
+    weight = torch.ones(len(tokenizer), device=DEVICE)
+    for value in (*COLOURS, *TIMES, *WEATHERS):  # few of the words, and the ones that matter
+        weight[tokenizer(value, add_special_tokens=False).input_ids] = 4.0
+
     def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
         picks = [(worlds[k], int(rng.integers(len(worlds[k])))) for k in rng.integers(len(worlds), size=batch)]
         images = pixels(np.stack([w.images[i] for w, i in picks]))
         tokens = tokenizer([w.rows[i]["caption"] for w, i in picks], padding=True, return_tensors="pt").input_ids.to(DEVICE)
         labels = tokens[:, 1:].masked_fill(tokens[:, 1:] == 0, -100)
         logits = model(pixel_values=images, decoder_input_ids=tokens[:, :-1]).logits
-        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
+        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), weight)
 
     trained = fit("captioner", model, loss, folder=folder, steps=steps, lr=1e-3)
     generation = trained.generation_config

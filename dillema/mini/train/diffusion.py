@@ -91,7 +91,7 @@ def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, s
         guess = model["unet"](noisy, times, states, down_block_additional_residuals=down, mid_block_additional_residual=mid).sample.float()
         return (weight * (guess - wanted) ** 2).mean() / weight.mean()
 
-    trained = fit("diffusion", model, loss, folder=folder, steps=steps, lr=6e-4, average=0.9995, every=500)
+    trained = fit("diffusion", model, loss, folder=folder, steps=steps, lr=6e-4, average=0.9995)
     StableDiffusionControlNetPipeline(
         vae=vae.half(), text_encoder=trained["text"].half(), tokenizer=tokenizer, unet=trained["unet"].half(), controlnet=trained["control"].half(), scheduler=noise_schedule,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -46,6 +47,17 @@ def resnet(labels: int) -> ResNetForImageClassification:
     return ResNetForImageClassification(ResNetConfig(embedding_size=24, hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 1, 1], layer_type="basic", num_labels=labels))
 
 
+def jitter(images: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Returns the images, uint8, with changed contrast and brightness, every other one blurred: as any camera and any decoder may do."""
+    changed = []
+    for image in images:
+        if rng.random() < 0.5:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.6))
+        gain, shift = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
+        changed.append(np.clip(image * gain + shift, 0, 255).astype(np.uint8))
+    return np.stack(changed)
+
+
 def train_segmenter(name: str, build: Callable[[], PreTrainedModel], worlds: list[World], folder: Path, target: Path, steps: int = 2200, batch: int = 8) -> None:
     """Trains a segmenter with cross-entropy on crops, small classes weighted up, and saves it to `target`."""
     weight = torch.ones(LABELS)
@@ -60,7 +72,7 @@ def train_segmenter(name: str, build: Callable[[], PreTrainedModel], worlds: lis
             i, x = int(rng.integers(len(worlds[k]))), int(rng.integers(97))
             images.append(worlds[k].images[i, :, x : x + crop[1]])
             masks.append(worlds[k].masks[i, :, x : x + crop[1]])
-        logits = model(pixel_values=pixels(np.stack(images))).logits.float()
+        logits = model(pixel_values=pixels(jitter(images, rng))).logits.float()
         target_ids = torch.from_numpy(np.stack(masks)).long().to(DEVICE)
         logits = F.interpolate(logits, size=crop, mode="bilinear", align_corners=False)
         return F.cross_entropy(logits, target_ids, weight=weight.to(DEVICE))
@@ -76,7 +88,7 @@ def train_classifier(name: str, attributes: dict[str, tuple[str, ...]], worlds: 
 
     def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
         picks = [(worlds[k], int(rng.integers(len(worlds[k])))) for k in rng.integers(len(worlds), size=batch)]
-        logits = model(pixel_values=pixels(np.stack([w.images[i] for w, i in picks]))).logits.float()
+        logits = model(pixel_values=pixels(jitter([w.images[i] for w, i in picks], rng))).logits.float()
         parts = logits.split([len(v) for v in attributes.values()], 1)
         wanted = [torch.tensor([values.index(w.rows[i][a]) for w, i in picks], device=DEVICE) for a, values in attributes.items()]
         return torch.stack([F.cross_entropy(p, t) for p, t in zip(parts, wanted, strict=True)]).sum()

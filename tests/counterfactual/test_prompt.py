@@ -1,0 +1,45 @@
+import pytest
+
+from dillema.config import package_file
+from dillema.counterfactual.prompt import read_prompt
+from dillema.errors import UserError
+
+GOOD = "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n[alternatives user]\n{caption}: {changes}\n"
+
+
+@pytest.mark.parametrize("name", ["mini", "general"])
+def test_shipped_prompts_can_be_read(name):
+    prompt = read_prompt(package_file("dillema", f"counterfactual/prompts/{name}.txt"))
+    for turns in prompt.values():
+        assert [t["role"] for t in turns] == ["system", *["user", "assistant"] * (len(turns) // 2 - 1), "user"]
+
+
+def test_turns_are_what_stands_under_their_headings(tmp_path):
+    file = tmp_path / "p.txt"
+    file.write_text(GOOD)
+    assert read_prompt(file) == {
+        "keywords": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "{caption}\n{attributes}"}],
+        "alternatives": [{"role": "user", "content": "{caption}: {changes}"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[alternatives user]", "[alternative user]", r"turn \[alternative user\], but the stages are keywords and alternatives"),
+        ("[alternatives user]\n{caption}: {changes}\n", "", r"last turn of alternatives .* must be \[alternatives user\]"),
+        ("[keywords user]\n{caption}", "[keywords user]\nthe caption", r"contain \{caption\}"),
+        ("{changes}", "{change}", r"may hold \{caption\} and \{changes\}, and no other braces"),
+        ("{attributes}", "{attributes", "no other braces"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, message):
+    file = tmp_path / "p.txt"
+    file.write_text(GOOD.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        read_prompt(file)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"no file .*p\.txt"):
+        read_prompt(tmp_path / "p.txt")

