@@ -40,7 +40,7 @@ def newest(folder: Path, pattern: str = "outputs/*/*/results.json") -> Path:
 def outcome(run: Path) -> tuple[dict, dict[str, str]]:
     results = json.loads((run / "results.json").read_text())
     del results["seconds"]
-    return results, {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "generated").rglob("*.png")}
+    return results, {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "generated").rglob("*.png")}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any, ClassVar
 
 from ..errors import ItemError
@@ -12,7 +13,8 @@ from ..types import Caption, Counterfactual, Edit
 from .prompt import read_prompt
 
 ATTEMPTS = 3  # a grammar makes one enough; servers may ignore theirs
-PHRASE = "^[a-z]{2,15}( [a-z]{2,15}){0,2}$"  # one to three words, for attributes without listed values
+PHRASE = "^[%s][a-z]{1,14}( [a-z]{2,15}){0,2}$"
+"""One to three words, for attributes without listed values; another first letter keeps out the original and its forms (red, reddish)."""
 STOP = frozenset(
     re.findall(
         r"\w+",
@@ -52,7 +54,7 @@ class Editor:
         spans = _spans(caption.text, label, self.max_words)
         found: dict[str, str] = {}
         while (missing := [a for a in self._order(vary) if a not in found]) and spans:
-            schema = _object({a: {"type": "string", "enum": spans} for a in missing}, required=not self.optional)
+            schema = _object({a: {"enum": spans} for a in missing}, required=not self.optional)
             reply = self._ask("keywords", schema, seed, caption=caption.text, attributes=", ".join(missing))
             # of two that claim the same words, the later one was chosen with more known; the other is asked for again
             kept = {a: s for a, s in reply.items() if not any(_overlap(s, t) for b, t in reply.items() if missing.index(b) > missing.index(a))}
@@ -71,8 +73,8 @@ class Editor:
         """
         chosen = {a: values[0] for a, values in narrowed.items() if len(values) == 1}
         if open_ := [a for a in self._order(narrowed) if a not in chosen]:
-            fields = {a: {"type": "string", "enum": list(narrowed[a])} if narrowed[a] else {"type": "string", "pattern": PHRASE} for a in open_}
-            schema = _object({a: {**f, "not": {"const": spans[a]}} for a, f in fields.items()}, required=True)
+            free = {a: PHRASE % ascii_lowercase.replace(spans[a][0].lower(), "") for a in open_}
+            schema = _object({a: {"enum": list(narrowed[a])} if narrowed[a] else {"pattern": free[a]} for a in open_}, required=True)
             changes = ", ".join(f"{a}: {spans[a]}" for a in open_)
             chosen |= self._ask("alternatives", schema, seed, caption=caption.text, changes=changes)
         return tuple(Edit(a, spans[a], chosen[a]) for a in narrowed)
@@ -110,7 +112,8 @@ class Editor:
 
 
 def _object(fields: dict[str, Any], *, required: bool) -> dict[str, Any]:
-    return {"type": "object", "properties": fields, "required": list(fields) if required else [], "additionalProperties": False}
+    strings = {a: {"type": "string", **field} for a, field in fields.items()}
+    return {"type": "object", "properties": strings, "required": list(fields) if required else [], "additionalProperties": False}
 
 
 def _fits(reply: Any, schema: dict[str, Any]) -> bool:
@@ -120,10 +123,7 @@ def _fits(reply: Any, schema: dict[str, Any]) -> bool:
         isinstance(reply, dict)
         and set(schema["required"]) <= set(reply) <= set(fields)
         and all(
-            isinstance(value, str)
-            and value in fields[a].get("enum", [value])
-            and re.fullmatch(fields[a].get("pattern", "(?s).*"), value)
-            and value != fields[a].get("not", {}).get("const")
+            isinstance(value, str) and (value in fields[a]["enum"] if "enum" in fields[a] else re.fullmatch(fields[a]["pattern"], value))
             for a, value in reply.items()
         )
     )

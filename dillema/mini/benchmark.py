@@ -66,11 +66,11 @@ def runs(cfg: DictConfig) -> Iterator[Row]:
             "180 s, 24 sources, 3 each, 4 GB", first < 180 and memory < 4 and enough, {"seconds": first, "gigabytes": memory, "counts": counts},
         )  # fmt: skip
         yield Row("the same command again", "nothing is computed twice", f"{second:.0f} s", "25 s", second < 25, {"seconds": second})
-        generator = random.Random(0)
+        chance = random.Random(0)
         for _ in range(10):
             child = subprocess.Popen(COMMAND, cwd=stormy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                child.wait(generator.uniform(2, max(first * 0.6, 8)))
+                child.wait(chance.uniform(2, max(first * 0.6, 8)))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -264,7 +264,7 @@ def _outcome(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     newest = max(folder.glob("outputs/*/*/results.json"), key=lambda path: path.stat().st_mtime)
     results = json.loads(newest.read_text())
     del results["seconds"]
-    return results, {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (newest.parent / "generated").rglob("*.png")}
+    return results, {str(p.relative_to(newest.parent)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (newest.parent / "generated").rglob("*.png")}
 
 
 def _percentages(rates: dict[str, float]) -> str:

@@ -1,6 +1,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from dillema.config import package_file
@@ -28,19 +29,26 @@ def loaded(**fields):
     return llm
 
 
+def asked(llm, question):
+    """The reply, and the bits of the last logits, where the smallest difference in what came before shows."""
+    reply = llm.ask(*question)
+    return reply, np.ctypeslib.as_array(llm._llama._ctx.get_logits(), shape=(llm._llama.n_vocab(),)).tobytes()
+
+
 def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
+    text = "a dog in the rain on a long street with a red car ahead and several"
     questions = [
-        (question("a dog in the rain"), WORDS, 0),
-        (question("a dog in the rain"), WORDS, 1),
-        (question("a dog in the rain at night"), WORDS, 0),
+        (question(f"{text} pedestrians"), WORDS, 0),
+        (question(f"{text} pedestrians"), WORDS, 1),
+        (question(f"{text} people"), WORDS, 0),
         (question("what colour is the sea?"), COLOUR, 0),
-        (question("a dog in the rain", system="You are a poet."), WORDS, 0),
+        (question(text, system="You are a poet."), WORDS, 0),
     ]
-    llm = loaded(temperature=1.5)  # hot: the smallest difference would show
-    replies = [llm.ask(*q) for q in questions]
+    llm = loaded(temperature=1.5)
+    replies = [asked(llm, q) for q in questions]
     assert len(set(replies)) == len(questions)
-    assert [llm.ask(*q) for q in reversed(questions)] == replies[::-1]
-    assert loaded(temperature=1.5, threads=1).ask(*questions[2]) == replies[2]
+    assert [asked(llm, q) for q in reversed(questions)] == replies[::-1]
+    assert asked(loaded(temperature=1.5, threads=1), questions[2]) == replies[2]
     assert capfd.readouterr() == ("", "")
 
 
