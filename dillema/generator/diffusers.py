@@ -59,7 +59,7 @@ class ControlNetGenerator:
             kind = getattr(diffusers, self.scheduler, None)
             if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
                 raise UserError(f"generator.scheduler={self.scheduler}: diffusers {diffusers.__version__} has no such scheduler")
-            pipeline.scheduler = kind.from_config(pipeline.scheduler.config)
+            pipeline.scheduler = kind.from_config(pipeline.scheduler.config)  # type: ignore[attr-defined]  # every scheduler has it
         pipeline.set_progress_bar_config(disable=True)
         if self.offload:
             pipeline.enable_model_cpu_offload()

@@ -5,6 +5,7 @@ Writes outputs/benchmark/benchmark.json and benchmark.md: one row for each promi
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ from ..dataset.mini import MiniShift, render_as
 from ..dataset.shift import IGNORED
 from ..evaluation.confusion import confusion
 from ..evaluation.statistics import mean_iou
+from ..model.transformers import TransformersSegmentation
 from ..types import Caption, Sample
 from .caption import describe
 from .scene import COLOURS, TIMES, WEATHERS, Appearance, Task, sample_scene, seed_of
@@ -37,7 +39,6 @@ from .train.world import draw
 COMMAND = [sys.executable, "-m", "dillema"]
 VALUES = {"weather": WEATHERS, "time of day": TIMES, "colour": COLOURS}
 FIELDS = {"weather": "weather", "time of day": "time_of_day", "colour": "colour"}
-Scored = tuple[Image.Image, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def runs(cfg: DictConfig) -> Iterator[Row]:
         same = sum(images.get(k) == v for k, v in copies.items())
         equal = results == again and images == copies
         yield Row(
-            "crash", "`kill -9` at ten random moments, then the same command", f"{same} of {len(images)} images equal, results {'equal' if equal else 'differ'}",
+            "crash", "`kill -9` at ten random moments, then the same command",
+            f"{same} of {len(images)} images equal, results {'equal' if results == again else 'differ'}",
             "all equal", equal, {"images": len(images), "equal": same, "results_equal": results == again},
         )  # fmt: skip
         start = min(_seconds([*COMMAND, "--help"], calm) for _ in range(3))
@@ -99,7 +101,7 @@ def captioner(cfg: DictConfig) -> Iterator[Row]:
     backend.load()
     right = dict.fromkeys(VALUES, 0)
     for start in range(0, 500, 25):
-        drawn = [(_street(i) if i % 2 else draw("test", "vehicle", i)) for i in range(start, start + 25)]
+        drawn = [draw("test", "street" if i % 2 else "vehicle", i) for i in range(start, start + 25)]
         samples = [Sample(str(i), _bytes(image)) for i, (image, _, _) in enumerate(drawn)]
         for caption, (_, _, facts) in zip(backend.caption(samples, dataset, [0] * 25), drawn, strict=True):
             words = caption.text.replace(",", " ").split()
@@ -168,7 +170,7 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
         images += painter.generate([text for *_, text in batch], controls, list(range(start, start + len(batch))))
         seconds += time.perf_counter() - began
     renders = [render_as(s.id, {a: getattr(look, f) for a, f in FIELDS.items()}) for s, look, _ in plan]
-    masks = [s.mask for s, *_ in plan]
+    masks = [np.asarray(s.mask) for s, *_ in plan]
 
     rates, control_rates = _read(images, plan), _read(renders, plan)
     met = rates["weather"] >= 0.9 and rates["time of day"] >= 0.95 and rates["colour"] >= 0.75
@@ -177,11 +179,12 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
         "90 %, 95 %, 75 %", met, {"generated": rates, "renders": control_rates},
     )  # fmt: skip
 
-    judge = build(cfg.validity)
+    judge = TransformersSegmentation("judge", cfg.validity.model)
     judge.load()
-    painted, rendered = (_iou(_confusions(judge._segment, some, masks)) for some in (images, renders))
+    painted, rendered = (_iou(_confusions(judge, some, masks)) for some in (images, renders))
     yield Row(
-        "generator, structure", "mean IoU of the independent segmenter with the control mask, generated / renders", f"{painted:.3f} / {rendered:.3f} = {painted / rendered:.2f}",
+        "generator, structure", "mean IoU of the independent segmenter with the control mask, generated / renders",
+        f"{painted:.3f} / {rendered:.3f} = {painted / rendered:.2f}",
         "0.85", painted / rendered >= 0.85, {"generated": painted, "renders": rendered},
     )  # fmt: skip
     each = seconds / len(plan)
@@ -189,12 +192,11 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
 
     model = build(cfg.model)
     model.load()
-    predict: Callable[[list[Image.Image]], list[np.ndarray]] = lambda some: [p.argmax(0).numpy() for p in model.predict(some)]  # noqa: E731
     fresh = [(draw("test", "street", i, Appearance("clear", "daytime", ""))) for i in range(100, 400)]
-    clear = _iou(_confusions(predict, [Image.fromarray(i) for i, _, _ in fresh], [m for _, m, _ in fresh]))
+    clear = _iou(_confusions(model, [Image.fromarray(i) for i, _, _ in fresh], [m for _, m, _ in fresh]))
     yield Row("model under test", "300 clear days never trained on", f"mean IoU {clear:.3f}", "0.75", clear >= 0.75, {"mean_iou": clear})
 
-    estimated, true = _confusions(predict, images, masks), _confusions(predict, renders, masks)
+    estimated, true = _confusions(model, images, masks), _confusions(model, renders, masks)
     table, at_home = [], _iou([c for c, (_, look, _) in zip(true, plan, strict=True) if (look.weather, look.time_of_day) == ("clear", "daytime")])
     for weather in WEATHERS:
         for when in TIMES:
@@ -205,17 +207,12 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
     error, rank = float(np.abs(guess - truth).mean()), float(np.corrcoef(guess.argsort().argsort(), truth.argsort().argsort())[0, 1])
     yield Row(
         "truth", "drop per weather and time, estimated on generated images and true on renders of the same scenes (15 conditions)",
-        f"mean absolute error {100 * error:.1f} points, rank correlation {rank:.2f}", "5 points, 0.9 (an aim)", None, {"error": error, "rank": rank, "table": table},
+        f"mean absolute error {100 * error:.1f} points, rank correlation {rank:.2f}",
+        "5 points, 0.9 (an aim)", None, {"error": error, "rank": rank, "table": table},
     )  # fmt: skip
 
 
-def _street(i: int) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    return draw("test", "street", i)
-
-
 def _bytes(image: np.ndarray) -> Callable[[], bytes]:
-    import io
-
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue
@@ -236,12 +233,12 @@ def _read(images: list[Image.Image], plan: list[tuple[Sample, Appearance, str]])
     return rates
 
 
-def _confusions(predict: Callable[[list[Image.Image]], list[np.ndarray]], images: list[Image.Image], masks: list[np.ndarray]) -> list[np.ndarray]:
+def _confusions(model: TransformersSegmentation, images: list[Image.Image], masks: list[np.ndarray]) -> list[np.ndarray]:
     """Returns one confusion matrix (23, 23) for each image."""
     matrices = []
     for start in range(0, len(images), 20):
-        for predicted, mask in zip(predict(images[start : start + 20]), masks[start : start + 20], strict=True):
-            matrix, part = np.zeros((23, 23), np.int64), confusion(mask, predicted, IGNORED)
+        for predicted, mask in zip(model.predict(images[start : start + 20]), masks[start : start + 20], strict=True):
+            matrix, part = np.zeros((23, 23), np.int64), confusion(mask, predicted.argmax(0).numpy(), IGNORED)
             matrix[: len(part), : len(part)] = part
             matrices.append(matrix)
     return matrices
@@ -282,7 +279,8 @@ def main() -> None:
     args = parser.parse_args()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config")
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB, Python {platform.python_version()}"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB, Python {platform.python_version()}"
     rows = []
     args.out.mkdir(parents=True, exist_ok=True)
     for part in args.only:

@@ -1,6 +1,6 @@
 """Pictures and masks of a scene in any weather, at any time of day, with any colour of the nearest vehicle."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -136,7 +136,16 @@ class _Canvas:
         """Darkens the ground under a thing, and beside it when the sun is out."""
         strength = 150
         if self.look.weather == "clear" and self.look.time_of_day != "night":
-            quad = self.project(np.array([[x - width / 2, 0, z - 0.3], [x + width / 2 + reach, 0, z + 0.2 * reach - 0.3], [x + width / 2 + reach, 0, z + 0.2 * reach + 0.8], [x - width / 2, 0, z + 0.8]]))
+            quad = self.project(
+                np.array(
+                    [
+                        [x - width / 2, 0, z - 0.3],
+                        [x + width / 2 + reach, 0, z + 0.2 * reach - 0.3],
+                        [x + width / 2 + reach, 0, z + 0.2 * reach + 0.8],
+                        [x - width / 2, 0, z + 0.8],
+                    ]
+                )
+            )
             cv2.fillPoly(self.shadow, [(np.clip(quad, -4000, 4000) * 16).astype(np.int32)], 120, shift=4)
         foot = self.project(np.array([[x, 0, z]]))[0]
         axes = (int(FOCAL * SCALE * width * 0.55 / z), max(1, int(FOCAL * SCALE * 0.12 * width / z)))
@@ -157,7 +166,7 @@ class _Canvas:
         tar = (0.5, 0.51, 0.54) if snow else (0.16, 0.165, 0.18) if wet else (0.3, 0.3, 0.31)
         line = (0.74, 0.75, 0.77) if snow else (0.85, 0.85, 0.8)
         self.flat(left - s.sidewalk, right + s.sidewalk, 1, FAR, pavement, SIDEWALK)
-        kerb = tuple(0.75 * c for c in pavement)
+        kerb = (0.75 * pavement[0], 0.75 * pavement[1], 0.75 * pavement[2])
         self.flat(left - 0.25, right + 0.25, 1, FAR, kerb, SIDEWALK)
         self.flat(left, right, 1, FAR, tar, ROAD)
         if snow:
@@ -229,7 +238,10 @@ class _Canvas:
                 self.decal([p for p, on in zip(pixels, lit, strict=True) if on], (0.9, 0.75, 0.45), (0.95, 0.72, 0.32))
             if self.snow:
                 cap = min(0.9, b.height * 0.08) / b.height
-                self.decal([self.project(np.stack([_on_face(face, np.array([a]), np.array([c]))[0] for a, c in ((0, 1 - cap), (1, 1 - cap), (1, 1), (0, 1))]))], (0.95, 0.96, 0.98))
+                self.decal(
+                    [self.project(np.stack([_on_face(face, np.array([a]), np.array([c]))[0] for a, c in ((0, 1 - cap), (1, 1 - cap), (1, 1), (0, 1))]))],
+                    (0.95, 0.96, 0.98),
+                )
         # the depth of a long facade runs along it
         ends = self.project(np.array([[b.x0, 0, max(b.z0, 1.0)], [b.x0, 0, b.z1]]))
         lo, hi = sorted((int(ends[0, 0]), int(ends[1, 0])))
@@ -271,7 +283,12 @@ class _Canvas:
         local = lambda points: np.array(points) * scale + foot  # noqa: E731
         self.fill(local([[-half, 0], [half, 0], [half, -t.height], [-half, -t.height]]), steel, POLE, t.z)
         x0, x1 = sorted((0.0, arm))
-        self.fill(local([[x0 - half, -t.height - 0.07], [x1 + half, -t.height - 0.07], [x1 + half, -t.height + 0.07], [x0 - half, -t.height + 0.07]]), steel, POLE, t.z)
+        self.fill(
+            local([[x0 - half, -t.height - 0.07], [x1 + half, -t.height - 0.07], [x1 + half, -t.height + 0.07], [x0 - half, -t.height + 0.07]]),
+            steel,
+            POLE,
+            t.z,
+        )
         glow = (1.0, 0.88, 0.58) if self.lamps_on else (0.0, 0.0, 0.0)
         head = local([[arm - 0.32, -t.height + 0.05], [arm + 0.32, -t.height + 0.05], [arm + 0.22, -t.height + 0.25], [arm - 0.22, -t.height + 0.25]])
         self.fill(head, (0.8, 0.8, 0.75), POLE, t.z, glow)
@@ -301,13 +318,16 @@ class _Canvas:
         middle = v.z + 0.5 * (abs(cos) * length + abs(sin) * width)  # z is that of the nearest end
 
         def world(local: Array) -> Array:
-            l, w, h = local.T
-            return np.stack([v.x + l * sin + w * cos, h, middle + l * cos - w * sin], 1)
+            along, across, up = local.T
+            return np.stack([v.x + along * sin + across * cos, up, middle + along * cos - across * sin], 1)
 
         self.cast_shadow(v.x, middle if abs(sin) > 0.7 else v.z + 0.4, width if abs(cos) > 0.7 else length, height * 0.8)
         paint = PAINT[colour]
         shape = SHAPES[v.kind]
-        distance = {id(p): float(world(np.array([[p.l, p.w, p.r]]) if isinstance(p, Wheel) else np.array([[(p.l0 + p.l1) / 2, (p.w0 + p.w1) / 2, 0]]))[0, 2]) for p in shape}
+        distance = {
+            id(p): float(world(np.array([[p.along, p.w, p.r]]) if isinstance(p, Wheel) else np.array([[(p.l0 + p.l1) / 2, (p.w0 + p.w1) / 2, 0]]))[0, 2])
+            for p in shape
+        }
         boxes = [p for p in shape if isinstance(p, Box)]
         wheels = [p for p in shape if isinstance(p, Wheel)]
         if v.kind in ("motorcycle", "bicycle"):
@@ -322,7 +342,7 @@ class _Canvas:
             else:
                 self.body(part, world, paint)
 
-    def body(self, p: Box, world, paint: Colour) -> None:  # noqa: ANN001
+    def body(self, p: Box, world: Callable[[Array], Array], paint: Colour) -> None:
         bottom = [(p.l0, p.w0), (p.l0, p.w1), (p.l1, p.w1), (p.l1, p.w0)]
         top = [(p.l0 + p.back, p.w0 + p.side), (p.l0 + p.back, p.w1 - p.side), (p.l1 - p.front, p.w1 - p.side), (p.l1 - p.front, p.w0 + p.side)]
         corners = world(np.array([(*c, p.h0) for c in bottom] + [(*c, p.h1) for c in top]))
@@ -335,12 +355,12 @@ class _Canvas:
                 quad = _on_face(face, np.array([u0, u1, u1, u0]), np.array([v0, v0, v1, v1]))
                 glow = GLOW.get(material, (0.0, 0.0, 0.0)) if self.lights_on else (0.0, 0.0, 0.0)
                 if not self.lamps_on:
-                    glow = tuple(0.6 * g for g in glow)
+                    glow = (0.6 * glow[0], 0.6 * glow[1], 0.6 * glow[2])
                 self.decal([self.project(quad)], np.array(MATERIAL[material]) * (light if material != "glass" else 1), glow)
 
-    def wheel(self, p: Wheel, world, v: Vehicle) -> None:  # noqa: ANN001
+    def wheel(self, p: Wheel, world: Callable[[Array], Array], v: Vehicle) -> None:
         angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-        rim = np.stack([p.l + p.r * np.cos(angle), np.full(16, p.w), p.r + p.r * np.sin(angle)], 1)
+        rim = np.stack([p.along + p.r * np.cos(angle), np.full(16, p.w), p.r + p.r * np.sin(angle)], 1)
         points = world(rim)
         outward = np.sign(p.w) * np.array([np.cos(v.yaw), 0, -np.sin(v.yaw)])
         depth = max(float(points[:, 2].mean()), 1.0)
@@ -408,9 +428,16 @@ class _Canvas:
         rng = np.random.default_rng(s.seed + 2)
         if look.weather in ("cloudy", "clear"):
             thick = look.weather == "cloudy"
-            noise = sum(cv2.resize(rng.random((h, w)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * a for h, w, a in ((6, 5, 0.55), (12, 10, 0.3), (26, 20, 0.15)))
+            noise = sum(
+                cv2.resize(rng.random((h, w)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) * a
+                for h, w, a in ((6, 5, 0.55), (12, 10, 0.3), (26, 20, 0.15))
+            )
             cover = np.clip((noise - (0.42 if thick else 0.62)) * (4 if thick else 5), 0, 0.85 if thick else 0.7)[..., None]
-            tone = {"daytime": (0.93, 0.94, 0.96), "dusk": (0.92, 0.6, 0.5) if not thick else (0.5, 0.38, 0.42), "night": (0.25, 0.21, 0.18) if thick else (0.06, 0.07, 0.13)}[look.time_of_day]
+            tone = {
+                "daytime": (0.93, 0.94, 0.96),
+                "dusk": (0.92, 0.6, 0.5) if not thick else (0.5, 0.38, 0.42),
+                "night": (0.25, 0.21, 0.18) if thick else (0.06, 0.07, 0.13),
+            }[look.time_of_day]
             if look.weather == "clear" and look.time_of_day == "night":
                 cover = cover * 0
             sky = sky * (1 - cover) + np.array(tone, np.float32) * cover

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dillema.config import package_file
+from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import ItemError, UserError
 from dillema.llm.llama_cpp import LlamaCpp
 
@@ -23,8 +24,8 @@ def question(text, system="You reply in JSON."):
     return [{"role": "system", "content": system}, {"role": "user", "content": text}]
 
 
-def loaded(**fields):
-    llm = LlamaCpp(FILE, context=256, **fields)
+def loaded(context=256, **fields):
+    llm = LlamaCpp(FILE, context, **fields)
     llm.load()
     return llm
 
@@ -36,19 +37,15 @@ def asked(llm, question):
 
 
 def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
-    text = "a dog in the rain on a long street with a red car ahead and several"
-    questions = [
-        (question(f"{text} pedestrians"), WORDS, 0),
-        (question(f"{text} pedestrians"), WORDS, 1),
-        (question(f"{text} people"), WORDS, 0),
-        (question("what colour is the sea?"), COLOUR, 0),
-        (question(text, system="You are a poet."), WORDS, 0),
-    ]
-    llm = loaded(temperature=1.5)
+    turns = read_prompt(package_file("dillema", "counterfactual/prompts/mini.txt"))["keywords"][:-1]  # so long that what is kept of it shows in the bits
+    cars = [{"role": "user", "content": f"a red car on a snowy city street, daytime and two {who}"} for who in ("pedestrians", "people")]
+    bus = {"role": "user", "content": "a photo of a green bus on a cloudy night street"}
+    questions = [([*turns, cars[0]], COLOUR, 0), ([*turns, bus], COLOUR, 0), ([*turns, cars[1]], COLOUR, 0), ([*turns, cars[1]], WORDS, 1), ([bus], WORDS, 0)]
+    llm = loaded(context=1024)
     replies = [asked(llm, q) for q in questions]
     assert len(set(replies)) == len(questions)
     assert [asked(llm, q) for q in reversed(questions)] == replies[::-1]
-    assert asked(loaded(temperature=1.5, threads=1), questions[2]) == replies[2]
+    assert asked(loaded(context=1024, threads=1), questions[2]) == replies[2]
     assert capfd.readouterr() == ("", "")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch.nn import functional as F
 
 from ..render import PEDESTRIAN, POLE, ROAD_LINE, VEHICLE
 from .loop import fit, pixels

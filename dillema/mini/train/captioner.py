@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import GPT2Config, SwinConfig, ViTImageProcessor, VisionEncoderDecoderConfig, VisionEncoderDecoderModel
+from transformers import GPT2Config, SwinConfig, VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTImageProcessor
 
 from ..scene import COLOURS, HEIGHT, TIMES, WEATHERS, WIDTH
 from .loop import DEVICE, fit, pixels
@@ -18,8 +18,19 @@ def train(worlds: list[World], folder: Path, target: Path, steps: int = 5000, ba
     tokenizer = caption_tokenizer(captions)
     encoder = SwinConfig(image_size=(HEIGHT, WIDTH), patch_size=8, embed_dim=48, depths=(2, 2, 2), num_heads=(2, 4, 8), window_size=4, drop_path_rate=0.0)
     decoder = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=MAX_TOKENS, n_embd=128, n_layer=2, n_head=4, is_decoder=True, add_cross_attention=True,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        vocab_size=len(tokenizer),
+        n_positions=MAX_TOKENS,
+        n_embd=128,
+        n_layer=2,
+        n_head=4,
+        is_decoder=True,
+        add_cross_attention=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
     )
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
 from torch import nn
-from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ...dataset.shift import COLOURS
@@ -30,8 +29,14 @@ def scheduler() -> DDIMScheduler:
     Without them nights stay grey (Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, WACV 2024).
     """
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction", rescale_betas_zero_snr=True,
-        timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=False,
     )
 
 
@@ -60,10 +65,20 @@ def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, s
     ids = [torch.tensor(tokenizer([r["caption"] for r in w.rows], padding="max_length", max_length=MAX_TOKENS, truncation=True).input_ids) for w in worlds]
     empty = torch.tensor(tokenizer("", padding="max_length", max_length=MAX_TOKENS).input_ids)
     latents = [encode(vae, w, folder / f"latents-{k}.npy") for k, w in enumerate(worlds)]
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=MAX_TOKENS, projection_dim=128,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            projection_dim=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     unet = UNet2DConditionModel(sample_size=(20, 32), out_channels=16, down_block_types=DOWN, up_block_types=UP, **SHARED)
     control = ControlNetModel(down_block_types=DOWN, conditioning_embedding_out_channels=(8, 24, 64, 96), **SHARED)
     for conv in (*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding.conv_out):
@@ -93,6 +108,13 @@ def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, s
 
     trained = fit("diffusion", model, loss, folder=folder, steps=steps, lr=6e-4, average=0.9995)
     StableDiffusionControlNetPipeline(
-        vae=vae.half(), text_encoder=trained["text"].half(), tokenizer=tokenizer, unet=trained["unet"].half(), controlnet=trained["control"].half(), scheduler=noise_schedule,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        vae=vae.half(),
+        text_encoder=trained["text"].half(),
+        tokenizer=tokenizer,
+        unet=trained["unet"].half(),
+        controlnet=trained["control"].half(),
+        scheduler=noise_schedule,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     ).save_pretrained(target)

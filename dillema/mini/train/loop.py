@@ -2,22 +2,23 @@
 
 import copy
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 log = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=nn.Module)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fit(
     name: str,
-    model: nn.Module,
+    model: Model,
     loss: Callable[[np.random.Generator, int], torch.Tensor],
     *,
     folder: Path,
@@ -26,7 +27,7 @@ def fit(
     decay: float = 0.01,
     average: float = 0.999,
     every: int = 250,
-) -> nn.Module:
+) -> Model:
     """Returns the model with its exponentially averaged weights after `steps` steps.
 
     `loss(rng, step)` draws its batch from a generator that depends on the step alone, so a run that was cut off
@@ -69,7 +70,7 @@ def fit(
             total = 0.0
             state = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
             torch.save(state, path.with_suffix(".tmp"))
-            os.replace(path.with_suffix(".tmp"), path)
+            path.with_suffix(".tmp").replace(path)
     return mean
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 from transformers import (
     ConvNextConfig,
@@ -30,21 +29,36 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {"weather": WEATHERS, "time_of_day": TI
 
 def segformer() -> SegformerForSemanticSegmentation:
     """Returns an untrained SegFormer that works at half the size of the picture, so that poles survive."""
-    return SegformerForSemanticSegmentation(SegformerConfig(
-        depths=[1, 1, 2, 1], sr_ratios=[8, 4, 2, 1], hidden_sizes=[24, 48, 96, 128], patch_sizes=[5, 3, 3, 3], strides=[2, 2, 2, 2],
-        num_attention_heads=[1, 2, 3, 4], mlp_ratios=[2, 2, 4, 4], decoder_hidden_size=64, num_labels=LABELS, drop_path_rate=0.0, classifier_dropout_prob=0.0,
-    ))
+    return SegformerForSemanticSegmentation(
+        SegformerConfig(
+            depths=[1, 1, 2, 1],
+            sr_ratios=[8, 4, 2, 1],
+            hidden_sizes=[24, 48, 96, 128],
+            patch_sizes=[5, 3, 3, 3],
+            strides=[2, 2, 2, 2],
+            num_attention_heads=[1, 2, 3, 4],
+            mlp_ratios=[2, 2, 4, 4],
+            decoder_hidden_size=64,
+            num_labels=LABELS,
+            drop_path_rate=0.0,
+            classifier_dropout_prob=0.0,
+        )
+    )
 
 
 def upernet() -> UperNetForSemanticSegmentation:
     """Returns an untrained UperNet over ConvNeXt, at half the size of the picture."""
     backbone = ConvNextConfig(hidden_sizes=[24, 48, 96, 128], depths=[1, 1, 2, 1], patch_size=2, out_features=["stage1", "stage2", "stage3", "stage4"])
-    return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone, hidden_size=32, pool_scales=[1, 2, 4], use_auxiliary_head=False, num_labels=LABELS))
+    return UperNetForSemanticSegmentation(
+        UperNetConfig(backbone_config=backbone, hidden_size=32, pool_scales=[1, 2, 4], use_auxiliary_head=False, num_labels=LABELS)
+    )
 
 
 def resnet(labels: int) -> ResNetForImageClassification:
     """Returns an untrained residual network of four stages."""
-    return ResNetForImageClassification(ResNetConfig(embedding_size=24, hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 1, 1], layer_type="basic", num_labels=labels))
+    return ResNetForImageClassification(
+        ResNetConfig(embedding_size=24, hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 1, 1], layer_type="basic", num_labels=labels)
+    )
 
 
 def jitter(images: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -58,7 +72,9 @@ def jitter(images: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     return np.stack(changed)
 
 
-def train_segmenter(name: str, build: Callable[[], PreTrainedModel], worlds: list[World], folder: Path, target: Path, steps: int = 2200, batch: int = 8) -> None:
+def train_segmenter(
+    name: str, build: Callable[[], PreTrainedModel], worlds: list[World], folder: Path, target: Path, steps: int = 2200, batch: int = 8
+) -> None:
     """Trains a segmenter with cross-entropy on crops, small classes weighted up, and saves it to `target`."""
     weight = torch.ones(LABELS)
     weight[[4, 5, 6]] = 2.0  # pedestrians, poles and road lines are thin
@@ -80,7 +96,9 @@ def train_segmenter(name: str, build: Callable[[], PreTrainedModel], worlds: lis
     save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
 
 
-def train_classifier(name: str, attributes: dict[str, tuple[str, ...]], worlds: list[World], folder: Path, target: Path, steps: int = 1500, batch: int = 32) -> None:
+def train_classifier(
+    name: str, attributes: dict[str, tuple[str, ...]], worlds: list[World], folder: Path, target: Path, steps: int = 1500, batch: int = 32
+) -> None:
     """Trains one network with one softmax for each attribute (its logits side by side) and saves it to `target`."""
     model = resnet(sum(len(values) for values in attributes.values()))
     names = [value for values in attributes.values() for value in values]
@@ -96,7 +114,7 @@ def train_classifier(name: str, attributes: dict[str, tuple[str, ...]], worlds: 
     save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
 
 
-def save(model: nn.Module, target: Path) -> None:
+def save(model: PreTrainedModel, target: Path) -> None:
     """Writes the model in half precision, with its preprocessing."""
     model.half().save_pretrained(target)
     image_processor().save_pretrained(target)
