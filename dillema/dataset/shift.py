@@ -138,7 +138,7 @@ class Shift:
 def frames(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the frames of a Scalabel file one at a time: the real files have hundreds of megabytes."""
     if not path.is_file():
-        raise UserError(f"{path} is missing, and dataset.where needs the weather and the time of day that it holds: download it, or set dataset.where={{}}")
+        raise UserError(f"{path} is missing, and dataset.where needs what it holds: download it, or drop the filter with ~dataset.where")
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8") as file:
         text, at = file.read(CHUNK), 0

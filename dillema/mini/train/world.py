@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -55,7 +56,8 @@ def load_world(folder: Path, split: str, task: Task, count: int, appearance: App
         if not (path / f"{array}.npy").exists():
             np.lib.format.open_memmap(path / f"{array}.npy", mode="w+", dtype=np.uint8, shape=shape)
     starts = [s for s in range(0, count, PART) if not (path / f"rows-{s:06}.jsonl").exists()]
-    with ProcessPoolExecutor(workers) as pool:
+    # spawned: a fork of a process in which torch has started its threads hangs
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_draw_part, path, split, task, s, min(PART, count - s), appearance) for s in starts]
         for job in jobs:
             job.result()
