@@ -67,22 +67,23 @@ def runs(cfg: DictConfig) -> Iterator[Row]:
             "180 s, 24 sources, 3 each, 4 GB", first < 180 and memory < 4 and enough, {"seconds": first, "gigabytes": memory, "counts": counts},
         )  # fmt: skip
         yield Row("the same command again", "nothing is computed twice", f"{second:.0f} s", "25 s", second < 25, {"seconds": second})
-        chance = random.Random(0)
+        chance, hit = random.Random(0), 0
         for _ in range(10):
             child = subprocess.Popen(COMMAND, cwd=stormy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
-                child.wait(chance.uniform(2, max(first * 0.6, 8)))
+                child.wait(chance.uniform(3, max(first / 6, 5)))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+                hit += 1  # a run that was over before does not count
         _seconds(COMMAND, stormy)
         again, copies = _outcome(Path(stormy))
         same = sum(images.get(k) == v for k, v in copies.items())
         equal = results == again and images == copies
         yield Row(
-            "crash", "`kill -9` at ten random moments, then the same command",
+            "crash", f"`kill -9` at random moments ({hit} of 10 met a run at work), then the same command",
             f"{same} of {len(images)} images equal, results {'equal' if results == again else 'differ'}",
-            "all equal", equal, {"images": len(images), "equal": same, "results_equal": results == again},
+            "ten kills, all equal", equal and hit == 10, {"kills": hit, "images": len(images), "equal": same, "results_equal": results == again},
         )  # fmt: skip
         start = min(_seconds([*COMMAND, "--help"], calm) for _ in range(3))
         wrong = [*COMMAND, "+llm.temprature=1", "+generator.stepz=2"]
@@ -144,9 +145,9 @@ def language_model(cfg: DictConfig) -> Iterator[Row]:
     missing = sum(map(len, VALUES.values())) - len(used)
     slowest, mean = max(asked), sum(asked) / len(asked)
     yield Row(
-        "language model", f"200 captions, {len(asked)} replies, all well formed; {keywords - 200} captions asked again as two attributes claimed one word",
+        "language model", f"200 captions, {len(asked)} replies, all well formed; {keywords - 200} asked again as two attributes claimed one word",
         f"spans {_percentages(rates)}; {missing} values unused; {mean:.2f} s a question (slowest {slowest:.2f})",
-        "all well formed; 95 % each; every value used; 1 s", min(rates.values()) >= 0.95 and not missing and mean < 1,
+        "no retry; 95 % each; every value used; 1 s", min(rates.values()) >= 0.95 and not missing and max(asked) < 1 and keywords == 200,
         {**rates, "unused": missing, "seconds": mean, "slowest": slowest, "questions": len(asked)},
     )  # fmt: skip
 
