@@ -44,24 +44,18 @@ class Editor:
     def load(self) -> None:
         """Reads the prompt and loads the language model; raises a UserError when either cannot be."""
         self._turns = read_prompt(self.prompt)
-        self.llm.load()
+        self.llm.load([turns[:-1] for turns in self._turns.values()])
 
     def keywords(self, caption: Caption, vary: Mapping[str, Sequence[str]], label: str, seed: int) -> dict[str, str]:
         """Returns the span of the caption that expresses each attribute, for those that it expresses.
 
-        No word of the label is part of a span, and no two spans overlap. Raises an ItemError when nothing is left to choose from or no reply fits.
+        No word of the label is part of a span, and none that is listed as a value of another attribute. Where two overlap
+        the longer one is dropped, and both where they are equal: a wrong edit costs more than a missing one. Raises an ItemError when nothing is left to choose from or no reply fits.
         """
-        spans = _spans(caption.text, label, self.max_words)
-        found: dict[str, str] = {}
-        while (missing := [a for a in self._order(vary) if a not in found]) and spans:
-            schema = _object({a: {"enum": spans} for a in missing}, required=not self.optional)
-            reply = self._ask("keywords", schema, seed, caption=caption.text, attributes=", ".join(missing))
-            # of two that claim the same words, the later one was chosen with more known; the other is asked for again
-            kept = {a: s for a, s in reply.items() if not any(_overlap(s, t) for b, t in reply.items() if missing.index(b) > missing.index(a))}
-            found |= kept
-            if len(kept) == len(reply):
-                break
-            spans = [s for s in spans if not any(_overlap(s, t) for t in found.values())]
+        spans, found = _spans(caption.text, label, self.max_words), {}
+        if fields := {a: {"enum": some} for a in self._order(vary) if (some := [s for s in spans if not _overlap(s, _others(vary, a))])}:
+            reply = self._ask("keywords", _object(fields, required=not self.optional), seed, caption=caption.text, attributes=", ".join(fields))
+            found = {a: s for a, s in reply.items() if all(a == b or len(s) < len(t) or not _overlap(s, t) for b, t in reply.items())}
         if not found:
             raise ItemError(f"no words of the caption {caption.text!r} may change")
         return {a: found[a] for a in vary if a in found}
@@ -140,6 +134,12 @@ def _spans(text: str, label: str, most: int) -> list[str]:
             if said[0] not in STOP and said[-1] not in STOP and not kept & set(re.findall(r"\w+", span.casefold())) and re.fullmatch(r"[\w' -]+", span):
                 spans.append(span)
     return list(dict.fromkeys(spans))
+
+
+def _others(vary: Mapping[str, Sequence[str]], attribute: str) -> str:
+    """Returns the words that are values of other attributes and not of this one."""
+    own = {word for value in vary[attribute] for word in value.casefold().split()}
+    return " ".join(word for a, values in vary.items() if a != attribute for value in values for word in value.casefold().split() if word not in own)
 
 
 def _overlap(one: str, other: str) -> bool:

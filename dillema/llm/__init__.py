@@ -1,5 +1,6 @@
 """Language models, which answer in JSON that fits a schema."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypedDict
 
 
@@ -13,8 +14,8 @@ class Message(TypedDict):
 class LanguageModel(Protocol):
     """What a stage asks of a language model."""
 
-    def load(self) -> None:
-        """Loads the weights."""
+    def load(self, turns: Sequence[list[Message]] = ()) -> None:
+        """Loads the weights, and reads the turns that questions will follow where that saves time."""
         ...
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,8 +29,8 @@ class LlamaCpp:
     transient: ClassVar[tuple[str, ...]] = ("gpu_layers", "threads")
     weights: ClassVar[tuple[str, ...]] = ("model",)
 
-    def load(self) -> None:
-        """Loads the file; raises a UserError when it is missing or no GGUF file."""
+    def load(self, turns: Sequence[list[Message]] = ()) -> None:
+        """Loads the file and reads the turns that questions will follow; raises a UserError when the file is missing or no GGUF file."""
         file = Path(self.model)
         if not file.is_file():
             raise UserError(f"llm.model: there is no file {file.absolute()}. Set it to a GGUF file of a chat model")
@@ -44,22 +45,19 @@ class LlamaCpp:
             )
         except ValueError as error:
             raise UserError(f"llm.model: llama.cpp cannot load {file.absolute()}: {error}. Is it damaged, or too new for llama-cpp-python?") from error
-        self._prefix = ""
+        self._states: dict[str, Any] = {}
+        try:
+            for beginning in turns:
+                self._state(beginning)
+        except ValueError as error:
+            raise UserError(f"llm.context: the prompt alone does not fit in {self.context} tokens: {error}") from error
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a schema; raises an ItemError when prompt and reply do not fit in the context."""
         from llama_cpp.llama_grammar import LlamaGrammar
 
-        # What was asked before must not change a bit: llama.cpp keeps what it can of the last prompt, and a prompt cut in
-        # other batches gives other roundings. So all questions go on from the same state, that of the turns before the last.
-        prefix = json.dumps(messages[:-1])
         try:
-            if prefix != self._prefix:
-                self._prefix = ""
-                self._llama.reset()
-                self._llama.create_chat_completion([*messages[:-1], Message(role="user", content="")], max_tokens=1)
-                self._prefix, self._state = prefix, self._llama.save_state()
-            self._llama.load_state(self._state)
+            self._llama.load_state(self._state(messages[:-1]))
             reply = self._llama.create_chat_completion(
                 messages, temperature=self.temperature, seed=seed, max_tokens=None, grammar=LlamaGrammar.from_json_schema(json.dumps(schema))
             )["choices"][0]
@@ -70,3 +68,16 @@ class LlamaCpp:
         if reply["finish_reason"] == "length":
             raise ItemError("the reply is too long: set llm.context to a larger number", reply["message"]["content"])
         return str(reply["message"]["content"])
+
+    def _state(self, turns: list[Message]) -> Any:
+        """Returns the state after the turns before a question.
+
+        What was asked before must not change a bit: llama.cpp keeps what it can of the last prompt, and a prompt cut in
+        other batches gives other roundings. So all questions go on from the same state.
+        """
+        key = json.dumps(turns)
+        if key not in self._states:
+            self._llama.reset()
+            self._llama.create_chat_completion([*turns, Message(role="user", content="")], max_tokens=1)
+            self._states[key] = self._llama.save_state()
+        return self._states[key]

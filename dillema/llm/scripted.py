@@ -1,5 +1,6 @@
 """Canned replies, for tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ class Scripted:
     replies: list[str]
     asked: list[tuple[list[Message], dict[str, Any]]] = field(default_factory=list, init=False)
 
-    def load(self) -> None:
+    def load(self, turns: Sequence[list[Message]] = ()) -> None:
         """Does nothing."""
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:

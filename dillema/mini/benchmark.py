@@ -145,7 +145,7 @@ def language_model(cfg: DictConfig) -> Iterator[Row]:
     missing = sum(map(len, VALUES.values())) - len(used)
     slowest, mean = max(asked), sum(asked) / len(asked)
     yield Row(
-        "language model", f"200 captions, {len(asked)} replies, all well formed; {keywords - 200} asked again as two attributes claimed one word",
+        "language model", f"200 captions, {len(asked)} replies, {len(asked) - keywords} of them choices of values; {keywords - 200} captions asked about again",
         f"spans {_percentages(rates)}; {missing} values unused; {mean:.2f} s a question (slowest {slowest:.2f})",
         "no retry; 95 % each; every value used; 1 s", min(rates.values()) >= 0.95 and not missing and max(asked) < 1 and keywords == 200,
         {**rates, "unused": missing, "seconds": mean, "slowest": slowest, "questions": len(asked)},

@@ -78,10 +78,17 @@ def test_a_caption_that_is_all_label_is_that_items_error():
         scripted().keywords(Caption("a car"), VARY, "car", 0)
 
 
-def test_of_two_attributes_that_claim_the_same_words_one_is_asked_for_again():
-    editor = scripted({"colour": "red", "time of day": "foggy", "weather": "foggy"}, {"time of day": "dusk"})
-    assert editor.keywords(Caption("a red truck on a foggy dusk street"), VARY, "", 0) == {"weather": "foggy", "time of day": "dusk", "colour": "red"}
-    assert offered(editor) == {"time of day": ["truck", "dusk", "street", "dusk street"]}
+def test_words_that_are_values_of_one_attribute_are_not_offered_for_another():
+    editor = scripted({"colour": "red"})
+    editor.keywords(Caption("a red truck on a foggy dusk street"), VARY, "truck", 0)
+    assert offered(editor) == {"colour": ["red", "street"], "time of day": ["dusk", "street", "dusk street"], "weather": ["foggy", "street"]}
+
+
+def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_none():
+    caption, vary = Caption("a red truck on a foggy dusk street"), dict.fromkeys(VARY, ())
+    claimed = {"colour": "red", "time of day": "foggy", "weather": "foggy"}
+    assert scripted(claimed).keywords(caption, vary, "", 0) == {"colour": "red"}
+    assert scripted(claimed | {"time of day": "foggy dusk"}).keywords(caption, vary, "", 0) == {"colour": "red", "weather": "foggy"}
 
 
 def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up():
@@ -111,7 +118,7 @@ def test_where_there_is_no_choice_the_language_model_is_not_asked():
 
 def test_attributes_are_asked_for_in_the_order_of_the_examples():
     editor = scripted({"colour": "red"})
-    editor.keywords(Caption("a red car"), {"season": [], **VARY}, "car", 0)
+    editor.keywords(Caption("a red car on a street"), {"season": [], **VARY}, "car", 0)
     assert list(offered(editor)) == ["colour", "time of day", "weather", "season"]
 
 

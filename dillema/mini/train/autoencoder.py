@@ -60,7 +60,7 @@ def train(worlds: list[World], folder: Path, steps: int = 6000, batch: int = 4) 
         error = (weight * (output - target).abs()).mean()
         for axis in (2, 3):
             error = error + 0.5 * (weight.narrow(axis, 0, weight.shape[axis] - 1) * (output.diff(dim=axis) - target.diff(dim=axis)).abs()).mean()
-        return error + 1e-6 * posterior.kl().mean().float()
+        return error + 1e-8 * posterior.kl().mean().float()  # a sum over the latents, while the error is a mean over pixels: 1e-6 empties half the channels
 
     trained = fit("autoencoder", model, loss, folder=folder, steps=steps, lr=1e-3, decay=0.0)
     with torch.no_grad():
