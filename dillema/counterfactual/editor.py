@@ -50,7 +50,8 @@ class Editor:
         """Returns the span of the caption that expresses each attribute, for those that it expresses.
 
         No word of the label is part of a span, and none that is listed as a value of another attribute. Where two overlap
-        the longer one is dropped, and both where they are equal: a wrong edit costs more than a missing one. Raises an ItemError when nothing is left to choose from or no reply fits.
+        the longer one is dropped, and both where they are equal: a wrong edit costs more than a missing one. Raises an
+        ItemError when nothing is left to choose from or no reply fits.
         """
         spans, found = _spans(caption.text, label, self.max_words), {}
         if fields := {a: {"enum": some} for a in self._order(vary) if (some := [s for s in spans if not _overlap(s, _others(vary, a))])}:
