@@ -10,7 +10,7 @@ from ..scene import Appearance
 from . import autoencoder, captioner, diffusion, recognisers
 from .world import World, load_world
 
-MODELS = ("autoencoder", "decoder", "generator", "captioner", "segmenter", "judge", "classifier", "reader")
+MODELS = ("autoencoder", "generator", "captioner", "segmenter", "judge", "classifier", "reader")
 CLEAR_DAY = Appearance("clear", "daytime", "")
 
 
@@ -33,10 +33,6 @@ def main() -> None:
     for model in args.models:
         if model == "autoencoder":
             autoencoder.train(everything(), folder, **steps).save_pretrained(vae)
-        elif model == "decoder":
-            worlds, coarse = everything(), AutoencoderKL.from_pretrained(vae)
-            latents = [diffusion.encode(coarse, w, folder / f"latents-{k}.npy") for k, w in enumerate(worlds)]
-            autoencoder.sharpen(coarse, worlds, latents, folder, **steps).save_pretrained(vae)
         elif model == "generator":
             diffusion.train(AutoencoderKL.from_pretrained(vae), everything(), folder, target / model, **steps)
         elif model == "captioner":

@@ -12,7 +12,7 @@ from .text import MAX_TOKENS, caption_tokenizer
 from .world import World
 
 
-def train(worlds: list[World], folder: Path, target: Path, steps: int = 5000, batch: int = 32) -> None:
+def train(worlds: list[World], folder: Path, target: Path, steps: int = 7000, batch: int = 32) -> None:
     """Trains the captioner with teacher forcing and saves it, its tokenizer and its image processor to `target`."""
     captions = [row["caption"] for w in worlds for row in w.rows]
     tokenizer = caption_tokenizer(captions)

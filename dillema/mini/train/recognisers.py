@@ -73,7 +73,7 @@ def jitter(images: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def train_segmenter(
-    name: str, build: Callable[[], PreTrainedModel], worlds: list[World], folder: Path, target: Path, steps: int = 2200, batch: int = 8
+    name: str, build: Callable[[], PreTrainedModel], worlds: list[World], folder: Path, target: Path, steps: int = 4000, batch: int = 8
 ) -> None:
     """Trains a segmenter with cross-entropy on crops, small classes weighted up, and saves it to `target`."""
     weight = torch.ones(LABELS)
