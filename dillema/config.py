@@ -49,6 +49,7 @@ class Config:
     execution: Block
     seed: int
     counterfactuals: int
+    size: Literal["generated", "source"] | tuple[int, int]
     store: str
     tracking: Tracking
 
