@@ -49,8 +49,8 @@ class Config:
     execution: Block
     seed: int
     counterfactuals: int
-    size: Literal["generated", "source"] | tuple[int, int]
     store: str
+    size: Literal["generated", "source"] | tuple[int, int]
     tracking: Tracking
 
 

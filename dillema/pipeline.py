@@ -67,8 +67,8 @@ class Pipeline:
     execution: Local
     store: Store
     counterfactuals: int = 3
-    size: Literal["generated", "source"] | tuple[int, int] = "generated"
     seed: int = 0
+    size: Literal["generated", "source"] | tuple[int, int] = "generated"
 
     def run(self, folder: Path) -> Run:
         """Runs all the steps and leaves results.json, failures.jsonl and generated/ in a folder."""

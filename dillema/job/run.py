@@ -40,8 +40,8 @@ def run(cfg: DictConfig) -> None:
             execution=build(cfg.execution),
             store=Store(cfg.store),
             counterfactuals=cfg.counterfactuals,
-            size=settings["size"],
             seed=cfg.seed,
+            size=settings["size"],
         )
         out = pipeline.run(folder)
         write(out, pipeline.dataset, folder)
