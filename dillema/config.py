@@ -50,6 +50,7 @@ class Config:
     seed: int
     counterfactuals: int
     store: str
+    size: Literal["generated", "source"] | tuple[int, int]
     tracking: Tracking
 
 

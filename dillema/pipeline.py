@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -54,7 +54,7 @@ class Run:
 
 @dataclass
 class Pipeline:
-    """The parts of a run, one of each group of the configuration."""
+    """The parts of a run, one of each group of the configuration; `size` is that of the exported images and masks."""
 
     dataset: Dataset
     captioner: Any
@@ -68,6 +68,7 @@ class Pipeline:
     store: Store
     counterfactuals: int = 3
     seed: int = 0
+    size: Literal["generated", "source"] | tuple[int, int] = "generated"
 
     def run(self, folder: Path) -> Run:
         """Runs all the steps and leaves results.json, failures.jsonl and generated/ in a folder."""
@@ -196,12 +197,16 @@ class Pipeline:
         rows = []
         for pair in pairs:
             row: dict[str, Any] = {"file_name": f"images/{pair.id}.png"}
-            _link(pair.image, folder / row["file_name"])
+            with Image.open(pair.image) as image:
+                width, height = image.size if self.size == "generated" else pair.sample.image.size if self.size == "source" else self.size
+                if (width, height) == image.size:
+                    _link(pair.image, folder / row["file_name"])
+                else:
+                    image.resize((width, height), Image.Resampling.LANCZOS).save(folder / row["file_name"])
             if self.dataset.task == "segmentation":
                 row["mask_file_name"] = f"masks/{pair.id}.png"
                 (folder / "masks").mkdir(exist_ok=True)
-                with Image.open(pair.image) as image:
-                    Image.fromarray(_mask(pair.sample, image.size)).save(folder / row["mask_file_name"])
+                Image.fromarray(_mask(pair.sample, (width, height))).save(folder / row["mask_file_name"])
             else:
                 row |= {"label": pair.sample.label, "label_name": self._label(pair.sample)}
             row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}

@@ -1,3 +1,4 @@
+import io
 import json
 import random
 import signal
@@ -6,13 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from dillema.errors import UserError
 from dillema.execution.local import Local
 
-from .backends import SIZE, Backend, Captioner, Editor, Edits, Gate, Generator, Model, Noise, pipeline
+from .backends import SIZE, Backend, Captioner, Editor, Edits, Gate, Generator, Model, Noise, picture, pipeline
 
 
 def run(tmp_path, name="run", store="store", **parts):
@@ -46,6 +48,18 @@ def test_what_a_run_leaves_behind(tmp_path):
         assert Image.open(tmp_path / "run" / "generated" / row["mask_file_name"]).size == SIZE
         assert all(e["replacement"] in row["counterfactual"] and e["original"] in row["caption"] for e in row["edits"])
         assert row["valid"] and row["scores"]["brightness"] > 0
+
+
+@pytest.mark.parametrize(("size", "expected"), [((96, 48), (96, 48)), ("source", SIZE)])
+def test_the_generated_set_has_the_size_that_is_asked_for_and_masks_of_whole_classes(tmp_path, size, expected):
+    run(tmp_path, size=size, generator=Generator(width=16, height=16))
+    for row in lines(tmp_path / "run" / "generated" / "metadata.jsonl"):
+        mask = Image.open(tmp_path / "run" / "generated" / row["mask_file_name"])
+        assert Image.open(tmp_path / "run" / "generated" / row["file_name"]).size == mask.size == expected
+        if size == "source":
+            number = int(row["source"].removeprefix("scene-"))
+            assert mask.tobytes() == Image.open(io.BytesIO(picture(100 + number, 3))).tobytes()
+        assert set(np.unique(mask)) <= {0, 1, 2}
 
 
 def test_the_second_run_loads_no_model_and_leaves_the_same(tmp_path):

@@ -1,7 +1,8 @@
 """Where the labelled samples come from, and what they are checked for before anything is made of them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -12,17 +13,26 @@ from ..types import Dataset, Sample
 T = TypeVar("T")
 
 
-def subset(items: Sequence[T], limit: int | None, seed: int) -> list[T]:
-    """Returns `limit` of the items, drawn by the seed, in their order.
+def subset(items: Sequence[T], limit: int | None, seed: int, per_class: int | None = None, labels: Sequence[Hashable] = ()) -> list[T]:
+    """Returns `limit` of the items, drawn by the seed, in their order; `per_class` first draws that many with each of the labels.
 
     Each item is ranked by a hash of itself, so a larger limit adds to the choice of a smaller one.
     """
-    if limit is None:
-        return list(items)
-    if limit < 1:
-        raise UserError(f"a data set of {limit} samples was asked for: set the limit to 1 or more, or to null for all {len(items)}")
-    ranked = sorted(range(len(items)), key=lambda i: hashlib.sha256(f"{seed}/{items[i]}".encode()).digest())
-    return [items[i] for i in sorted(ranked[:limit])]
+    places = list(range(len(items)))
+    if per_class is not None:
+        groups = defaultdict(list)
+        for place, label in zip(places, labels, strict=True):
+            groups[label].append(place)
+        places = sorted(place for group in groups.values() for place in _drawn(items, group, per_class, seed))
+    if limit is not None:
+        places = sorted(_drawn(items, places, limit, seed))
+    return [items[place] for place in places]
+
+
+def _drawn(items: Sequence[T], places: Sequence[int], count: int, seed: int) -> list[int]:
+    if count < 1:
+        raise UserError(f"a data set of {count} samples was asked for: set dataset.limit and dataset.per_class to 1 or more, or to null for all")
+    return sorted(places, key=lambda place: hashlib.sha256(f"{seed}/{items[place]}".encode()).digest())[:count]
 
 
 def check_sample(sample: Sample, dataset: Dataset) -> None:

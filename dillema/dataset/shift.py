@@ -1,19 +1,17 @@
 """SHIFT, the synthetic driving data set (Sun et al., CVPR 2022), as its download script lays it out."""
 
 import json
-import os
 import re
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ItemError, UserError
+from ..errors import UserError
 from ..types import Sample, Task
 from . import subset
+from .files import Read, listed, missing, reader
 
 CLASSES, COLOURS, _SCORED = zip(
     ("unlabeled", (0, 0, 0), False),
@@ -58,7 +56,7 @@ class Shift:
     """Street scenes with masks, read from `<root>/discrete/<framerate>/<split>/<view>/` and its continuous siblings.
 
     Images and masks are read from the zip archives as they were downloaded, or from folders of the same name.
-    `where` keeps the frames whose attributes have one of the listed values; `limit` draws that many of them.
+    `where` keeps the frames whose attributes (named as in det_2d.json) have one of the listed values; `limit` draws that many of them.
     """
 
     root: str
@@ -68,7 +66,7 @@ class Shift:
     shift_type: str = "discrete"
     limit: int | None = None
     seed: int = 0
-    where: dict[str, list[str]] = field(default_factory=dict)
+    where: dict[str, list[str] | None] = field(default_factory=dict)
     vary: dict[str, list[str]] = field(default_factory=dict)
 
     name: str = field(default="shift", init=False)
@@ -88,57 +86,58 @@ class Shift:
         images, masks = self._read("img", "jpg"), self._read("semseg", "png")
         if not (keys := sorted(images.keys() | masks.keys())):
             raise UserError(f"no frames in {self.folder / 'img'}: the files in it should be called <sequence>/<frame>_img_{self.view}.jpg")
-        attributes = self._attributes()
-        kept = [k for k in keys if all(attributes.get(k, {}).get(name) in values for name, values in self.where.items())]
+        where = {name: values for name, values in self.where.items() if values is not None}
+        known = self._attributes(where)
+        kept = [k for k in keys if all(known.get(k, {}).get(name) in values for name, values in where.items())]
         if not kept:
-            known = Counter(f"{name} {value}" for k in keys for name, value in attributes.get(k, {}).items())
-            raise UserError(f"no frame of {self.folder} matches dataset.where={self.where}. Its {len(keys)} frames have: {dict(known)}")
-        absent = "{1} of {0} is missing in " + str(self.folder)
+            there = Counter(f"{name}={known[k].get(name)}" for k in keys if k in known for name in where)
+            names = next(frames(self.folder / "det_2d.json"), {}).get("attributes")
+            raise UserError(
+                f"no frame of {self.folder} matches dataset.where={where}. Its {len(keys)} frames have: {dict(there.most_common(20))}; "
+                f"their attributes are {', '.join(names or ['none'])}"
+            )
+        absent = "the {} of {} is missing in " + str(self.folder)
         return [
             Sample(
                 id="_".join(key),
-                read_image=images.get(key, partial(_fail, absent.format("_".join(key), "the image"))),
-                read_mask=masks.get(key, partial(_fail, absent.format("_".join(key), "the mask"))),
-                attributes=attributes.get(key, {}),
+                read_image=images.get(key, missing(absent.format("image", "_".join(key)))),
+                read_mask=masks.get(key, missing(absent.format("mask", "_".join(key)))),
+                attributes={n: "dusk" if value == DUSK else value for n, name in ATTRIBUTES.items() if (value := known.get(key, {}).get(name))},
                 group=key[0],
             )
             for key in subset(kept, self.limit, self.seed)
         ]
 
-    def _read(self, group: str, extension: str) -> dict[Key, Callable[[], bytes]]:
+    def _read(self, group: str, extension: str) -> dict[Key, Read]:
         """Returns, for each frame of a group, the function that reads its file."""
-        unpacked, archive = self.folder / group, self.folder / f"{group}.zip"
-        if unpacked.is_dir():
-            source, members = unpacked, [p.relative_to(unpacked).as_posix() for p in unpacked.glob("*/*")]
-        elif archive.is_file():
-            source, members = archive, _open(str(archive), os.getpid()).namelist()
-        else:
+        source = next((s for s in (self.folder / group, self.folder / f"{group}.zip") if s.exists()), None)
+        if source is None:
+            videos = f" ({group}.tar holds videos: unpack their frames into {group}/<sequence>/ first)" if (self.folder / f"{group}.tar").exists() else ""
             raise UserError(
-                f"no SHIFT data in {unpacked.absolute()} (nor {archive.name} beside it): set dataset.root to the folder that holds discrete/. "
-                "SHIFT's own servers have been down in 2026; the small world needs no download: dataset=mini_shift, or "
+                f"no SHIFT data in {(self.folder / group).absolute()} (nor {group}.zip beside it){videos}: set dataset.root to the folder that holds "
+                "discrete/ or continuous/. SHIFT's own servers have been down in 2026; the small world needs no download: dataset=mini_shift, or "
                 f"`python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in this layout"
             )
         name = re.compile(rf"([\w.-]+)/([^\W_]+)_{group}_{re.escape(self.view)}\.{extension}")
-        found = ((name.fullmatch(member), member) for member in members)
-        return {(match[1], match[2]): partial(_bytes, source, member) for match, member in found if match}
+        found = ((name.fullmatch(member), member) for member in listed(source))
+        return {(match[1], match[2]): reader(source, member) for match, member in found if match}
 
-    def _attributes(self) -> dict[Key, dict[str, str]]:
-        """Returns what is known of each frame; nothing when there is no det_2d.json and nothing asks for it."""
+    def _attributes(self, where: dict[str, list[str]]) -> dict[Key, dict[str, str]]:
+        """Returns what is known of each frame and asked for here; nothing when there is no det_2d.json and nothing asks for it."""
         path = self.folder / "det_2d.json"
-        if not path.is_file() and not self.where:
+        if not path.is_file() and not where:
             return {}
-        known = {}
-        for frame in frames(path):
-            given = frame.get("attributes") or {}
-            values = {name: given[key] for name, key in ATTRIBUTES.items() if key in given}
-            known[frame["videoName"], frame["name"].partition("_")[0]] = {n: "dusk" if v == DUSK else v for n, v in values.items()}
-        return known
+        asked = {*ATTRIBUTES.values(), *where}  # a frame has many more, and a split 150,000 frames
+        return {
+            (frame["videoName"], frame["name"].partition("_")[0]): {n: v for n, v in (frame.get("attributes") or {}).items() if n in asked}
+            for frame in frames(path)
+        }
 
 
 def frames(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the frames of a Scalabel file one at a time: the real files have hundreds of megabytes."""
     if not path.is_file():
-        raise UserError(f"{path} is missing, and dataset.where needs what it holds: download it, or drop the filter with ~dataset.where")
+        raise UserError(f"{path} is missing, and dataset.where needs what it holds: download it, or set the filter to null")
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8") as file:
         text, at = file.read(CHUNK), 0
@@ -158,20 +157,3 @@ def frames(path: Path) -> Iterator[dict[str, Any]]:
                 text, at = text[at:] + more, 0
             else:
                 yield frame
-
-
-@lru_cache(maxsize=8)
-def _open(path: str, process: int) -> zipfile.ZipFile:
-    """Returns an archive opened by this process: forks that share a file handle disturb each other."""
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is damaged ({error}): download it again") from error
-
-
-def _bytes(source: Path, member: str) -> bytes:
-    return (source / member).read_bytes() if source.suffix != ".zip" else _open(str(source), os.getpid()).read(member)
-
-
-def _fail(message: str) -> bytes:
-    raise ItemError(message)

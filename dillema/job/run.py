@@ -41,6 +41,7 @@ def run(cfg: DictConfig) -> None:
             store=Store(cfg.store),
             counterfactuals=cfg.counterfactuals,
             seed=cfg.seed,
+            size=settings["size"],
         )
         out = pipeline.run(folder)
         write(out, pipeline.dataset, folder)

@@ -61,3 +61,12 @@ def test_a_subset_grows_with_its_limit_and_keeps_the_order():
     assert more == sorted(more, key=items.index)
     with pytest.raises(UserError, match="limit"):
         subset(items, 0, 0)
+
+
+def test_a_few_of_each_class_are_drawn_before_the_limit():
+    items = [f"item {i}" for i in range(100)]
+    labels = [i % 3 == 0 for i in range(100)]
+    each = subset(items, None, 0, 5, labels)
+    assert sorted(labels[items.index(i)] for i in each) == [False] * 5 + [True] * 5
+    assert each == sorted(each, key=items.index) != subset(items, None, 1, 5, labels)
+    assert set(subset(items, 4, 0, 5, labels)) < set(each)

@@ -36,6 +36,57 @@ def test_per_class_and_limit_draw_by_the_seed(tmp_path):
     assert {s.id for s in ImageNet(root=str(tmp_path), per_class=3, limit=4).samples()} < {s.id for s in few}
 
 
+LINES = {
+    "Kaggle's": "ImageId,PredictionString\nb,n02510455 85 1 499 272 n02510455 3 4 50 60 \na,n01440764 1 2 3 4\n",
+    "class ids": "val/b.JPEG 388\nval/a.JPEG 0\n",
+    "WordNet ids": "b.JPEG, n02510455\n\na.JPEG, n01440764\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("photographs", "listing", "lines"),
+    [
+        ("ILSVRC/Data/CLS-LOC/val", "LOC_val_solution.csv", "Kaggle's"),
+        ("val", "LOC_val_solution.csv", "Kaggle's"),
+        ("val", "val.txt", "class ids"),
+        ("", "val.txt", "WordNet ids"),
+    ],
+)
+def test_photographs_without_folders_take_their_labels_from_a_file(tmp_path, photographs, listing, lines):
+    for name in "ab":
+        (tmp_path / photographs).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 40)).save(tmp_path / photographs / f"{name}.JPEG")
+    (tmp_path / listing).write_text(LINES[lines])
+    data = ImageNet(root=str(tmp_path), labels=None if lines == "Kaggle's" else str(tmp_path / listing))
+    assert {s.id: s.label for s in data.samples()} == {"a": 0, "b": 388}
+    check_sample(data.samples()[0], data)
+
+
+@pytest.mark.parametrize("root", ["ILSVRC/Data/CLS-LOC/train", "train", "."])
+def test_folders_of_classes_are_found_where_people_have_them(tmp_path, root):
+    (tmp_path / root / "n02510455").mkdir(parents=True)
+    Image.new("RGB", (60, 40)).save(tmp_path / root / "n02510455" / "a.JPEG")
+    (tmp_path / "meta.bin").touch()
+    assert [s.label for s in ImageNet(root=str(tmp_path), split="train").samples()] == [388]
+
+
+def test_labels_that_are_missing_or_wrong_are_said(tmp_path):
+    (tmp_path / "val").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "val" / "a.JPEG")
+    with pytest.raises(UserError, match=r"no folders of classes: set dataset\.labels"):
+        ImageNet(root=str(tmp_path)).samples()
+    listing = tmp_path / "val.txt"
+    with pytest.raises(UserError, match=r"val\.txt cannot be read"):
+        ImageNet(root=str(tmp_path), labels=str(listing)).samples()
+    listing.write_text("a.JPEG 1000\n")
+    with pytest.raises(UserError, match=r"line 1: 'a\.JPEG 1000' should be"):
+        ImageNet(root=str(tmp_path), labels=str(listing)).samples()
+    listing.write_text("b.JPEG 999\n")
+    data = ImageNet(root=str(tmp_path), labels=str(listing))
+    with pytest.raises(ItemError, match=r"b cannot be read.*b\.JPEG"):
+        check_sample(data.samples()[0], data)
+
+
 def test_photographs_of_any_mode_are_read_as_rgb(tmp_path):
     write(tmp_path, "n01440764", "cmyk.JPEG", mode="CMYK")
     data = ImageNet(root=str(tmp_path))
@@ -44,9 +95,9 @@ def test_photographs_of_any_mode_are_read_as_rgb(tmp_path):
 
 
 def test_ids_are_safe_and_unique_file_names(tmp_path):
-    write(tmp_path, "n01440764", "a b.JPEG", "a-b.JPEG", "a-b.jpg", "..JPEG", "é.JPEG")
+    write(tmp_path, "n01440764", "a b.JPEG", "a-b.JPEG", "a-b.jpg", "-.JPEG", "é.JPEG", "._é.JPEG")  # the last is a leftover of macOS
     ids = [s.id for s in ImageNet(root=str(tmp_path)).samples()]
-    assert len(set(ids)) == 5
+    assert len(set(ids)) == len(ids) == 5
     assert all(re.fullmatch(r"[\w-]+", i) for i in ids)
 
 

@@ -96,16 +96,21 @@ def test_fourteen_classes_are_scored(shift):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("where", "found"), [({"weather": ["clear", "foggy"]}, 4), ({"weather": ["rainy"], "time of day": ["dusk"]}, 2)])
-def test_where_keeps_the_frames_that_match(folder, tmp_path, where, found):
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"weather_coarse": ["clear", "foggy"], "timeofday_coarse": None}, ["clear", "foggy"]),
+        ({"weather_coarse": ["rainy", "foggy"], "timeofday_coarse": ["dawn/dusk"], "town": ["10HD"]}, ["rainy"]),
+    ],
+)
+def test_where_keeps_the_frames_whose_attributes_match(folder, tmp_path, where, found):
     samples = Shift(root=str(tmp_path), where=where).samples()
-    assert len(samples) == found
-    assert all(s.attributes[name] in values for s in samples for name, values in where.items())
+    assert [s.attributes["weather"] for s in samples] == [weather for weather in found for _ in range(2)]
 
 
 def test_a_where_that_nothing_matches_says_what_there_is(folder, tmp_path):
-    with pytest.raises(UserError, match=r"weather.*snowy.*'weather rainy': 2"):
-        Shift(root=str(tmp_path), where={"weather": ["snowy"]}).samples()
+    with pytest.raises(UserError, match=r"snowy.*6 frames have.*weather_coarse=rainy': 2.*fog_density"):
+        Shift(root=str(tmp_path), where={"weather_coarse": ["snowy"]}).samples()
 
 
 def test_the_limit_draws_by_the_seed(tmp_path):
@@ -119,16 +124,27 @@ def test_the_limit_draws_by_the_seed(tmp_path):
     assert set(drawn[0]) < {s.id for s in Shift(root=str(tmp_path), limit=12).samples()}
 
 
-def test_reads_the_continuous_sets_and_other_views(tmp_path):
-    write(tmp_path, "continuous/images/10x/val/left_45")
-    assert len(Shift(root=str(tmp_path), shift_type="continuous/10x", view="left_45").samples()) == 6
+@pytest.mark.parametrize("speed", ["1x", "10x", "100x"])
+def test_reads_the_continuous_sets_and_other_views_and_splits(tmp_path, speed):
+    pack(write(tmp_path, f"continuous/videos/{speed}/train/left_45"))
+    shift = Shift(root=str(tmp_path), shift_type=f"continuous/{speed}", view="left_45", framerate="videos", split="train")
+    assert len(shift.samples()) == 6
+    check_sample(shift.samples()[0], shift)
+
+
+def test_videos_that_are_still_packed_are_an_error_that_says_so(shift, tmp_path):
+    folder = tmp_path / "discrete/images/val/front"
+    folder.mkdir(parents=True)
+    (folder / "img.tar").touch()
+    with pytest.raises(UserError, match=r"img\.tar holds videos: unpack"):
+        shift.samples()
 
 
 def test_attributes_are_not_needed_where_nothing_asks_for_them(folder, tmp_path, shift):
     (folder / "det_2d.json").unlink()
     assert len(shift.samples()) == 6
     with pytest.raises(UserError, match=r"det_2d.json is missing.*dataset.where"):
-        Shift(root=str(tmp_path), where={"weather": ["clear"]}).samples()
+        Shift(root=str(tmp_path), where={"weather_coarse": ["clear"]}).samples()
 
 
 def test_a_missing_folder_says_where_it_should_be_and_what_to_do(shift, tmp_path):
