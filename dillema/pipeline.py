@@ -17,6 +17,7 @@ from PIL import Image
 from .dataset import check_sample
 from .errors import UserError
 from .evaluation import predictions, statistics
+from .evaluation.quality import SIMILARITIES, similarity
 from .execution.local import Local
 from .stage import Item, Stages
 from .store import Store, seed_for
@@ -44,6 +45,7 @@ class Pair:
     control: Path
     image: Path
     verdict: Verdict
+    quality: dict[str, float] = field(default_factory=dict)
     said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
     truth: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -83,6 +85,9 @@ class Pipeline:
             _lines(folder / "failures.jsonl", stages.failures)
         results: dict[str, Any] = {"dataset": self.dataset.name, "task": self.dataset.task, "seed": self.seed}
         results |= {"counts": counts | {"failed": len(stages.failures)}, "seconds": stages.seconds, "models": {}}
+        results["quality"] = {
+            name: statistics.means([(p.sample.id, p.quality[name]) for p in pairs if p.verdict.valid and name in p.quality], self.seed) for name in SIMILARITIES
+        }
         predictions.write(folder / "predictions.parquet", self._predictions(pairs))
         for model in self.models:
             said = predictions.read(folder / "predictions.parquet", model.name, self.dataset)
@@ -158,11 +163,19 @@ class Pipeline:
         )  # fmt: skip
         verdicts = {v: Verdict(r.value, self.validity.verdict(r.value)) for v, r in validity.items()}
 
+        quality = stages.run(
+            "quality", None,
+            [Item(v, [sources[source_of[v]].key, r.key], (samples[source_of[v]], self.store.image(r.key))) for v, r in generated.items()],
+            lambda _, batch: [similarity(_picture(s, None, size), _open(path)) for s, path in batch],
+            batch_size=16,
+        )  # fmt: skip
+
         pairs = {}
         for v, record in generated.items():
             i = source_of[v]
             images = self.store.image(controls[i].key), self.store.image(record.key)
             pairs[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], *images, verdicts.get(v, Verdict({}, False)))
+            pairs[v].quality = quality[v].value if v in quality else {}
 
         # a model sees originals as large as counterfactuals, or the drop would hold what the size does
         originals = [Item(f"{i} (original)", [SAID, facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in pairs)]
@@ -234,7 +247,7 @@ class Pipeline:
                 row |= {"label": pair.sample.label, "label_name": self._label(pair.sample)}
             row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}
             row |= {"edits": [asdict(e) for e in pair.counterfactual.edits], "seed": pair.seed}
-            rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid})
+            rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid, "quality": pair.quality})
         _lines(folder / "metadata.jsonl", rows)
 
 

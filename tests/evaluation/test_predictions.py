@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.data import DistributedSampler
 
 from dillema.errors import UserError
 from dillema.evaluation.predictions import COUNTERFACTUAL, ORIGINAL, TRUTH, read, row, write
@@ -43,10 +44,12 @@ def test_what_is_written_is_read_by_model(tmp_path):
     assert len(read(tmp_path / "p.parquet", "nobody", CLASSIFICATION).pairs()[0]) == 0
 
 
-def test_neither_order_nor_repetition_matters(tmp_path):
-    """A sampler that shares images among processes repeats some, so that all get as many."""
-    write(tmp_path / "a.parquet", rows())
-    write(tmp_path / "b.parquet", [*rows(), *rows()][::-1])
+def test_neither_order_nor_the_padding_of_a_distributed_sampler_matters(tmp_path):
+    all_rows = list(rows())[:-1]
+    ranks = [list(DistributedSampler(all_rows, num_replicas=2, rank=rank, shuffle=True)) for rank in (0, 1)]
+    assert len(all_rows) == 7 and sum(map(len, ranks)) == 8  # one image is predicted twice, so that both processes get as many
+    write(tmp_path / "a.parquet", all_rows)
+    write(tmp_path / "b.parquet", (all_rows[i] for rank in ranks for i in rank))
     one, other = (read(tmp_path / name, "m", CLASSIFICATION) for name in ("a.parquet", "b.parquet"))
     for name in ("image", "source", "kind", "valid", "confidence", "tallies", "label", "predicted"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

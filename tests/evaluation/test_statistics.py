@@ -225,11 +225,12 @@ def covered(sources, draws, seed=0):
     return held / draws
 
 
-def test_intervals_hold_what_they_say():
-    by_source, by_image, flips = covered(200, 250)
-    assert 0.93 <= by_source <= 0.97
-    assert 0.93 <= flips <= 0.97
-    assert by_image < 0.85
+@pytest.mark.parametrize(("draws", "least", "most"), [(200, 0.91, 0.98), pytest.param(1000, 0.93, 0.97, marks=pytest.mark.slow)])
+def test_intervals_hold_what_they_say(draws, least, most):
+    by_source, by_image, flips = covered(200, draws)
+    assert least <= by_source <= most
+    assert least <= flips <= most
+    assert by_image < 0.8  # an interval that takes images for independent
 
 
 def test_rates_of_nothing_and_of_everything_have_intervals():
@@ -315,14 +316,14 @@ def rows():
             edits = [Edit(*change) for change in changes[: 1 + v % 3]]
             yield row("m", f"s{s}_{v}", f"s{s}", "counterfactual", said(s, 0.3), edits, random.random() < 0.8)
 
-start = time.perf_counter()
+start = time.process_time()
 write(path, rows())
-written = time.perf_counter()
+written = time.process_time()
 predictions = read(path, "m", dataset)
 for valid in (True, False):
     figures = summary(predictions, dataset, 0, valid=valid)
 assert figures["images"] == 80_000 and len(figures["per_attribute"]) == 13 and figures["low"] < figures["drop"] < figures["high"]
-print(written - start, time.perf_counter() - written)
+print(written - start, time.process_time() - written)
 """
 
 
