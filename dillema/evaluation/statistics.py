@@ -49,7 +49,7 @@ def class_iou(matrix: np.ndarray) -> np.ndarray:
 
 def mean_iou(matrix: np.ndarray) -> np.ndarray:
     """Returns the mean of the classes' intersection over union, over the classes that the truth has; NaN when it has none."""
-    return _mean(class_iou(matrix))
+    return _mean_iou(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2))
 
 
 def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
@@ -154,9 +154,9 @@ def randomisation(first: np.ndarray, second: np.ndarray, figure: Figure, seed: i
     seen = np.abs(figure(first.sum(0)) - figure(second.sum(0)))
     total, difference, random, extreme = (first + second).sum(0), first - second, np.random.default_rng(seed), np.zeros(seen.shape)
     for block in _blocks(len(first)):
-        swung = (random.integers(0, 2, (block, len(first)), np.int8) * 2.0 - 1) @ difference
+        swung = (random.integers(0, 2, (block, len(first)), np.int8) - 0.5) @ difference
         # the same sums come in other orders of floating point
-        extreme += (np.abs(figure((total + swung) / 2) - figure((total - swung) / 2)) >= seen - 1e-12).sum(0)
+        extreme += (np.abs(figure(total / 2 + swung) - figure(total / 2 - swung)) >= seen - 1e-12).sum(0)
     return np.where(np.isnan(seen), np.nan, (1 + extreme) / (1 + DRAWS))
 
 
@@ -194,7 +194,7 @@ class Sides:
 
     def figure(self, sums: np.ndarray) -> np.ndarray:
         """Returns the main metric and the mean confidence in the true class (..., 2)."""
-        main = _mean(_tallied_iou(sums[..., :-2])) if self.dataset.task == "segmentation" else _ratio(sums[..., 0], sums[..., 2])
+        main = _mean_iou(*_parts(sums[..., :-2])) if self.dataset.task == "segmentation" else _ratio(sums[..., 0], sums[..., 2])
         return np.stack([main, _ratio(sums[..., -2], sums[..., -1])], -1)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -263,10 +263,10 @@ def per_class(sides: Sides) -> dict[str, dict[str, float | None]]:
     """Returns the intersection over union, or the accuracy, of each class that the originals have, with the interval of its drop."""
     rows: dict[int, Sequence[float]] = {}
     if sides.dataset.task == "segmentation":
-        before, after = (_tallied_iou(side[:, :-2].sum(0)) for side in sides.sums)
+        before, after = (_iou(*_parts(side[:, :-2].sum(0))) for side in sides.sums)
         bounds = np.full((2, len(before)), np.nan)
         if sides.sources > 1:
-            bounds[:] = interval([side[:, :-2] for side in sides.sums], lambda a, b: _tallied_iou(a) - _tallied_iou(b), sides.seed)
+            bounds[:] = interval([side[:, :-2] for side in sides.sums], lambda a, b: _iou(*_parts(a)) - _iou(*_parts(b)), sides.seed)
         rows = {i: (before[i], after[i], *bounds[:, i]) for i in np.flatnonzero(~np.isnan(before)).tolist()}
     else:
         labels = sides.predictions.label[sides.after]
@@ -392,7 +392,7 @@ def _metrics(predictions: Predictions, dataset: Dataset, rows: np.ndarray, matri
         right, among, _ = predictions.tallies[rows].mean(0)
         error = calibration_error(predictions.certainty[rows], predictions.tallies[rows, 0])
         return {"accuracy": float(right), "top5_accuracy": float(among), **macro(matrix), "calibration_error": error}
-    each = np.concatenate([_mean(_tallied_iou(predictions.tallies[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)])
+    each = np.concatenate([_mean_iou(*_parts(predictions.tallies[rows[i : i + BATCH]])) for i in range(0, len(rows), BATCH)])
     scored = each[~np.isnan(each)]
     figures = {"mean_iou": mean_iou(matrix), "pixel_accuracy": pixel_accuracy(matrix), "image_iou": scored.mean() if len(scored) else np.nan}
     return {name: number(value) for name, value in figures.items()}
@@ -411,19 +411,18 @@ def _flips(sides: Sides) -> dict[str, float | None]:
     )
 
 
-def _tallied_iou(tallies: np.ndarray) -> np.ndarray:
-    """Returns the intersection over union of each class (..., classes) of tallies (..., 3 * classes)."""
-    return _iou(*np.moveaxis(tallies.reshape(*tallies.shape[:-1], 3, -1), -2, 0))
+def _parts(tallies: np.ndarray) -> np.ndarray:
+    """Returns hits, true pixels and predicted pixels (3, ..., classes) of tallies (..., 3 * classes)."""
+    return np.moveaxis(tallies.reshape(*tallies.shape[:-1], 3, -1), -2, 0)
 
 
 def _iou(hits: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.where(truth > 0, hits / np.maximum(truth + predicted - hits, 1), np.nan)
 
 
-def _mean(figures: np.ndarray) -> np.ndarray:
-    """Returns the mean over the last axis of what is not NaN; NaN where there is nothing."""
-    known = ~np.isnan(figures)
-    return _ratio(np.where(known, figures, 0).sum(-1), known.sum(-1))
+def _mean_iou(hits: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    # what the truth lacks has no hits
+    return _ratio((hits / np.maximum(truth + predicted - hits, 1)).sum(-1), (truth > 0).sum(-1))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
