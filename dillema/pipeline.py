@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,26 @@ from PIL import Image
 
 from .dataset import check_sample
 from .errors import UserError
-from .evaluation.statistics import Outcome, summary
+from .evaluation import predictions, statistics
+from .evaluation.quality import SIMILARITIES, similarity
 from .execution.local import Local
 from .stage import Item, Stages
 from .store import Store, seed_for
-from .types import Caption, Control, Counterfactual, Dataset, Edit, Sample, Verdict
+from .types import Caption, Control, Counterfactual, Dataset, Edit, Renders, Sample, Verdict
 
 log = logging.getLogger(__name__)
 
 SAFE = re.compile(r"\w[\w.-]*")  # ids become file names
+SAID = 2  # version of what a model's record holds
 CHUNK = 8  # batches of a model under test between two records: starting Lightning takes longer than a batch
 
 
 @dataclass
 class Pair:
-    """A source and one counterfactual image of it; `said` holds, by model, what was predicted on the original and on the counterfactual."""
+    """A source and one counterfactual image of it; `said` holds, by model, what was predicted on the original and on the counterfactual.
+
+    `truth` holds what was predicted on a real render of what the counterfactual stands for, where the data set can make one.
+    """
 
     id: str
     sample: Sample
@@ -40,7 +45,9 @@ class Pair:
     control: Path
     image: Path
     verdict: Verdict
+    quality: dict[str, float] = field(default_factory=dict)
     said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    truth: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +78,7 @@ class Pipeline:
     size: Literal["generated", "source"] | tuple[int, int] = "generated"
 
     def run(self, folder: Path) -> Run:
-        """Runs all the steps and leaves results.json, failures.jsonl and generated/ in a folder."""
+        """Runs all the steps and leaves results.json, predictions.parquet, failures.jsonl and generated/ in a folder."""
         stages = Stages(self.store, self.execution)
         try:
             counts, pairs = self._steps(stages)
@@ -79,12 +86,14 @@ class Pipeline:
             _lines(folder / "failures.jsonl", stages.failures)
         results: dict[str, Any] = {"dataset": self.dataset.name, "task": self.dataset.task, "seed": self.seed}
         results |= {"counts": counts | {"failed": len(stages.failures)}, "seconds": stages.seconds, "models": {}}
+        results["quality"] = {
+            name: statistics.means([(p.sample.id, p.quality[name]) for p in pairs if p.verdict.valid and name in p.quality], self.seed) for name in SIMILARITIES
+        }
+        predictions.write(folder / "predictions.parquet", self._predictions(pairs))
         for model in self.models:
-            valid, every = (
-                [Outcome(p.sample.id, p.counterfactual.edits, *p.said[model.name]) for p in pairs if model.name in p.said and (p.verdict.valid or not strict)]
-                for strict in (True, False)
-            )
-            results["models"][model.name] = summary(valid, self.dataset, self.seed) | {"all": summary(every, self.dataset, self.seed)}
+            said = predictions.read(folder / "predictions.parquet", model.name, self.dataset)
+            valid, every = (statistics.summary(said, self.dataset, self.seed, valid=strict) for strict in (True, False))
+            results["models"][model.name] = valid | {"all": every, "truth": statistics.truth(said, self.dataset, self.seed)}
         self._export(pairs, folder / "generated")
         temporary = folder / "results.json.tmp"
         temporary.write_text(json.dumps(results, indent=2))
@@ -155,21 +164,41 @@ class Pipeline:
         )  # fmt: skip
         verdicts = {v: Verdict(r.value, self.validity.verdict(r.value)) for v, r in validity.items()}
 
+        quality = stages.run(
+            "quality", None,
+            [Item(v, [sources[source_of[v]].key, r.key], (samples[source_of[v]], self.store.image(r.key))) for v, r in generated.items()],
+            lambda _, batch: [similarity(_picture(s, None, size), _open(path)) for s, path in batch],
+            batch_size=16,
+        )  # fmt: skip
+
         pairs = {}
         for v, record in generated.items():
             i = source_of[v]
             images = self.store.image(controls[i].key), self.store.image(record.key)
             pairs[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], *images, verdicts.get(v, Verdict({}, False)))
+            pairs[v].quality = quality[v].value if v in quality else {}
 
         # a model sees originals as large as counterfactuals, or the drop would hold what the size does
-        originals = [Item(f"{i} (original)", [facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in pairs)]
-        others = [Item(v, [facts, sources[source_of[v]].key, generated[v].key], (p.sample, p.image)) for v, p in pairs.items()]
+        originals = [Item(f"{i} (original)", [SAID, facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in pairs)]
+        others = [Item(v, [SAID, facts, sources[source_of[v]].key, generated[v].key], (p.sample, partial(_open, p.image))) for v, p in pairs.items()]
+        renders = []
+        if isinstance(data, Renders):
+            real = {v: data.render(p.sample, p.counterfactual.edits) for v, p in pairs.items()}
+            renders = [
+                Item(
+                    f"{v} (truth)", [SAID, facts, sources[source_of[v]].key, size, [asdict(e) for e in pairs[v].counterfactual.edits]], (pairs[v].sample, image)
+                )
+                for v, image in real.items()
+                if image
+            ]
         for model in self.models:
-            said = stages.run("prediction", model, [*originals, *others], self._predict, batch_size=CHUNK * model.batch_size)
+            said = stages.run("prediction", model, [*originals, *others, *renders], self._predict, batch_size=CHUNK * model.batch_size)
             for v, pair in pairs.items():
                 original, counterfactual = said.get(f"{source_of[v]} (original)"), said.get(v)
                 if original and counterfactual:
                     pair.said[model.name] = (original.value, counterfactual.value)
+                    if actual := said.get(f"{v} (truth)"):
+                        pair.truth[model.name] = actual.value
 
         counts = {"sources": len(samples), "captions": len(captions), "counterfactuals": len(rewritten), "generated": len(generated)}
         return counts | {"valid": sum(p.verdict.valid for p in pairs.values())}, list(pairs.values())
@@ -180,16 +209,28 @@ class Pipeline:
     def _label(self, sample: Sample) -> str:
         return "" if self.dataset.task == "segmentation" or sample.label is None else self.dataset.classes[sample.label]
 
-    def _predict(self, model: Any, batch: list[tuple[Sample, Path | None]]) -> list[dict[str, Any]]:
+    def _predict(self, model: Any, batch: list[tuple[Sample, Callable[[], Image.Image] | None]]) -> list[dict[str, Any]]:
         from .evaluation.module import evaluate
 
         size = (self.generator.width, self.generator.height)
-        items = [(str(n), partial(_picture, s, path, size), partial(self._truth, s, size)) for n, (s, path) in enumerate(batch)]
+        items = [(str(n), partial(_picture, s, other, size), partial(self._truth, s, size)) for n, (s, other) in enumerate(batch)]
         said = evaluate(model, items, self.dataset, model.batch_size)
         return [said[str(n)] for n in range(len(batch))]
 
     def _truth(self, sample: Sample, size: tuple[int, int]) -> int | np.ndarray:
         return cast(int, sample.label) if self.dataset.task == "classification" else _mask(sample, size)
+
+    def _predictions(self, pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
+        """Yields the rows of predictions.parquet."""
+        for name in (model.name for model in self.models):
+            for source, pair in {p.sample.id: p for p in pairs if name in p.said}.items():
+                yield predictions.row(name, source, source, predictions.ORIGINAL, pair.said[name][0])
+            for p in pairs:
+                edits, valid = p.counterfactual.edits, p.verdict.valid
+                if name in p.said:
+                    yield predictions.row(name, p.id, p.sample.id, predictions.COUNTERFACTUAL, p.said[name][1], edits, valid)
+                if name in p.truth:
+                    yield predictions.row(name, p.id, p.sample.id, predictions.TRUTH, p.truth[name], edits, valid)
 
     def _export(self, pairs: Sequence[Pair], folder: Path) -> None:
         """Writes the generated set as a Hugging Face imagefolder."""
@@ -211,7 +252,7 @@ class Pipeline:
                 row |= {"label": pair.sample.label, "label_name": self._label(pair.sample)}
             row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}
             row |= {"edits": [asdict(e) for e in pair.counterfactual.edits], "seed": pair.seed}
-            rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid})
+            rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid, "quality": pair.quality})
         _lines(folder / "metadata.jsonl", rows)
 
 
@@ -248,8 +289,8 @@ def _open(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def _picture(sample: Sample, path: Path | None, size: tuple[int, int]) -> Image.Image:
-    image = _open(path) if path else sample.image
+def _picture(sample: Sample, other: Callable[[], Image.Image] | None, size: tuple[int, int]) -> Image.Image:
+    image = other() if other else sample.image
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 

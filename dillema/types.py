@@ -2,10 +2,10 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -107,4 +107,13 @@ class Dataset(Protocol):
 
     def samples(self) -> list[Sample]:
         """Returns the samples, in a stable order; raises a UserError when there are none."""
+        ...
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """A data set that can make the real image of what an edit stands for, so that the truth is known."""
+
+    def render(self, sample: Sample, edits: Sequence[Edit]) -> Callable[[], Image.Image] | None:
+        """Returns what makes the image of an edited sample, or None where an edit says what cannot be made."""
         ...

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dillema.errors import UserError
+from dillema.evaluation import predictions, statistics
 from dillema.execution.local import Local
 
 from .backends import SIZE, Backend, Captioner, Editor, Edits, Gate, Generator, Model, Noise, picture, pipeline
@@ -38,7 +39,7 @@ def lines(path):
 def test_what_a_run_leaves_behind(tmp_path):
     out = run(tmp_path)
     assert out.results["counts"] == {"sources": 6, "captions": 6, "counterfactuals": 12, "generated": 12, "valid": 12, "failed": 0}
-    assert list(out.results["seconds"]) == ["source", "caption", "keywords", "alternatives", "control", "generated", "validity"]
+    assert list(out.results["seconds"]) == ["source", "caption", "keywords", "alternatives", "control", "generated", "validity", "quality"]
     assert json.loads((tmp_path / "run" / "results.json").read_text()) == out.results
     assert (tmp_path / "run" / "failures.jsonl").read_text() == ""
     rows = lines(tmp_path / "run" / "generated" / "metadata.jsonl")
@@ -48,6 +49,8 @@ def test_what_a_run_leaves_behind(tmp_path):
         assert Image.open(tmp_path / "run" / "generated" / row["mask_file_name"]).size == SIZE
         assert all(e["replacement"] in row["counterfactual"] and e["original"] in row["caption"] for e in row["edits"])
         assert row["valid"] and row["scores"]["brightness"] > 0
+    mean = out.results["quality"]["ssim"]
+    assert mean["mean"] == pytest.approx(sum(row["quality"]["ssim"] for row in rows) / 12) and mean["low"] < mean["mean"] < mean["high"] < 1
 
 
 @pytest.mark.parametrize(("size", "expected"), [((96, 48), (96, 48)), ("source", SIZE)])
@@ -217,7 +220,21 @@ def test_a_model_under_test_is_scored_on_pairs(tmp_path, task):
     assert {row["attribute"] for row in figures["all"]["per_attribute"]} == {"weather", "time of day"}
     assert (figures["flip_rate"] is None) == (task == "segmentation")
     assert ("label" in lines(tmp_path / "run" / "generated" / "metadata.jsonl")[0]) == (task == "classification")
+    said = predictions.read(tmp_path / "run" / "predictions.parquet", "brightest", Noise(task=task))
+    assert statistics.compare(said, said, Noise(task=task), 0)["drop"]["a"] == pytest.approx(figures["drop"])  # a new figure from the file alone
     Backend.loads.clear()
     run(tmp_path, "again", dataset=Noise(task=task), models=(model,), validity=Gate(least=0.5))
     assert Backend.loads == []
     assert left_behind(tmp_path / "run") == left_behind(tmp_path / "again")
+
+
+def test_where_the_data_set_can_make_the_real_image_the_truth_is_known(tmp_path):
+    class Rendered(Noise):
+        def render(self, sample, edits):
+            return None if any(e.replacement == "night" for e in edits) else lambda: sample.image
+
+    out = run(tmp_path, dataset=Rendered(task="classification"), models=(Model(task="classification"),))
+    truth = out.results["models"]["brightest"]["truth"]
+    assert (truth["n"], truth["sources"], truth["true"]) == (6, 6, 0)
+    assert truth["error"] == pytest.approx(truth["estimated"])
+    assert {row["attribute"] for row in truth["per_attribute"]} == {"weather"}

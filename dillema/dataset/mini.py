@@ -1,7 +1,7 @@
 """The small world as a data set: a scene is rendered whenever its bytes are read, and is the same each time."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import ClassVar, cast
@@ -43,6 +43,12 @@ class _Mini:
             if not values or not set(values) <= set(VALUES.get(name, ())):
                 raise UserError(f"no scene matches dataset.where={{{name}: {values}}}. The small world has {VALUES}")
         return [self._sample(index) for index in subset(range(SCENES), self.limit, self.seed)]
+
+    def render(self, sample: types.Sample, edits: Sequence[types.Edit]) -> Callable[[], Image.Image] | None:
+        """Returns what renders the scene of a sample as edited, or None where an edit is not of this world."""
+        if any(edit.replacement not in VALUES.get(edit.attribute, ()) for edit in edits):
+            return None
+        return partial(render_as, sample.id, {**sample.attributes, **{edit.attribute: edit.replacement for edit in edits}})
 
     def _sample(self, index: int) -> types.Sample:
         seed = seed_of(self.split, self.scenes, index)

@@ -23,7 +23,7 @@ Item = tuple[str, Callable[[], Image.Image], Callable[[], int | np.ndarray]]
 class Evaluation(L.LightningModule):
     """Fills `records`: for every key of the batches (lists of key, image, label or mask) what the model said.
 
-    Classification: `label`, `predicted`, `confidence` (the probability of the label) and `top5` (class ids, best first).
+    Classification: `label`, `predicted`, `certainty` (the probability of `predicted`), `confidence` (that of the label) and `top5` (class ids, best first).
     Segmentation: `confusion`, a list of [true, predicted, pixels], and `confidence`, the mean probability of the true
     class; both over the pixels whose class is not ignored, so `confidence` is None where there are none.
     """
@@ -59,8 +59,9 @@ class Evaluation(L.LightningModule):
 
 
 def _classified(probabilities: Tensor, label: int) -> dict[str, Any]:
-    best = probabilities.topk(min(5, len(probabilities))).indices.tolist()
-    return {"label": label, "predicted": best[0], "confidence": probabilities[label].item(), "top5": best}
+    certainty, best = probabilities.topk(min(5, len(probabilities)))
+    answer = {"label": label, "predicted": best[0].item(), "certainty": certainty[0].item()}
+    return answer | {"confidence": probabilities[label].item(), "top5": best.tolist()}
 
 
 class _Items(IterableDataset[tuple[str, Image.Image, int | np.ndarray]]):

@@ -8,6 +8,7 @@ from dillema.dataset import check_sample
 from dillema.dataset.mini import MiniImageNet, MiniShift, render_as
 from dillema.errors import UserError
 from dillema.mini.train.world import draw
+from dillema.types import Edit, Renders
 
 SUNNY = {"weather": ["clear"], "time of day": ["daytime"]}
 
@@ -54,6 +55,16 @@ def test_the_same_scene_can_be_rendered_as_another_day():
     assert render_as(sample.id, sample.attributes) == Image.fromarray(np.asarray(sample.image))
     night = render_as(sample.id, {**sample.attributes, "time of day": "night"})
     assert np.asarray(night).mean() < 0.5 * np.asarray(sample.image).mean()
+
+
+def test_an_edited_sample_can_be_rendered_where_this_world_has_what_the_edit_says():
+    dataset = MiniShift(limit=1, where=SUNNY)
+    sample = dataset.samples()[0]
+    assert isinstance(dataset, Renders)
+    night = dataset.render(sample, [Edit("time of day", "day", "night")])
+    assert night() == render_as(sample.id, {**sample.attributes, "time of day": "night"})
+    assert dataset.render(sample, [Edit("weather", "clear", "foggy"), Edit("town", "here", "there")]) is None
+    assert dataset.render(sample, [Edit("weather", "clear", "a sandstorm")]) is None
 
 
 @pytest.mark.parametrize("where", [{"weather": ["sunny"]}, {"weather": []}, {"town": ["10HD"]}])

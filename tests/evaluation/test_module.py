@@ -26,6 +26,7 @@ def test_records_of_a_classifier(tmp_path):
         assert record["predicted"] == logits.argmax().item() == record["top5"][0]
         assert len(set(record["top5"])) == 5
         assert record["confidence"] == pytest.approx(logits.softmax(0)[i % 6].item(), abs=1e-5)
+        assert record["certainty"] == pytest.approx(logits.softmax(0).max().item(), abs=1e-5)
 
 
 def test_records_of_a_segmenter_count_every_pixel_that_is_not_ignored(segmenter):

@@ -1,26 +1,64 @@
+import resource
+import subprocess
+import sys
+from itertools import count
+
 import numpy as np
 import pytest
 
-from dillema.evaluation.statistics import Outcome, drop, mcnemar, mean_iou, metrics, per_attribute, pixel_accuracy, summary
+from dillema.evaluation import statistics
+from dillema.evaluation.predictions import COUNTERFACTUAL, ORIGINAL, TRUTH, read, row, write
+from dillema.evaluation.statistics import (
+    benjamini_hochberg,
+    calibration_error,
+    compare,
+    interval,
+    macro,
+    mcnemar,
+    mean_iou,
+    pixel_accuracy,
+    randomisation,
+    rate,
+    spearman,
+    summary,
+    truth,
+    wilson,
+)
 from dillema.types import Edit
 from tests.backends import Noise
 
-FOG, NIGHT = Edit("weather", "clear", "foggy"), Edit("time of day", "day", "night")
+FOG, NIGHT, RED = Edit("weather", "clear", "foggy"), Edit("time of day", "day", "night"), Edit("colour", "blue", "red")
+CLASSIFICATION, SEGMENTATION = Noise(task="classification"), Noise()
 
 
-def answer(predicted, label=0):
-    return {"label": label, "predicted": predicted, "confidence": float(predicted == label), "top5": [predicted]}
-
-
-def pair(source, before, after, edits=(FOG,), label=0):
-    return Outcome(source, edits, answer(before, label), answer(after, label))
+def answer(predicted, label=0, confidence=None):
+    sure = float(predicted == label) if confidence is None else confidence
+    return {"label": label, "predicted": predicted, "certainty": 0.9, "confidence": sure, "top5": [predicted]}
 
 
 def pixels(*cells):
     return {"confusion": [list(cell) for cell in cells], "confidence": 0.5}
 
 
-CLASSIFICATION, SEGMENTATION = Noise(task="classification"), Noise()
+@pytest.fixture
+def table(tmp_path):
+    numbers = count()
+
+    def table(outcomes, dataset=CLASSIFICATION, renders=None):
+        """Returns predictions: outcomes are (source, edits, original, counterfactual[, valid])."""
+        path = tmp_path / f"{next(numbers)}.parquet"
+        rows = [row("m", source, source, ORIGINAL, original) for source, _, original, *_ in outcomes]
+        rows += [row("m", f"{o[0]}_{i}", o[0], COUNTERFACTUAL, o[3], o[1], *o[4:]) for i, o in enumerate(outcomes)]
+        rows += [row("m", f"{o[0]}_{i}", o[0], TRUTH, said, o[1]) for i, (o, said) in enumerate(zip(outcomes, renders or [], strict=False))]
+        write(path, rows)
+        return read(path, "m", dataset)
+
+    return table
+
+
+def shares(n, dropped, images=1):
+    """Returns outcomes of n sources, of which the first `dropped` turn wrong."""
+    return [(f"s{i:03}", [FOG], answer(0), answer(int(i < dropped))) for i in range(n) for _ in range(images)]
 
 
 def test_mean_iou_by_hand_leaves_out_classes_that_the_truth_lacks():
@@ -32,80 +70,273 @@ def test_mean_iou_by_hand_leaves_out_classes_that_the_truth_lacks():
     assert mean_iou(np.stack([matrix, matrix.T])).shape == (2,)
 
 
-def test_mean_iou_agrees_with_torchmetrics():
-    import torch
-    from torchmetrics.classification import MulticlassJaccardIndex
+def test_metrics_agree_with_torchmetrics():
+    torch = pytest.importorskip("torch")
+    from torchmetrics.functional import classification as other
 
     random = torch.Generator().manual_seed(0)
-    truth, predicted = torch.randint(0, 3, (500,), generator=random), torch.randint(0, 3, (500,), generator=random)
-    matrix = torch.bincount(truth * 3 + predicted, minlength=9).reshape(3, 3).numpy()
-    assert mean_iou(matrix) == pytest.approx(MulticlassJaccardIndex(3)(predicted, truth).item())
+    logits, label = torch.randn(500, 4, generator=random), torch.randint(0, 3, (500,), generator=random)  # the fourth class is only predicted
+    predicted = logits.argmax(1)
+    matrix = torch.bincount(label * 4 + predicted, minlength=16).reshape(4, 4).numpy()
+    seen = macro(matrix)
+    for name in ("precision", "recall"):
+        assert seen[name] == pytest.approx(getattr(other, f"multiclass_{name}")(predicted, label, 4, average="macro").item(), abs=1e-6)
+    assert seen["f1"] == pytest.approx(other.multiclass_f1_score(predicted, label, 4, average="macro").item(), abs=1e-6)
+    certainty = logits.double().softmax(1).max(1).values
+    error = other.multiclass_calibration_error(logits.double().softmax(1), label, 4, n_bins=15).item()
+    assert calibration_error(certainty.numpy(), (predicted == label).numpy()) == pytest.approx(error, abs=1e-6)
+    three = torch.bincount(label * 3 + predicted.clamp(max=2), minlength=9).reshape(3, 3).numpy()
+    assert mean_iou(three) == pytest.approx(other.multiclass_jaccard_index(predicted.clamp(max=2), label, 3).item(), abs=1e-6)
 
 
-@pytest.mark.parametrize(("worse", "better"), [(0, 0), (1, 0), (5, 1), (12, 30), (300, 250)])
-def test_mcnemar_agrees_with_the_binomial_test(worse, better):
-    binomtest = pytest.importorskip("scipy.stats").binomtest
-    assert mcnemar(worse, better) == pytest.approx(binomtest(worse, worse + better).pvalue if worse + better else 1.0)
+def test_statistics_agree_with_scipy_and_scikit_learn():
+    scipy = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(0)
+    for worse, better in [(1, 0), (5, 1), (12, 30), (300, 250)]:
+        assert mcnemar(worse, better) == pytest.approx(scipy.binomtest(worse, worse + better).pvalue)
+    assert mcnemar(0, 0) == 1
+    for hits, n in [(0, 10), (3, 17), (200, 200)]:
+        known = scipy.binomtest(hits, n).proportion_ci(method="wilson")
+        assert wilson(hits / n, n) == pytest.approx((known.low, known.high), abs=1e-9)
+    p = random.uniform(0, 0.2, 30)
+    assert benjamini_hochberg(p.tolist()) == pytest.approx(scipy.false_discovery_control(p).tolist())
+    assert benjamini_hochberg([0.04, None, 0.01]) == pytest.approx([0.04, None, 0.02])
+    a, b = random.integers(0, 5, (2, 40))
+    assert spearman(a, b) == pytest.approx(scipy.spearmanr(a, b).statistic)
+    x, y = random.normal(0.3, 1, (2, 40, 1))
+    known = scipy.permutation_test((x[:, 0], y[:, 0]), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=20_000, rng=0)
+    assert randomisation(x, y, lambda sums: sums, 0)[0] == pytest.approx(known.pvalue, abs=0.03)
 
 
-def test_figures_of_a_classifier_by_hand():
-    outcomes = [
-        pair("a", 0, 1), pair("a", 0, 0, (NIGHT,)),  # one of two turns wrong
-        pair("b", 0, 0), pair("b", 0, 0, (NIGHT,)),
-        pair("c", 0, 2, (FOG, NIGHT)),
-        pair("d", 1, 0), pair("d", 1, 1, (NIGHT,)),  # the first turns right
-    ]  # fmt: skip
-    figures = summary(outcomes, CLASSIFICATION, 0)
+def test_figures_of_a_classifier_by_hand(table):
+    predictions = table([
+        ("a", [FOG], answer(0, confidence=0.9), answer(1, confidence=0.2)), ("a", [NIGHT], answer(0, confidence=0.9), answer(0, confidence=0.8)),
+        ("b", [FOG], answer(0), answer(0)), ("b", [NIGHT], answer(0), answer(0)),
+        ("c", [FOG, NIGHT], answer(0), answer(2)),
+        ("d", [FOG], answer(0, 1), answer(1, 1)), ("d", [NIGHT], answer(0, 1), answer(0, 1)),
+        ("e", [FOG], answer(0), answer(2), False),
+    ])  # fmt: skip
+    figures = summary(predictions, CLASSIFICATION, 0, valid=True)
     assert (figures["metric"], figures["sources"], figures["images"]) == ("accuracy", 4, 7)
-    assert figures["original"] == {"accuracy": pytest.approx(5 / 7)}
-    assert figures["counterfactual"] == {"accuracy": pytest.approx(4 / 7)}
-    assert figures["drop"] == pytest.approx(1 / 7)
-    assert figures["flip_rate"] == pytest.approx(2 / 5)
+    # originals: sky 5 of 5, 2 roads taken for sky; counterfactuals: sky 3 of 5, one each taken for road and car, road 1 of 2
+    assert figures["original"] == {
+        "accuracy": pytest.approx(5 / 7), "top5_accuracy": pytest.approx(5 / 7), "calibration_error": pytest.approx(0.9 - 5 / 7),
+        "precision": pytest.approx((5 / 7 + 0) / 2), "recall": pytest.approx((1 + 0) / 2), "f1": pytest.approx((10 / 12 + 0) / 2),
+    }  # fmt: skip
+    assert figures["counterfactual"] == {
+        "accuracy": pytest.approx(4 / 7), "top5_accuracy": pytest.approx(4 / 7), "calibration_error": pytest.approx(0.9 - 4 / 7),
+        "precision": pytest.approx((3 / 4 + 1 / 2 + 0) / 3), "recall": pytest.approx((3 / 5 + 1 / 2 + 0) / 3),
+        "f1": pytest.approx((6 / 9 + 2 / 4 + 0) / 3),
+    }  # fmt: skip
+    assert figures["drop"] == pytest.approx(1 / 7) and figures["low"] <= 1 / 7 <= figures["high"]
+    assert figures["confidence_drop"] == pytest.approx((0.7 + 0.1 + 1 - 1) / 7)
+    assert figures["flip_rate"] == pytest.approx(2 / 5) and 0 < figures["flip_rate_low"] < 0.4 < figures["flip_rate_high"] < 1
     assert figures["any_flip_rate"] == pytest.approx(2 / 3)
-    assert figures["mcnemar_p"] == 1.0  # of the first of each source two turn wrong, one right
+    assert [figures["any_flip_rate_low"], figures["any_flip_rate_high"]] == pytest.approx(wilson(2 / 3, 3))
     edits = {row["attribute"]: row for row in figures["per_attribute"]}
-    assert (edits["weather"]["n"], edits["weather"]["from"], edits["weather"]["to"]) == (4, "clear", "foggy")
+    assert (edits["weather"]["n"], edits["weather"]["sources"], edits["weather"]["from"], edits["weather"]["to"]) == (4, 4, "clear", "foggy")
     assert edits["weather"]["drop"] == pytest.approx(3 / 4 - 2 / 4)
+    assert edits["weather"]["confidence_drop"] == pytest.approx((0.7 + 1 - 1) / 4)
     assert edits["time of day"]["drop"] == pytest.approx(3 / 4 - 2 / 4)
-    assert figures["per_class"] == {"sky": {"original": pytest.approx(5 / 7), "counterfactual": pytest.approx(4 / 7), "drop": pytest.approx(1 / 7)}}
+    assert figures["per_pair"] == []  # fog at night has one source
+    assert figures["per_class"]["sky"]["drop"] == pytest.approx(2 / 5) and figures["per_class"]["road"]["drop"] == pytest.approx(-1 / 2)
+    assert figures["confusions"] == [
+        {"true": "sky", "predicted": "road", "original": 0, "counterfactual": 1, "share": pytest.approx(1 / 5)},
+        {"true": "sky", "predicted": "car", "original": 0, "counterfactual": 1, "share": pytest.approx(1 / 5)},
+    ]
+    every = summary(predictions, CLASSIFICATION, 0, valid=False)
+    assert (every["sources"], every["images"]) == (5, 8) and every["drop"] == pytest.approx(2 / 8)
 
 
-def test_figures_of_a_segmenter_by_hand():
+def test_figures_of_a_segmenter_by_hand(table):
     good, bad = pixels((0, 0, 6), (1, 1, 4)), pixels((0, 0, 6), (1, 0, 4))
-    figures = summary([Outcome("a", (FOG,), good, bad), Outcome("b", (NIGHT,), good, good)], SEGMENTATION, 0)
-    assert figures["original"] == {"mean_iou": 1.0, "pixel_accuracy": 1.0}
-    # both images in one matrix: sky 12 of 16, road 4 of 8
-    assert figures["counterfactual"] == {"mean_iou": pytest.approx((12 / 16 + 4 / 8) / 2), "pixel_accuracy": pytest.approx(16 / 20)}
+    figures = summary(table([("a", [FOG], good, bad), ("b", [NIGHT], good, good)], SEGMENTATION), SEGMENTATION, 0, valid=True)
+    assert figures["original"] == {"mean_iou": 1.0, "pixel_accuracy": 1.0, "image_iou": 1.0}
+    # both images in one matrix: sky 12 of 16, road 4 of 8; in one each: sky 6 of 10, road 0 of 4, and all
+    assert figures["counterfactual"] == {
+        "mean_iou": pytest.approx((12 / 16 + 4 / 8) / 2),
+        "pixel_accuracy": pytest.approx(16 / 20),
+        "image_iou": pytest.approx((0.3 + 1) / 2),
+    }
     assert figures["drop"] == pytest.approx(1 - 0.625)
     assert [row["attribute"] for row in figures["per_attribute"]] == ["weather", "time of day"]  # the most harmful first
     assert figures["per_attribute"][1]["drop"] == 0
-    assert figures["per_class"]["road"] == {"original": 1.0, "counterfactual": 0.5, "drop": 0.5}
+    road = figures["per_class"]["road"]
+    assert (road["original"], road["counterfactual"], road["drop"]) == (1.0, 0.5, 0.5) and road["low"] == 0 and road["high"] == 1
     assert "car" not in figures["per_class"]
+    assert figures["confusions"] == [{"true": "road", "predicted": "sky", "original": 0, "counterfactual": 4, "share": 0.5}]
     assert figures["flip_rate"] is figures["any_flip_rate"] is figures["mcnemar_p"] is None
 
 
-def test_the_interval_is_that_of_sources_and_not_of_images():
-    metric = metrics(CLASSIFICATION)["accuracy"]
-    few = drop([pair(f"s{i}", 0, i % 2) for i in range(40)], metric, 0)
-    copies = drop([pair(f"s{i}", 0, i % 2) for i in range(40) for _ in range(10)], metric, 0)
-    assert few == copies  # ten copies of an image tell nothing new
+def test_pairs_of_values_and_the_correction_for_many(table):
+    outcomes = [(f"s{i:02}", [FOG, NIGHT], answer(0), answer(1)) for i in range(20)]
+    outcomes += [(f"s{i:02}", [RED, NIGHT], answer(0), answer(int(i % 10 == 0))) for i in range(20)]
+    figures = summary(table(outcomes), CLASSIFICATION, 0, valid=True)
+    first, second = figures["per_pair"]
+    assert (first["attributes"], first["to"], first["n"], first["drop"]) == (["time of day", "weather"], ["night", "foggy"], 20, 1)
+    assert (second["attributes"], second["to"], second["drop"]) == (["colour", "time of day"], ["red", "night"], pytest.approx(0.1))
+    assert first["p"] < 0.001 and second["p"] > 0.2
+    assert [row["p_adjusted"] for row in figures["per_pair"]] == benjamini_hochberg([first["p"], second["p"]])
+
+
+def test_a_difference_that_every_source_shows_is_less_sure_with_few_of_them(table):
+    p = {n: summary(table(shares(n, n)), CLASSIFICATION, 0, valid=True)["p"] for n in (3, 30)}
+    assert p[3] == pytest.approx(2 / 2**3, abs=0.05)
+    assert p[30] < 0.001
+
+
+def test_the_interval_is_that_of_sources_and_not_of_images(table):
+    few, copies = (summary(table(shares(40, 20, images)), CLASSIFICATION, 0, valid=True) for images in (1, 10))
+    for name in ("drop", "low", "high", "p", "flip_rate", "flip_rate_low", "flip_rate_high"):
+        assert few[name] == pytest.approx(copies[name])  # ten copies of an image tell nothing new
     assert few["drop"] == 0.5
     # a share of one half in 40 independent draws: standard error 0.079
     assert few["low"] == pytest.approx(0.5 - 1.96 * 0.079, abs=0.03)
     assert few["high"] == pytest.approx(0.5 + 1.96 * 0.079, abs=0.03)
 
 
-def test_the_interval_is_seeded():
-    outcomes = [pair(f"s{i}", 0, i % 3) for i in range(17)]
-    metric = metrics(CLASSIFICATION)["accuracy"]
-    assert drop(outcomes, metric, 1) == drop(outcomes, metric, 1)
+def test_an_interval_of_few_sources_is_called_rough(table):
+    assert [summary(table(shares(n, 5)), CLASSIFICATION, 0, valid=True)["rough"] for n in (24, 49, 50)] == [True, True, False]
+    uneven = [*shares(60, 5), *shares(1, 0, 100)]  # most images are of one source
+    assert summary(table(uneven), CLASSIFICATION, 0, valid=True)["rough"]
 
 
-def test_where_there_is_nothing_to_say_nothing_is_said():
-    assert summary([], SEGMENTATION, 0) == {"metric": "mean_iou", "sources": 0, "images": 0}
-    alone = summary([pair("a", 1, 1)], CLASSIFICATION, 0)
-    assert alone["drop"] == 0 and alone["low"] is alone["high"] is None
+def simulated(random, sources):
+    """Returns, for each source, its images and those that were right before and after: the expected drop is 0.3."""
+    images = random.integers(1, 11, sources)
+    before = random.random(sources) < 0.9
+    hurt = random.beta(0.5, 1, sources)  # one third of the right answers turn wrong, and those of a source together
+    after = np.where(before, random.binomial(images, 1 - hurt), 0)
+    return images, before * images, after
+
+
+def covered(sources, draws, seed=0):
+    """Returns how often an interval holds the expected drop, by sources and by images, and how often that of the flip rate holds 1 / 3."""
+    random, held = np.random.default_rng(seed), np.zeros(3)
+    for _ in range(draws):
+        images, before, after = simulated(random, sources)
+        low, high = interval([np.stack([before - after, images], 1)], lambda sums: sums[..., :1] / sums[..., 1:], int(random.integers(1 << 30)))
+        lost = before.sum() - after.sum()
+        share = lost / images.sum()
+        half = 1.96 * np.sqrt(share * (1 - share) / images.sum())  # what a bootstrap of images comes to: resampling images, losses are binomial
+        sound = before > 0
+        flips = rate("flip", (before - after)[sound], images[sound])
+        held += [low[0] <= 0.3 <= high[0], abs(share - 0.3) <= half, flips["flip_low"] <= 1 / 3 <= flips["flip_high"]]
+    return held / draws
+
+
+@pytest.mark.parametrize(("draws", "least", "most"), [(200, 0.91, 0.98), pytest.param(1000, 0.93, 0.97, marks=pytest.mark.slow)])
+def test_intervals_hold_what_they_say(draws, least, most):
+    by_source, by_image, flips = covered(200, draws)
+    assert least <= by_source <= most
+    assert least <= flips <= most
+    assert by_image < 0.8  # an interval that takes images for independent
+
+
+def test_rates_of_nothing_and_of_everything_have_intervals():
+    images = np.array([1, 5, 3, 2] * 5)
+    none, every = rate("flip", np.zeros(20), images), rate("flip", images, images)
+    assert none["flip"] == 0 == pytest.approx(none["flip_low"]) and 0.1 < none["flip_high"] < 0.2  # 20 sources, however many images
+    assert every["flip_high"] == pytest.approx(1) and 0.8 < every["flip_low"] < 0.9
+    assert rate("flip", np.zeros(0), np.zeros(0)) == {"flip": None, "flip_low": None, "flip_high": None}
+
+
+def test_figures_do_not_depend_on_the_order_of_images(table):
+    outcomes = [(f"s{i:02}", [FOG] if i % 2 else [NIGHT], answer(0), answer(i % 3)) for i in range(17)]
+    one, other = (summary(table([outcomes[i] for i in order]), CLASSIFICATION, 1, valid=True) for order in (range(17), [*range(1, 17), 0]))
+    assert one == other
+
+
+def test_where_there_is_nothing_to_say_nothing_is_said(table):
+    assert summary(table([], SEGMENTATION), SEGMENTATION, 0, valid=True) == {"metric": "mean_iou", "sources": 0, "images": 0}
+    alone = summary(table([("a", [FOG], answer(1), answer(1))]), CLASSIFICATION, 0, valid=True)
+    assert alone["drop"] == 0 and alone["low"] is alone["high"] is alone["p"] is None and alone["rough"]
     assert alone["flip_rate"] is alone["any_flip_rate"] is None and alone["mcnemar_p"] == 1.0
-    ignored = pixels()
-    assert summary([Outcome(s, (FOG,), ignored, ignored) for s in "ab"], SEGMENTATION, 0)["drop"] is None
-    assert per_attribute([], metrics(CLASSIFICATION)["accuracy"], 0) == []
+    ignored = {"confusion": [], "confidence": None}
+    nothing = summary(table([(s, [FOG], ignored, ignored) for s in "ab"], SEGMENTATION), SEGMENTATION, 0, valid=True)
+    assert nothing["drop"] is nothing["low"] is nothing["p"] is nothing["confidence_drop"] is None
+
+
+def test_two_models_are_compared_on_the_same_images(table):
+    weak = table([(f"s{i:02}", [FOG], answer(0), answer(1)) for i in range(30)])
+    strong = table([(f"s{i:02}", [FOG], answer(int(i < 3)), answer(int(i < 6)), i != 29) for i in range(31)])
+    figures = compare(weak, strong, CLASSIFICATION, 0)
+    assert (figures["metric"], figures["images"], figures["sources"]) == ("accuracy", 29, 29)
+    assert figures["original"]["difference"] == pytest.approx(3 / 29)
+    assert figures["counterfactual"] | {"low": 0, "high": 0, "p": 0} == {"a": 0, "b": pytest.approx(23 / 29), "difference": pytest.approx(-23 / 29)} | {
+        "low": 0, "high": 0, "p": 0,
+    }  # fmt: skip
+    assert figures["drop"]["difference"] == pytest.approx(1 - 3 / 29) and figures["drop"]["low"] < 26 / 29 < figures["drop"]["high"]
+    assert figures["drop"]["p"] < 0.001 and figures["original"]["p"] > 0.1
+    same = compare(weak, weak, CLASSIFICATION, 0)
+    assert same["drop"]["difference"] == same["drop"]["low"] == 0 and same["drop"]["p"] == 1
+    assert compare(weak, table([]), CLASSIFICATION, 0) == {"metric": "accuracy", "images": 0, "sources": 0}
+
+
+def test_the_truth_stands_beside_the_estimate(table):
+    outcomes = [(f"s{i:02}", [edit], answer(0), answer(int(i < n))) for edit, n in ((FOG, 6), (NIGHT, 3), (RED, 0)) for i in range(10)]
+    renders = [answer(int(i < n)) for n in (5, 4, 0) for i in range(10)]
+    figures = truth(table(outcomes, renders=renders), CLASSIFICATION, 0)
+    assert (figures["estimated"], figures["true"], figures["n"], figures["sources"]) == (pytest.approx(0.3), pytest.approx(0.3), 30, 10)
+    assert figures["error"] == pytest.approx(0) and figures["low"] < 0 < figures["high"]
+    assert figures["mean_absolute_error"] == pytest.approx(0.2 / 3) and figures["rank_correlation"] == pytest.approx(1)
+    fog = next(row for row in figures["per_attribute"] if row["to"] == "foggy")
+    assert (fog["attribute"], fog["from"], fog["n"]) == ("weather", "clear", 10)
+    assert (fog["estimated"], fog["true"], fog["error"]) == (pytest.approx(0.6), pytest.approx(0.5), pytest.approx(0.1))
+    assert truth(table(outcomes), CLASSIFICATION, 0) is None
+
+
+LARGE = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from dillema.evaluation.predictions import read, row, write
+from dillema.evaluation.statistics import summary
+from dillema.types import Edit
+from tests.backends import Noise
+
+task, path, n = sys.argv[1], Path(sys.argv[2]), 20_000
+classes = tuple(map(str, range({"segmentation": 23, "classification": 1000}[task])))
+dataset = Noise(task=task, classes=classes)
+random = np.random.default_rng(0)
+
+def said(source, wrong):
+    if task == "classification":
+        predicted = source % 1000 if random.random() > wrong else int(random.integers(1000))
+        return {"label": source % 1000, "predicted": predicted, "certainty": 0.7, "confidence": 0.5, "top5": [predicted, 1, 2, 3, 4]}
+    true, guess, count = random.integers(0, 23, 40), random.integers(0, 23, 40), random.integers(1, 1000, 40)
+    cells = {(t, t if u > wrong else g): c for t, g, c, u in zip(true.tolist(), guess.tolist(), count.tolist(), random.random(40))}
+    return {"confusion": [[*cell, pixels] for cell, pixels in cells.items()], "confidence": 0.5}
+
+def rows():
+    for s in range(n):
+        yield row("m", f"s{s}", f"s{s}", "original", said(s, 0.1))
+        for v in range(4):
+            changes = ("weather", "clear", f"w{random.integers(4)}"), ("time of day", "day", f"t{random.integers(3)}"), ("colour", "blue", f"c{s % 6}")
+            edits = [Edit(*change) for change in changes[: 1 + v % 3]]
+            yield row("m", f"s{s}_{v}", f"s{s}", "counterfactual", said(s, 0.3), edits, random.random() < 0.8)
+
+start = time.process_time()
+write(path, rows())
+written = time.process_time()
+predictions = read(path, "m", dataset)
+for valid in (True, False):
+    figures = summary(predictions, dataset, 0, valid=valid)
+assert figures["images"] == 80_000 and len(figures["per_attribute"]) == 13 and figures["low"] < figures["drop"] < figures["high"]
+print(written - start, time.process_time() - written)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_a_hundred_thousand_predictions_take_seconds(tmp_path, task):
+    done = subprocess.run([sys.executable, "-c", LARGE, task, str(tmp_path / "p.parquet")], capture_output=True, text=True, check=True)
+    written, taken = map(float, done.stdout.split())
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"{task}: {written:.1f} s to write, {taken:.1f} s, {memory:.2f} GB")
+    assert taken < 30 and memory < 1
+
+
+def test_draws_are_bounded_in_memory():
+    assert sum(statistics._blocks(1_000_000)) == sum(statistics._blocks(3)) == statistics.DRAWS
+    assert max(statistics._blocks(1_000_000)) * 1_000_000 <= statistics.AT_ONCE

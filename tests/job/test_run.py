@@ -57,7 +57,7 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     caplog.set_level("INFO")
     start("outputs/day/time")
     folder = Path("outputs/day/time")
-    assert {p.name for p in folder.iterdir()} == {"results.json", "report.html", "failures.jsonl", "generated"}
+    assert {p.name for p in folder.iterdir()} == {"results.json", "report.html", "predictions.parquet", "failures.jsonl", "generated"}
     shown = capsys.readouterr().out
     drop = json.loads((folder / "results.json").read_text())["models"]["brightest"]["drop"]
     assert f"{100 * drop:.1f} %" in shown and "12 generated" in shown

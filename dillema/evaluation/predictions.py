@@ -1,0 +1,183 @@
+"""What models said about images, one row an image, in a Parquet file: every figure comes from it, so a new one needs no inference.
+
+| column | what |
+|---|---|
+| `model`, `image`, `source` | names; a counterfactual and the truth about it share an `image`, an original is called like its source |
+| `kind` | `original`, `counterfactual`, or `truth` (a real render of what a counterfactual stands for) |
+| `valid` | whether the image counts; true for originals |
+| `edits` | JSON: a list of [attribute, from, to] |
+| `confidence` | of the true class; null where nothing is scored |
+| `label`, `predicted`, `certainty`, `top5` | classification: class ids, `certainty` is the confidence in `predicted`, `top5` the best first |
+| `confusion` | segmentation: a list of [true class, predicted class, pixels] |
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..types import Dataset, Edit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KINDS = ORIGINAL, COUNTERFACTUAL, TRUTH = ("original", "counterfactual", "truth")
+BATCH = 10_000  # rows held while a file is written, and confusions while it is read
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one model said about images: columns of one row an image, sorted by source, kind and image, each image once.
+
+    `tallies` add up: right, among the best five, and 1 for classification (rows, 3); hits, true pixels and predicted
+    pixels of each class for segmentation (rows, 3 * classes). `confidence` is NaN where nothing was scored. `label`,
+    `predicted` and `certainty` are empty for segmentation. `source` and `combination` are places in `sources` and `combinations`.
+    """
+
+    path: Path
+    classes: int
+    place: np.ndarray  # of each row of the file: its row here, or -1
+    image: np.ndarray
+    sources: np.ndarray
+    source: np.ndarray
+    kind: np.ndarray
+    valid: np.ndarray
+    combinations: list[tuple[Edit, ...]]
+    combination: np.ndarray
+    confidence: np.ndarray
+    tallies: np.ndarray
+    label: np.ndarray
+    predicted: np.ndarray
+    certainty: np.ndarray
+
+    def pairs(self, kind: str = COUNTERFACTUAL, valid: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows of originals and, beside each, those of its images of a kind; only of valid ones when asked."""
+        original = np.full(len(self.sources), -1)
+        originals = np.flatnonzero(self.kind == ORIGINAL)
+        original[self.source[originals]] = originals
+        after = np.flatnonzero((self.kind == kind) & (original[self.source] >= 0) & (self.valid | (not valid)))
+        return original[self.source[after]], after
+
+    def confusion(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the confusion matrix (classes, classes) of all rows, each counted as often as its weight says: true classes are rows."""
+        n = self.classes
+        if len(self.label):
+            return np.bincount(self.label * n + self.predicted, weights, n * n).reshape(n, n)
+        total = np.zeros(n * n)
+        for rows, true, predicted, pixels in _cells(self.path, self.place):
+            total += np.bincount(true * n + predicted, pixels * weights[rows], n * n)
+        return total.reshape(n, n)
+
+
+def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows with the columns above; those that a task lacks may be missing. Holds BATCH rows at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, number = pa.string(), pa.int32()
+    columns = [(name, text) for name in ("model", "image", "source", "kind", "edits")] + [("valid", pa.bool_()), ("confidence", pa.float64())]
+    columns += [("label", number), ("predicted", number), ("certainty", pa.float64()), ("top5", pa.list_(number)), ("confusion", pa.list_(pa.list_(number, 3)))]
+    schema, left = pa.schema(columns), iter(rows)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while some := list(islice(left, BATCH)):
+            writer.write_table(pa.Table.from_pylist(some, schema))
+
+
+def row(model: str, image: str, source: str, kind: str, said: Mapping[str, Any], edits: Iterable[Edit] = (), valid: bool = True) -> dict[str, Any]:
+    """Returns a row for `write`; `said` is a record of evaluation.module.Evaluation."""
+    names = {"model": model, "image": image, "source": source, "kind": kind, "valid": valid}
+    return {**names, "edits": json.dumps([[e.attribute, e.original, e.replacement] for e in edits]), **said}
+
+
+def read(path: Path, model: str, dataset: Dataset) -> Predictions:
+    """Returns what a model said. A row that stands in the file twice counts once, so samplers may pad.
+
+    Memory grows by some 100 bytes a row and 12 bytes a row and class. Raises a UserError for a file that holds no predictions.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    names = ["source", "kind", "image", "model", "valid", "edits", "confidence"]
+    if dataset.task == "classification":
+        names += ["label", "predicted", "certainty", "top5"]
+    try:
+        table = pq.ParquetFile(path).read(names).select(names)
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise UserError(f"{path} holds no predictions: {error}") from error
+    count = len(table)
+    table = table.append_column("row", pa.array(np.arange(count))).filter(pc.equal(table["model"], model)).drop_columns("model")
+    table = table.sort_by([(name, "ascending") for name in names[:3]])
+    image = table["image"].to_numpy()
+    encoded = {name: table[name].combine_chunks().dictionary_encode() for name in ("source", "kind", "edits")}
+    codes = {name: column.indices.to_numpy(zero_copy_only=False).astype(np.int64) for name, column in encoded.items()}
+    again = np.zeros(len(table), bool)
+    again[1:] = (image[1:] == image[:-1]) & (np.diff(codes["source"]) == 0) & (np.diff(codes["kind"]) == 0)
+    kept = np.flatnonzero(~again)
+    place = np.full(count, -1)
+    place[table["row"].to_numpy()[kept]] = np.arange(len(kept))
+
+    def column(name: str) -> np.ndarray:
+        return table[name].to_numpy()[kept]
+
+    label = predicted = certainty = np.zeros(0, np.int64)
+    if dataset.task == "classification":
+        label, predicted, certainty = column("label").astype(np.int64), column("predicted").astype(np.int64), column("certainty")
+        tallies = np.stack([label == predicted, _among(table["top5"].combine_chunks(), table["label"].to_numpy())[kept], np.ones(len(kept), bool)], 1)
+        tallies = tallies.astype(np.int32)
+    else:
+        tallies = _tallies(path, place, len(kept), len(dataset.classes))
+    return Predictions(
+        path=path,
+        classes=len(dataset.classes),
+        place=place,
+        image=image[kept],
+        sources=encoded["source"].dictionary.to_numpy(zero_copy_only=False),
+        source=codes["source"][kept],
+        kind=encoded["kind"].dictionary.to_numpy(zero_copy_only=False)[codes["kind"][kept]],
+        valid=column("valid"),
+        combinations=[tuple(Edit(*edit) for edit in json.loads(text)) for text in encoded["edits"].dictionary.to_pylist()],
+        combination=codes["edits"][kept],
+        confidence=column("confidence"),
+        tallies=tallies,
+        label=label,
+        predicted=predicted,
+        certainty=certainty,
+    )
+
+
+def _among(lists: "pa.ListArray", wanted: np.ndarray) -> np.ndarray:
+    """Returns whether each list holds the number that is wanted of it."""
+    import pyarrow.compute as pc
+
+    parents = pc.list_parent_indices(lists).to_numpy()
+    return np.bincount(parents, lists.flatten().to_numpy() == wanted[parents], len(wanted)) > 0
+
+
+def _tallies(path: Path, place: np.ndarray, rows: int, classes: int) -> np.ndarray:
+    tallies = np.zeros((rows, 3 * classes), np.int32)
+    for where, true, predicted, pixels in _cells(path, place):
+        hit = true == predicted
+        np.add.at(tallies, (where[hit], true[hit]), pixels[hit])
+        np.add.at(tallies, (where, classes + true), pixels)
+        np.add.at(tallies, (where, 2 * classes + predicted), pixels)
+    return tallies
+
+
+def _cells(path: Path, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields the confusions of a file batch by batch: row, true class, predicted class and pixels, one entry a cell."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    start = 0
+    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=["confusion"]):
+        lists = batch.column(0)
+        rows = place[start + pc.list_parent_indices(lists).to_numpy()]
+        true, predicted, pixels = lists.flatten().flatten().to_numpy().reshape(-1, 3)[rows >= 0].astype(np.int64).T
+        yield rows[rows >= 0], true, predicted, pixels
+        start += len(batch)
