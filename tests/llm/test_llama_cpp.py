@@ -125,6 +125,6 @@ def test_the_chat_template_comes_from_the_file_and_old_files_get_llama_2s(plain,
         llm.load()
     own.ask(question("sea"), COLOUR, 0)
     old.ask(question("sea"), COLOUR, 0)
-    read = [bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace") for llm in (own, old)]
+    read = [bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace").replace("▁", " ") for llm in (own, old)]
     assert read[0].startswith("system> You reply in JSON.\nuser> sea\nassistant>{")
     assert read[1].startswith("[INST] <<SYS>>\nYou reply in JSON.\n<</SYS>> sea [/INST]{")
