@@ -34,13 +34,13 @@ def test_a_busy_server_is_asked_again(status):
 
 def test_a_server_that_stays_busy_is_given_up_for_this_item():
     with serving(lambda request, headers: (500, {"error": {"message": "out of memory"}})) as (url, requests):
-        with pytest.raises(ItemError, match="did not answer: .*out of memory"):
+        with pytest.raises(ItemError, match=r"did not answer: .*out of memory"):
             ask(url, retries=1)
         assert len(requests) == 2
 
 
 def test_a_slow_server_is_not_waited_for():
-    with serving(lambda request, headers: time.sleep(1) or "{}") as (url, _), pytest.raises(ItemError, match="did not answer: .*timed out"):
+    with serving(lambda request, headers: time.sleep(1) or "{}") as (url, _), pytest.raises(ItemError, match=r"did not answer: .*timed out"):
         ask(url, timeout=0.2, retries=0)
 
 
@@ -50,9 +50,9 @@ def test_no_server_is_said_at_once():
 
 
 def test_a_model_that_the_server_lacks_ends_the_run():
-    with serving(lambda request, headers: (404, {"error": {"message": "some-model does not exist"}})) as (url, _):
-        with pytest.raises(UserError, match=r"llm\.model .*has no model some-model.*does not exist"):
-            ask(url)
+    unknown = 404, {"error": {"message": "some-model does not exist"}}
+    with serving(lambda request, headers: unknown) as (url, _), pytest.raises(UserError, match=r"llm\.model .*has no model some-model.*does not exist"):
+        ask(url)
 
 
 def test_the_key_comes_from_the_environment_and_is_never_told(monkeypatch):
@@ -69,7 +69,10 @@ def test_the_key_comes_from_the_environment_and_is_never_told(monkeypatch):
 
 def test_a_missing_key_is_named(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with serving(lambda request, headers: (401, {"error": "no key"})) as (url, _), pytest.raises(UserError, match=r"OPENAI_API_KEY \(llm.api_key_variable\) is not set"):
+    with (
+        serving(lambda request, headers: (401, {"error": "no key"})) as (url, _),
+        pytest.raises(UserError, match=r"OPENAI_API_KEY .* is not set"),
+    ):
         ask(url)
 
 

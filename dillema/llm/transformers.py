@@ -51,7 +51,7 @@ class TransformersLanguageModel:
 
         inputs = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt").to(self._network.device)
         grammar = self._compiler.compile_json_schema(json.dumps(schema), any_whitespace=False)
-        how = {"do_sample": True, "temperature": self.temperature} if self.temperature else {"do_sample": False}
+        how = {"do_sample": True, "temperature": float(self.temperature)} if self.temperature else {"do_sample": False}
         torch.manual_seed(seed)
         with torch.inference_mode():
             tokens = self._network.generate(**inputs, max_new_tokens=self.max_new_tokens, num_beams=1, logits_processor=[LogitsProcessor(grammar)], **how)

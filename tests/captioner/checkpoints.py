@@ -8,16 +8,16 @@ BEGIN, END, PAD = 256, 257, 258
 SQUARE = {"height": 32, "width": 32}
 
 
-def tokenizer(*special):
+def tokenizer(*special, **named):
     """A token for each byte (0 to 255), then <s>, </s>, <pad> and the special ones."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     model = Tokenizer(models.BPE({s: i for i, s in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
     model.pre_tokenizer, model.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=model)
-    fast.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"})
+    fast = PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<s>", eos_token="</s>", pad_token="<pad>", extra_special_tokens=named)
     fast.add_tokens(list(special), special_tokens=True)
+    assert fast.convert_tokens_to_ids(["<s>", "</s>", "<pad>"]) == [BEGIN, END, PAD]
     return fast
 
 
@@ -79,16 +79,21 @@ def florence2(folder):
     from transformers import CLIPImageProcessor, Florence2Config, Florence2ForConditionalGeneration, Florence2Processor
 
     torch.manual_seed(0)
-    words = tokenizer("<image>")
-    words.image_token, words.image_token_id = "<image>", words.convert_tokens_to_ids("<image>")
+    words = tokenizer(image_token="<image>")
     eye = CLIPImageProcessor(size=SQUARE, crop_size=SQUARE)
-    eye.image_seq_length = 5  # 2 x 2 places and their mean
+    eye.image_seq_length = 2  # one place, and the mean of all places
     text = {"model_type": "bart", "vocab_size": 260, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 37, "decoder_ffn_dim": 37}
     text |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "bos_token_id": BEGIN, "eos_token_id": END, "pad_token_id": PAD}
     text |= {"decoder_start_token_id": END, "forced_eos_token_id": END}
-    vision = {"depths": (1, 1, 1, 1), "embed_dim": (8, 8, 16, 32), "num_heads": (2, 2, 2, 2), "num_groups": (2, 2, 2, 2), "window_size": 4, "projection_dim": 32}
+    vision = {
+        "depths": (1, 1, 1, 1),
+        "embed_dim": (8, 8, 16, 32),
+        "num_heads": (2, 2, 2, 2),
+        "num_groups": (2, 2, 2, 2),
+        "window_size": 4,
+        "projection_dim": 32,
+    }
     config = Florence2Config(text_config=text, vision_config=vision, image_token_id=words.image_token_id)
-    words.init_kwargs |= {"extra_special_tokens": {"image_token": "<image>"}}
     return save(folder, Florence2ForConditionalGeneration(config), [Florence2Processor(eye, words)])
 
 

@@ -31,7 +31,9 @@ def test_an_image_has_the_same_caption_in_every_batch(folder):
 
 
 def test_the_prompt_and_the_size_of_the_image_count(folder):
-    texts = [captions(ChatCaptioner(folder, dtype="float32", max_new_tokens=8, **fields), "a", [0]) for fields in ({}, {"prompt": "what?"}, {"longest_side": 16})]
+    texts = [
+        captions(ChatCaptioner(folder, dtype="float32", max_new_tokens=8, **fields), "a", [0]) for fields in ({}, {"prompt": "what?"}, {"longest_side": 16})
+    ]
     assert texts[0] != texts[1]
     assert texts[0] != texts[2]
 
