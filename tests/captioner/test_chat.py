@@ -45,6 +45,13 @@ def test_sampled_captions_follow_their_own_seed(folder):
     assert captions(captioner, "a", [3]) != together[:1]
 
 
+def test_weights_can_be_quantised(folder):
+    pytest.importorskip("bitsandbytes")
+    captioner = ChatCaptioner(folder, dtype="float32", max_new_tokens=8, quantization={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    assert captions(captioner, "a", [0])[0]
+    assert any(type(layer).__name__ == "Linear8bitLt" for layer in captioner._network.modules())
+
+
 def test_a_model_without_a_chat_template_is_named(tmp_path):
     with pytest.raises(UserError, match="has no chat template"):
         captions(ChatCaptioner(checkpoints.blip(tmp_path)), "a", [0])
