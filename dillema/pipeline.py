@@ -18,6 +18,7 @@ from .dataset import check_sample
 from .errors import UserError
 from .evaluation import predictions, statistics
 from .evaluation.quality import SIMILARITIES, similarity
+from .execution import together
 from .execution.local import Local
 from .stage import Item, Stages
 from .store import Store, seed_for
@@ -118,7 +119,9 @@ class Pipeline:
         captions = stages.run(
             "caption", self.captioner,
             [Item(i, [facts, r.key, samples[i].attributes, self._seed(i, "caption")], (samples[i], self._seed(i, "caption"))) for i, r in sources.items()],
-            lambda captioner, batch: [c.text for c in captioner.caption([s for s, _ in batch], data, [seed for _, seed in batch])],
+            lambda captioner, batch: [
+                c if isinstance(c, Exception) else c.text for c in captioner.caption([s for s, _ in batch], data, [seed for _, seed in batch])
+            ],
             batch_size=self.captioner.batch_size,
         )  # fmt: skip
         spoken = {i: Caption(r.value) for i, r in captions.items()}
@@ -126,7 +129,8 @@ class Pipeline:
         keywords = stages.run(
             "keywords", self.editor,
             [_item(i, caption.text, data.vary, self._label(samples[i]), self._seed(i, "keywords")) for i, caption in spoken.items()],
-            lambda editor, batch: [editor.keywords(Caption(text), *rest) for text, *rest in batch],
+            lambda editor, batch: together(lambda one: editor.keywords(Caption(one[0]), *one[1:]), batch),
+            batch_size=self.editor.batch_size,
         )  # fmt: skip
 
         # sorted, for a plan looks at all sources, and their order must not change it
@@ -137,7 +141,8 @@ class Pipeline:
         alternatives = stages.run(
             "alternatives", self.editor,
             [_item(v, spoken[i].text, keywords[i].value, narrowed, self._seed(i, "alternatives", n)) for v, i, n, narrowed in planned],
-            lambda editor, batch: [asdict(editor.rewrite(Caption(text), editor.alternatives(Caption(text), *rest))) for text, *rest in batch],
+            lambda editor, batch: together(lambda one: asdict(editor.rewrite(Caption(one[0]), editor.alternatives(Caption(one[0]), *one[1:]))), batch),
+            batch_size=self.editor.batch_size,
         )  # fmt: skip
         rewritten = {v: Counterfactual(r.value["text"], tuple(Edit(**e) for e in r.value["edits"])) for v, r in alternatives.items()}
 

@@ -91,6 +91,8 @@ class Captioner(Backend):
 
 @dataclass
 class Editor(Backend):
+    batch_size: int = 1
+
     def keywords(self, caption: Caption, vary: Any, label_name: str, seed: int) -> dict[str, str]:
         self.work(caption.text)
         return {"weather": "clear", "time of day": "day"}

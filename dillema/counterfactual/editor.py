@@ -41,6 +41,11 @@ class Editor:
     version: ClassVar[int] = 1
     weights: ClassVar[tuple[str, ...]] = ("prompt",)
 
+    @property
+    def batch_size(self) -> int:
+        """Returns how many captions it can be asked about at the same time, in threads."""
+        return self.llm.batch_size
+
     def load(self) -> None:
         """Reads the prompt and loads the language model; raises a UserError when either cannot be."""
         self._turns = read_prompt(self.prompt)
@@ -55,7 +60,7 @@ class Editor:
         """
         spans, found = _spans(caption.text, label, self.max_words), {}
         if fields := {a: {"enum": some} for a in self._order(vary) if (some := [s for s in spans if not _overlap(s, _others(vary, a))])}:
-            reply = self._ask("keywords", _object(fields, required=not self.optional), seed, caption=caption.text, attributes=", ".join(fields))
+            reply = self._ask("keywords", _object(fields, required=not self.optional), seed, caption=caption.text, label=label, attributes=", ".join(fields))
             found = {a: s for a, s in reply.items() if all(a == b or len(s) < len(t) or not _overlap(s, t) for b, t in reply.items())}
         if not found:
             raise ItemError(f"no words of the caption {caption.text!r} may change")

@@ -7,7 +7,7 @@ from ..errors import UserError
 from ..llm import Message
 
 TURN = re.compile(r"^\[(\w+) (system|user|assistant)\]\n", re.MULTILINE)
-STAGES = {"keywords": {"caption": "", "attributes": ""}, "alternatives": {"caption": "", "changes": ""}}
+STAGES = {"keywords": {"caption": "", "label": "", "attributes": ""}, "alternatives": {"caption": "", "changes": ""}}
 """The stages that a prompt has turns for, with the placeholders of their questions."""
 
 
@@ -15,8 +15,8 @@ def read_prompt(file: str | Path) -> dict[str, list[Message]]:
     """Returns the turns of each stage.
 
     A turn starts with a line such as `[keywords user]`; what stands before the first is a comment. The last turn of a
-    stage is the question, where {caption}, {attributes} (keywords) and {changes} (alternatives) are filled in; the turns
-    before it are sent as they are. Raises a UserError when the file is missing or has no question for a stage.
+    stage is the question, where {caption}, {attributes} and {label} (keywords) and {changes} (alternatives) are filled in;
+    the turns before it are sent as they are. Raises a UserError when the file is missing or has no question for a stage.
     """
     path = Path(file)
     if not path.is_file():

@@ -1,6 +1,7 @@
 """How a stage is mapped over its items."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import UserError
@@ -21,3 +22,15 @@ def attempt(work: Work, backend: Any, batch: list[Any]) -> list[Any]:
     except Exception as error:
         failure = error
     return [failure] if len(batch) == 1 else [result for item in batch for result in attempt(work, backend, [item])]
+
+
+def together(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Returns one result an item, or the exception that the item raises, as `attempt` does; all are under way at once, in threads."""
+
+    def one(item: Any) -> Any:
+        return attempt(lambda _, batch: [work(batch[0])], None, [item])[0]
+
+    if len(items) == 1:
+        return [one(items[0])]
+    with ThreadPoolExecutor(len(items)) as threads:
+        return list(threads.map(one, items))

@@ -14,6 +14,11 @@ class Message(TypedDict):
 class LanguageModel(Protocol):
     """What a stage asks of a language model."""
 
+    @property
+    def batch_size(self) -> int:
+        """Returns how many questions may be asked at the same time, from as many threads."""
+        ...
+
     def load(self, turns: Sequence[list[Message]] = ()) -> None:
         """Loads the weights, and reads the turns that questions will follow where that saves time."""
         ...

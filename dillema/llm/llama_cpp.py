@@ -4,9 +4,9 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
+from .. import hub
 from ..errors import ItemError, UserError
 from . import Message
 
@@ -15,8 +15,9 @@ from . import Message
 class LlamaCpp:
     """Asks a GGUF file. A grammar made from the schema rules the sampling, so that a reply cannot be malformed.
 
-    `model` is the file, `context` the number of tokens that a prompt and its reply may have together, `gpu_layers` how many
-    layers a GPU takes (-1: all), `threads` how many cores are used (null: as llama.cpp chooses).
+    `model` is the file's path, or <owner>/<repository>/<file> on the hub; its own chat template is used. `context` is the
+    number of tokens that a prompt and its reply may have together, `gpu_layers` how many layers a GPU takes (-1: all),
+    `threads` how many cores are used (null: as llama.cpp chooses).
     """
 
     model: str
@@ -25,15 +26,14 @@ class LlamaCpp:
     gpu_layers: int = 0
     threads: int | None = None
 
+    batch_size: ClassVar[int] = 1
     version: ClassVar[int] = 1
     transient: ClassVar[tuple[str, ...]] = ("gpu_layers", "threads")
     weights: ClassVar[tuple[str, ...]] = ("model",)
 
     def load(self, turns: Sequence[list[Message]] = ()) -> None:
         """Loads the file and reads the turns that questions will follow; raises a UserError when the file is missing or no GGUF file."""
-        file = Path(self.model)
-        if not file.is_file():
-            raise UserError(f"llm.model: there is no file {file.absolute()}. Set it to a GGUF file of a chat model")
+        file = hub.file(self.model, "llm=smollm2")
         with file.open("rb") as start:
             if start.read(4) != b"GGUF":
                 raise UserError(f"llm.model: {file.absolute()} is no GGUF file. Older formats (GGML) and safetensors must be converted to GGUF first")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from . import Message
 
@@ -12,6 +12,7 @@ class Scripted:
     """Gives its replies one after the other, whether or not they fit, and remembers what it was asked."""
 
     replies: list[str]
+    batch_size: ClassVar[int] = 1
     asked: list[tuple[list[Message], dict[str, Any]]] = field(default_factory=list, init=False)
 
     def load(self, turns: Sequence[list[Message]] = ()) -> None:

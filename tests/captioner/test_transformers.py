@@ -1,10 +1,30 @@
 import pytest
-import torch
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
 
 from dillema.captioner.transformers import TransformersCaptioner
+from dillema.config import build
 from dillema.errors import UserError
 from tests import tiny
+from tests.captioner import checkpoints
+from tests.test_config import composed
+
+OPTIONS = {
+    "mini": tiny.captioner,
+    "blip": checkpoints.blip,
+    "blip2_opt67b": checkpoints.blip2,
+    "git": checkpoints.git,
+    "vit_gpt2": checkpoints.vit_gpt2,
+    "florence2": checkpoints.florence2,
+}
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
+def captioner(request, tmp_path_factory):
+    """An option of the configuration with a small checkpoint in the place of its own."""
+    option = request.param
+    folder = OPTIONS[option](tmp_path_factory.mktemp(option))
+    captioner = build(composed(f"captioner={option}", f"captioner.model={folder}", "captioner.max_new_tokens=8", "captioner.dtype=float32").captioner)
+    captioner.load()
+    return captioner
 
 
 @pytest.fixture(scope="module")
@@ -13,41 +33,39 @@ def folder(tmp_path_factory):
 
 
 def captions(captioner, names, seeds):
-    captioner.load()
-    return [caption.text for caption in captioner.caption([tiny.sample(n, seed=i) for i, n in enumerate(names)], tiny.dataset(), seeds)]
+    return [caption.text for caption in captioner.caption([tiny.sample(n, seed=ord(n)) for n in names], tiny.dataset(), seeds)]
 
 
-def test_greedy_captions_do_not_depend_on_seeds(folder):
-    captioner = TransformersCaptioner(folder, max_new_tokens=8)
-    first = captions(captioner, "abc", [1, 2, 3])
-    assert len(first) == 3
-    assert all(first)
-    assert captions(captioner, "abc", [4, 5, 6]) == first
+def test_an_image_has_the_same_caption_in_every_batch(captioner):
+    together = captions(captioner, "abc", [1, 2, 3])
+    assert captions(captioner, "cb", [3, 2]) == together[:0:-1]
+    assert all(together)
+    assert len(set(together)) > 1
+    if captioner.num_captions == 2:
+        assert ". " in together[0]
+        assert captions(captioner, "a", [4]) != together[:1]
+    else:
+        assert captions(captioner, "a", [4]) == together[:1]
 
 
-def test_sampled_captions_follow_their_own_seed_wherever_they_stand(folder):
+def test_sampled_captions_follow_their_own_seed(folder):
     captioner = TransformersCaptioner(folder, num_captions=2, top_p=0.9, max_new_tokens=8)
+    captioner.load()
     together = captions(captioner, "ab", [1, 2])
     assert captions(captioner, "ab", [1, 3])[0] == together[0]
     assert captions(captioner, "ab", [1, 3])[1] != together[1]
-    assert ". " in together[0]
+
+
+def test_the_prompt_is_the_beginning_that_a_caption_goes_on_from(tmp_path):
+    folder = checkpoints.blip(tmp_path)
+    without, prompted, other = (TransformersCaptioner(folder, prompt, max_new_tokens=8) for prompt in ("", "a", "b"))
+    for captioner in (without, prompted, other):
+        captioner.load()
+    texts = [captions(captioner, "a", [0])[0] for captioner in (without, prompted, other)]
+    assert len(set(texts)) == 3
+    assert all(texts)
 
 
 def test_several_captions_need_sampling(folder):
     with pytest.raises(UserError, match="need sampling"):
         TransformersCaptioner(folder, num_captions=2)
-
-
-def test_blip_goes_the_same_way(tmp_path):
-    torch.manual_seed(0)
-    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", *"abcdefghijklmnopqrstuvwxyz"]))
-    small = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = BlipConfig(
-        text_config=small | {"vocab_size": 32, "encoder_hidden_size": 32, "bos_token_id": 5, "eos_token_id": 3, "pad_token_id": 0, "sep_token_id": 3},
-        vision_config=small | {"image_size": 32, "patch_size": 8},
-        projection_dim=32,
-    )
-    BlipForConditionalGeneration(config).save_pretrained(tmp_path)
-    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
-    BlipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    assert len(captions(TransformersCaptioner(str(tmp_path), max_new_tokens=6), "ab", [1, 2])) == 2

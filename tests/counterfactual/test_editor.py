@@ -116,6 +116,15 @@ def test_where_there_is_no_choice_the_language_model_is_not_asked():
     assert editor.llm.asked == []
 
 
+def test_the_papers_prompt_tells_the_label_and_the_task():
+    editor = Editor(Scripted(['{"colour": "red"}']), package_file("dillema", "counterfactual/prompts/paper_classification.txt"))
+    editor.load()
+    editor.keywords(Caption("a red car"), VARY, "car", 0)
+    system, question = (turn["content"] for turn in editor.llm.asked[0][0])
+    assert "ImageNet" in system
+    assert "belongs to the class: car\n" in question
+
+
 def test_attributes_are_asked_for_in_the_order_of_the_examples():
     editor = scripted({"colour": "red"})
     editor.keywords(Caption("a red car on a street"), {"season": [], **VARY}, "car", 0)

