@@ -41,7 +41,7 @@ def test_all_mistakes_are_named_at_once():
         "store=???",
         "+sede=1",
         "~captioner.model",
-        "model.model=${package:no_such_package,weights}",
+        "model.mini_segformer.model=${package:no_such_package,weights}",
     )
     with pytest.raises(UserError) as caught:
         check(cfg)
@@ -96,8 +96,8 @@ def test_types_are_checked(key, good, bad):
 
 
 def test_a_data_set_chooses_its_model_and_the_command_line_has_the_last_word():
-    assert composed("dataset=mini_imagenet").model.name == "mini_resnet"
-    assert composed("dataset=mini_imagenet", "model=resnet18").model.name == "resnet18"
+    assert list(composed("dataset=mini_imagenet").model) == ["mini_resnet"]
+    assert list(composed("dataset=mini_imagenet", "model=[resnet18,resnet50]").model) == ["resnet18", "resnet50"]
     assert composed("dataset=imagenet").conditioning._target_.endswith("Canny")
     assert composed("dataset=imagenet", "generator=mini", "captioner=label").captioner._target_.endswith("LabelCaptioner")
 
