@@ -67,7 +67,7 @@ def test_answers_of_a_segmenter_come_at_the_size_of_the_image(tmp_path):
 
 def test_mistakes_are_named(network, tmp_path):
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(UserError, match=r"model.m.checkpoint=.*weights.safetensors does not fit Classifier: .*size mismatch for head.weight"):
+    with pytest.raises(UserError, match=r"model.m.checkpoint=.*weights.safetensors does not fit Classifier: (?s:.)*size mismatch for head.weight"):
         predicted(CLASSIFIER | {"classes": 7}, str(tmp_path / "weights.safetensors"))
     with pytest.raises(UserError, match=r"model.m.checkpoint=lost.pth: there is no such file"):
         predicted(CLASSIFIER, "lost.pth")
