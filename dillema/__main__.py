@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 
 import hydra
@@ -11,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from dillema.config import build, check, conf_dir
+from dillema.errors import NoWeights
 
 log = logging.getLogger("dillema")
 
@@ -27,6 +29,8 @@ def main(cfg: DictConfig) -> None:
     except Exception as error:
         ours = not isinstance(error, CompactHydraException) or os.environ.get("HYDRA_FULL_ERROR") == "1"
         log.error(error, exc_info=ours)
+        if isinstance(error, NoWeights):
+            log.error("This fetches all that the run needs: %s", shlex.join(["python", "-m", "dillema", "job=prefetch", *HydraConfig.get().overrides.task]))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # an exit would take the other runs of the sweep with it; Hydra raises this one again at the end
         sys.exit(1)

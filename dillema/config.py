@@ -20,6 +20,9 @@ from .errors import UserError
 Block = NewType("Block", DictConfig)
 """The option of a group: a `_target_` and its arguments."""
 
+Blocks = NewType("Blocks", DictConfig)
+"""The options of a group of which a run may have several, by name."""
+
 DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 
@@ -45,7 +48,7 @@ class Config:
     conditioning: Block
     generator: Block
     validity: Block
-    model: Block
+    model: Blocks
     execution: Block
     seed: int
     counterfactuals: int
@@ -82,7 +85,7 @@ def build(block: DictConfig) -> Any:
 
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that names all mistakes of a configuration."""
-    mistakes = list(_arguments(cfg, Config, ""))
+    mistakes = list(_arguments(cfg, Config, "")) or list(_partial_judges(cfg))
     if mistakes:
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise UserError("\n  ".join([f"The configuration has {count}:", *mistakes]))
@@ -90,33 +93,76 @@ def check(cfg: DictConfig) -> None:
 
 def _block(node: Any, path: str) -> Iterator[str]:
     """Yields what is wrong with the option of a group."""
+    if isinstance(node, DictConfig) and OmegaConf.is_missing(node, "_target_"):
+        yield f"{path}._target_: needs a value, as in {path}._target_=my_package.MyClass"
+        return
     if not isinstance(node, DictConfig) or "_target_" not in node:
         yield f"{path}: must be an option of the group {path}, not {node!r}"
         return
-    module, _, name = node["_target_"].rpartition(".")
     try:
-        target = getattr(import_module(module), name)
+        target = _target(node["_target_"])
     except Exception as error:  # whatever a module raises when it is imported
-        yield f"{path}._target_: {module}.{name} cannot be imported: {error}"
+        yield f"{path}._target_: {node['_target_']} cannot be imported: {error}"
         return
     yield from _arguments(node, target, f"{path}.")
+
+
+def _blocks(node: DictConfig, path: str) -> Iterator[str]:
+    """Yields what is wrong with the options of a group that lie under their names."""
+    names: dict[Any, str] = {}
+    for key, block in ((str(key), block) for key, block in node.items()):
+        if not isinstance(block, DictConfig):
+            yield f"{path}.{key}: the options of this group lie under their names: set {path}.<name>.{key}; a file begins with `# @package {path}.<name>`"
+            continue
+        yield from _block(block, f"{path}.{key}")
+        name = block.get("name") or key
+        if name in names:
+            yield f"{path}.{key}.name: {names[name]} is called {name} too; give one of them another name, for results are kept by it"
+        names[name] = f"{path}.{key}"
+
+
+def _partial_judges(cfg: DictConfig) -> Iterator[str]:
+    """Yields the weights by which a model under test would judge the images that it is tested on."""
+    tested, judges = ({value: where for where, value in _weights(OmegaConf.to_container(cfg[group], resolve=True), group)} for group in ("model", "validity"))
+    for value in tested.keys() & judges.keys():
+        yield f"{judges[value]}: {value} is a model under test ({tested[value]}), and a judge must be independent; choose another, or validity=none"
+
+
+def _weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yields where a block, and those within it, name a file, a folder or a hub id of weights, and what is named."""
+    fields = getattr(_target(node["_target_"]), "weights", ()) if isinstance(node, dict) and "_target_" in node else ()
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if key in fields and "/" in str(value):
+            yield f"{path}.{key}", str(Path(value).resolve()) if Path(value).exists() else value
+        yield from _weights(value, f"{path}.{key}")
+
+
+def _target(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
 
 
 def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
     """Yields what is wrong with the arguments that a node holds for a target."""
     name = "the configuration" if target is Config else target.__name__
     parameters = inspect.signature(target).parameters
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # of what a user's module imports for type checkers only
+        hints = {}
     keys = [str(key) for key in node if key not in DIRECTIVES]
     for key in keys:
         where, hint = path + key, hints.get(key, Any)
         try:
             value = node[key]
-            if key not in parameters:
+            if key not in parameters and not open_ended:
                 near = difflib.get_close_matches(key, parameters, n=1)
                 yield f"{where}: {name} takes no {key}; " + (f"did you mean {path}{near[0]}?" if near else f"it takes {', '.join(parameters)}")
-            elif hint is Block:
+            elif Block in (hint, *get_args(hint)) and value is not None:
                 yield from _block(value, where)
+            elif hint is Blocks and isinstance(value, DictConfig):
+                yield from _blocks(value, where)
             elif hint is Tracking and isinstance(value, DictConfig):
                 yield from _arguments(value, Tracking, f"{where}.")
             else:
@@ -128,7 +174,8 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
         except OmegaConfBaseException as error:
             yield f"{where}: {str(error).splitlines()[0]}"
     for parameter in parameters.values():
-        if parameter.name not in keys and parameter.default is parameter.empty and not node.get("_partial_"):
+        needed = parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if needed and parameter.name not in keys and not node.get("_partial_"):
             yield f"{path}{parameter.name}: {name} needs it"
 
 

@@ -13,3 +13,7 @@ class ItemError(Exception):
     def __init__(self, message: str, raw: str = "") -> None:
         super().__init__(message)
         self.raw = raw
+
+
+class NoWeights(UserError):
+    """Weights that are neither on this machine nor to be had; the command that fetches them is added where the message is shown."""

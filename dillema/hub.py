@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import UserError
+from .errors import NoWeights, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
     """Returns `kind.from_pretrained(name, **options)`; `kind` is a class of transformers or diffusers.
 
     `name` is a folder or a hub id. What the hub's cache already holds is opened without asking the hub.
-    Raises a UserError when there is no such model to open; it proposes the option `instead`, which needs no download.
+    Raises a UserError (NoWeights) when there is no such model to open; it proposes the option `instead`, which needs no download.
     """
     import huggingface_hub
     from safetensors import SafetensorError
@@ -34,13 +34,13 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
         huggingface_hub.model_info(name, timeout=10)  # asks once; from_pretrained would try again and again for two minutes
         return kind.from_pretrained(name, **options)
     except Exception as error:  # without a network, whatever the HTTP library of this version of huggingface_hub raises
-        raise _absent(name, "folder", f"hf download {name}", instead, error) from error
+        raise _absent(name, "folder", instead, error) from error
 
 
 def file(name: str, instead: str) -> Path:
     """Returns where a file lies: `name` is its path, or <owner>/<repository>/<file> on the hub, from where it is fetched once.
 
-    Raises a UserError when there is no such file; it proposes the option `instead`, which needs no download.
+    Raises a UserError (NoWeights) when there is no such file; it proposes the option `instead`, which needs no download.
     """
     import huggingface_hub
 
@@ -56,13 +56,16 @@ def file(name: str, instead: str) -> Path:
         huggingface_hub.model_info(repository, timeout=10)  # asks once, as above
         return Path(huggingface_hub.hf_hub_download(repository, path))
     except Exception as error:  # as above
-        raise _absent(name, "file", f"hf download {repository} {path}", instead, error) from error
+        raise _absent(name, "file", instead, error) from error
 
 
-def _absent(name: str, what: str, command: str, instead: str, error: Exception) -> UserError:
-    return UserError(
-        f"No weights for '{name}': it is no {what} on this machine, and the Hugging Face hub does not have it or cannot be reached.\n"
-        f"Give the path of a {what}, or connect once so that the model is kept ({command}), or use what needs no download: {instead}.\n"
+def _absent(name: str, what: str, instead: str, error: Exception) -> NoWeights:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return NoWeights(
+        f"No weights for '{name}': it is no {what} on this machine, {HF_HUB_CACHE} does not hold it (or not all of it), and the Hugging Face hub "
+        f"does not have it or cannot be reached.\n"
+        f"Give the path of a {what}, or fetch it while there is a network (job=prefetch), or use what needs no download: {instead}.\n"
         f"({str(error).splitlines()[0]})"
     )
 

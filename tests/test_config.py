@@ -21,7 +21,10 @@ def composed(*overrides):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_checks(group, option):
-    check(composed(f"{group}={option}"))
+    try:
+        check(composed(f"{group}={option}"))
+    except UserError as error:
+        assert all("needs a value, as in" in mistake for mistake in str(error).splitlines()[1:])  # what only the user knows
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -41,7 +44,7 @@ def test_all_mistakes_are_named_at_once():
         "store=???",
         "+sede=1",
         "~captioner.model",
-        "model.model=${package:no_such_package,weights}",
+        "model.mini_segformer.model=${package:no_such_package,weights}",
     )
     with pytest.raises(UserError) as caught:
         check(cfg)
@@ -96,10 +99,42 @@ def test_types_are_checked(key, good, bad):
 
 
 def test_a_data_set_chooses_its_model_and_the_command_line_has_the_last_word():
-    assert composed("dataset=mini_imagenet").model.name == "mini_resnet"
-    assert composed("dataset=mini_imagenet", "model=resnet18").model.name == "resnet18"
+    assert list(composed("dataset=mini_imagenet").model) == ["mini_resnet"]
+    assert list(composed("dataset=mini_imagenet", "model=[resnet18,resnet50]").model) == ["resnet18", "resnet50"]
     assert composed("dataset=imagenet").conditioning._target_.endswith("Canny")
     assert composed("dataset=imagenet", "generator=mini", "captioner=label").captioner._target_.endswith("LabelCaptioner")
+
+
+def mistakes(*overrides):
+    with pytest.raises(UserError) as caught:
+        check(composed(*overrides))
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_models_of_one_name_are_refused():
+    check(composed("model=[resnet18,resnet50]"))
+    assert mistakes("model=[resnet18,resnet50]", "model.resnet50.name=resnet18") == [
+        "model.resnet50.name: model.resnet18 is called resnet18 too; give one of them another name, for results are kept by it"
+    ]
+
+
+def test_a_setting_of_a_model_without_its_name_is_answered_with_where_it_belongs():
+    (mistake,) = mistakes("+model.batch_size=4")
+    assert "set model.<name>.batch_size" in mistake
+
+
+@pytest.mark.parametrize("judge", ["${model.mini_segformer.model}", "conf/../conf/model"])
+def test_a_model_under_test_is_no_judge(judge, monkeypatch):
+    monkeypatch.chdir(conf_dir().parent)
+    (mistake,) = mistakes(f"validity.model={judge}", *([] if "$" in judge else ["model.mini_segformer.model=conf/model"]))
+    assert mistake.startswith("validity.model: ") and "is a model under test (model.mini_segformer.model)" in mistake
+
+
+def test_what_a_user_s_own_class_takes_is_checked():
+    own = ["model=module", "model.module.checkpoint=last.ckpt", "model.module.network._target_=tests.model.networks.Classifier"]
+    check(composed(*own, "+model.module.network.classes=6"))
+    assert mistakes(*own) == ["model.module.network.classes: Classifier needs it"]
+    check(composed("model=module", "model.module.checkpoint=program.pt2", "model.module.network=null"))
 
 
 def test_checking_imports_nothing_heavy():

@@ -120,7 +120,7 @@ def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
         "generator.controlnet=null",
         "generator.width=64",
         "generator.height=64",
-        "model.checkpoint=resnet18.safetensors",
+        "model.resnet18.checkpoint=resnet18.safetensors",
         *QUICK,
     )
     run = newest(home)

@@ -175,6 +175,30 @@ def segmenter(folder, classes=23):
     return str(folder)
 
 
+def mask_segmenter(folder, classes=19):
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
+
+    torch.manual_seed(0)
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4, out_features=stages)
+    config = Mask2FormerConfig(
+        backbone_config=backbone,
+        num_labels=classes,
+        num_queries=6,
+        feature_size=32,  # the norms have 32 groups
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=16,
+        dim_feedforward=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+    )
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    Mask2FormerImageProcessor(size={"height": 64, "width": 128}, num_labels=classes).save_pretrained(folder)
+    return str(folder)
+
+
 def judge(folder):
     from transformers import ConvNextConfig, SegformerImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
 

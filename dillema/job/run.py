@@ -24,7 +24,7 @@ def run(cfg: DictConfig) -> None:
     """Runs the pipeline that a configuration describes; leaves its files in Hydra's output folder and its figures in MLflow."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    groups = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group}
+    groups = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group} | {"model": ", ".join(cfg.model)}
     sweep = Path(hydra.sweep.dir).absolute() if hydra.mode == RunMode.MULTIRUN else None
     settings = dict(_flat(OmegaConf.to_container(cfg)))
     with track(**cfg.tracking, name=f"{folder.parent.name} {folder.name}", params=groups | settings, config=OmegaConf.to_yaml(cfg), sweep=sweep) as tracked:
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> None:
             conditioning=build(cfg.conditioning),
             generator=build(cfg.generator),
             validity=build(cfg.validity),
-            models=[build(cfg.model)],
+            models=[build(block) for block in cfg.model.values()],
             execution=build(cfg.execution),
             store=Store(cfg.store),
             counterfactuals=cfg.counterfactuals,

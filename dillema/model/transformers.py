@@ -1,12 +1,13 @@
 """Models under test from transformers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from PIL import Image
 
 from .. import hub
+from . import ClassMap, answers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class _Transformers:
     name: str
     model: str
-    class_map: Mapping[int, int] | None = None
+    class_map: ClassMap | None = None
     batch_size: int = 8
     dtype: hub.DType = "float32"
     device: str = "auto"
@@ -34,43 +35,48 @@ class _Transformers:
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, instead)
         self._network = hub.network(getattr(transformers, self.kind), self.model, instead, self.device, self.dtype)
 
-    def _logits(self, images: Sequence[Image.Image]) -> "Tensor":
+    def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns logits as `dillema.model` says."""
         import torch
 
         pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
-            logits: Tensor = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype)).logits.float().cpu()
-        if self.class_map is None:
-            return logits
-        probabilities = logits.softmax(1)[:, list(self.class_map)]
-        ids = torch.tensor(list(self.class_map.values()))
-        summed = logits.new_zeros(len(logits), int(ids.max()) + 1, *logits.shape[2:]).index_add(1, ids, probabilities)
-        return summed.clamp_min(1e-12).log()
+            logits = self._logits(self._network(pixel_values=pixels.to(self._network.device, self._network.dtype)))
+        return answers(logits, images, self.class_map, tuple(self._network.config.id2label.values()))
+
+    def _logits(self, output: Any) -> "Tensor":
+        logits: Tensor = output.logits
+        return logits
 
 
 @dataclass
 class TransformersClassification(_Transformers):
     """An image classifier from a folder or the hub; `class_map` gives the data set's class id for each of the model's.
 
-    Where `class_map` sends several of the model's classes to one, their probabilities are added.
+    Where `class_map` sends several of the model's classes to one, their probabilities are added; classes that it leaves out do not count.
     """
 
     kind: ClassVar[str] = "AutoModelForImageClassification"
 
-    def predict(self, images: Sequence[Image.Image]) -> "Tensor":
-        """Returns logits (images, classes), float32, on the CPU."""
-        return self._logits(images)
-
 
 @dataclass
 class TransformersSegmentation(_Transformers):
-    """A semantic segmenter with one logit a class and pixel, from a folder or the hub; for `class_map` see TransformersClassification."""
+    """A semantic segmenter with one logit a class and pixel (SegFormer, UPerNet, ...), from a folder or the hub; for `class_map` see above."""
 
     kind: ClassVar[str] = "AutoModelForSemanticSegmentation"
 
-    def predict(self, images: Sequence[Image.Image]) -> "list[Tensor]":
-        """Returns for each image logits (classes, height, width) at the size of that image, float32, on the CPU."""
-        from torch.nn import functional as F
 
-        logits = self._logits(images)
-        return [F.interpolate(one[None], (image.height, image.width), mode="bilinear")[0] for one, image in zip(logits, images, strict=True)]
+@dataclass
+class TransformersMaskSegmentation(_Transformers):
+    """A segmenter that gives masks with a class each (MaskFormer, Mask2Former), from a folder or the hub; for `class_map` see above.
+
+    A class's score at a pixel is the sum over all masks of the mask times the probability of the class (Cheng et al., NeurIPS 2021).
+    """
+
+    kind: ClassVar[str] = "AutoModelForUniversalSegmentation"
+
+    def _logits(self, output: Any) -> "Tensor":
+        import torch
+
+        classes = output.class_queries_logits.float().softmax(-1)[..., :-1]  # the last one stands for no object
+        return torch.einsum("bqc,bqhw->bchw", classes, output.masks_queries_logits.float().sigmoid()).clamp_min(1e-12).log()

@@ -11,6 +11,7 @@ from .. import hub
 from ..errors import ItemError
 from ..evaluation.confusion import confusion
 from ..evaluation.statistics import mean_iou
+from ..model import ClassMap
 from ..model.transformers import TransformersSegmentation
 from ..types import Dataset, Sample
 
@@ -26,7 +27,7 @@ class SegmenterGate:
 
     model: str
     min_agreement: float = 0.5
-    class_map: Mapping[int, int] | None = None
+    class_map: ClassMap | None = None
     batch_size: int = 8
     dtype: hub.DType = "float32"
     device: str = "auto"

@@ -40,7 +40,8 @@ def start(tmp_path, monkeypatch, mlflow_tables):
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             for group, name in SMALL.items():
-                cfg[group] = {"_target_": f"tests.backends.{name}", **fields.get(group, {})}
+                block = {"_target_": f"tests.backends.{name}", **fields.get(group, {})}
+                cfg[group] = {"small": block} if group == "model" else block
             del cfg["hydra"]
         run(cfg)
 

@@ -4,12 +4,18 @@ import torchvision
 from safetensors.torch import save_file
 
 from dillema.errors import UserError
-from dillema.model.torchvision import TorchvisionClassification
+from dillema.model.torchvision import TorchvisionClassification, TorchvisionSegmentation
 from tests import tiny
 
 
 def loaded(*arguments, **options):
     model = TorchvisionClassification("m", *arguments, **options)
+    model.load()
+    return model
+
+
+def loaded_segmentation(*arguments, **options):
+    model = TorchvisionSegmentation("m", *arguments, **options)
     model.load()
     return model
 
@@ -33,9 +39,33 @@ def test_weights_of_a_file_are_the_ones_that_predict(network, tmp_path, suffix):
     torch.testing.assert_close(logits, expected)
 
 
+def test_a_resnet_of_six_classes(tmp_path):
+    torch.manual_seed(0)
+    save_file(torchvision.models.resnet18(num_classes=6).state_dict(), tmp_path / "weights.safetensors")
+    logits = loaded("resnet18", str(tmp_path / "weights.safetensors"), classes=6, class_map={0: 1, 5: 1, 2: 0}).predict([tiny.image(0, (300, 260))])
+    assert logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_a_segmenter_answers_at_the_size_of_the_image(tmp_path, auxiliary):
+    torch.manual_seed(0)
+    name = "fcn_resnet50" if auxiliary else "lraspp_mobilenet_v3_large"
+    network = torchvision.models.get_model(name, num_classes=5, weights_backbone=None, **({"aux_loss": True} if auxiliary else {}))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    images = [tiny.image(0, (90, 60)), tiny.image(1, (90, 60))]
+    logits = loaded_segmentation(name, str(tmp_path / "weights.pth"), classes=5).predict(images)
+    assert [tuple(one.shape) for one in logits] == [(5, 60, 90)] * 2
+    with torch.inference_mode():
+        pixels = torchvision.models.get_model_weights(name).DEFAULT.transforms()(images[0])
+        answer = network.eval()(pixels[None])["out"]
+    torch.testing.assert_close(logits[0], torch.nn.functional.interpolate(answer, (60, 90), mode="bilinear")[0], atol=1e-4, rtol=1e-3)
+
+
 def test_mistakes_are_named(network, tmp_path):
-    with pytest.raises(UserError, match="resnet19: torchvision has no such"):
+    with pytest.raises(UserError, match=r"model.m.model=resnet19: torchvision has no such model for classification; it has .* resnet18"):
         loaded("resnet19")
+    with pytest.raises(UserError, match="has no such model for segmentation; it has deeplabv3_mobilenet_v3_large"):
+        loaded_segmentation("resnet18")
     with pytest.raises(UserError, match="there are IMAGENET1K_V1, IMAGENET1K_V2, DEFAULT"):
         loaded("resnet50", "IMAGENET1K_V9")
     with pytest.raises(UserError, match="there is no such file"):
