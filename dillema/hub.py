@@ -34,11 +34,37 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
         huggingface_hub.model_info(name, timeout=10)  # asks once; from_pretrained would try again and again for two minutes
         return kind.from_pretrained(name, **options)
     except Exception as error:  # without a network, whatever the HTTP library of this version of huggingface_hub raises
-        raise UserError(
-            f"No weights for '{name}': it is no folder on this machine, and the Hugging Face hub does not have it or cannot be reached.\n"
-            f"Give the path of a folder, or connect once so that the model is kept, or use what needs no download: {instead}.\n"
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise _absent(name, "folder", instead, error) from error
+
+
+def file(name: str, instead: str) -> Path:
+    """Returns where a file lies: `name` is its path, or <owner>/<repository>/<file> on the hub, from where it is fetched once.
+
+    Raises a UserError when there is no such file; it proposes the option `instead`, which needs no download.
+    """
+    import huggingface_hub
+
+    if Path(name).is_file():
+        return Path(name)
+    *owner, path = name.split("/", 2)
+    repository = "/".join(owner)
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, path, local_files_only=True))
+    except Exception:  # not kept yet, or no name that the hub could know
+        pass
+    try:
+        huggingface_hub.model_info(repository, timeout=10)  # asks once, as above
+        return Path(huggingface_hub.hf_hub_download(repository, path))
+    except Exception as error:  # as above
+        raise _absent(name, "file", instead, error) from error
+
+
+def _absent(name: str, what: str, instead: str, error: Exception) -> UserError:
+    return UserError(
+        f"No weights for '{name}': it is no {what} on this machine, and the Hugging Face hub does not have it or cannot be reached.\n"
+        f"Give the path of a {what}, or connect once so that the model is kept, or use what needs no download: {instead}.\n"
+        f"({str(error).splitlines()[0]})"
+    )
 
 
 def network(kind: Any, name: str, instead: str, device: str, dtype: DType) -> Any:
