@@ -181,19 +181,23 @@ def kontext(folder):
 
     torch.manual_seed(0)
     letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0), *((chr(c), -2.0) for c in range(33, 127))]
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=[4, 4, 8],
+        guidance_embeds=True,
+    )
+    for weights in transformer.parameters():
+        if weights.ndim == 2:  # else source and text hardly show
+            torch.nn.init.normal_(weights, std=0.3)
     FluxKontextPipeline(
-        transformer=FluxTransformer2DModel(
-            patch_size=1,
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=32,
-            pooled_projection_dim=32,
-            axes_dims_rope=[4, 4, 8],
-            guidance_embeds=True,
-        ),
+        transformer=transformer,
         vae=autoencoder((8, 8, 8, 8), latent_channels=4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
         text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP, projection_dim=32)),
         tokenizer=clip_tokenizer(folder),
@@ -220,7 +224,7 @@ def depth(folder):
 
 
 def hed(path, change=None):
-    """Writes a file in the layout of ControlNetHED.pth: all zeros, except for what `change` does to the tensors."""
+    """Writes a file in the layout of ControlNetHED.pth, in half precision as it is: all zeros, except for what `change` does to the tensors."""
     channels, layers = (3, 64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
     tensors = {"norm": torch.zeros(1, 3, 1, 1)}
     for block in range(1, 6):
@@ -231,7 +235,7 @@ def hed(path, change=None):
         tensors |= {f"block{block}.projection.weight": torch.zeros(1, channels[block], 1, 1), f"block{block}.projection.bias": torch.zeros(1)}
     if change:
         change(tensors)
-    torch.save(tensors, path)
+    torch.save({name: tensor.half() for name, tensor in tensors.items()}, path)
     return str(path)
 
 

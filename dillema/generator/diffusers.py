@@ -69,15 +69,9 @@ class ControlNetGenerator:
 
         device, dtype = hub.placement(self.device, self.dtype)
         options: dict[str, Any] = {"dtype": dtype}
-        self._names = list(self.controlnet or ()) if self.conditioning is None else list(parts(self.conditioning))
         if self.controlnet is not None:
-            if absent := [name for name in self._names if name not in self.controlnet]:
-                raise UserError(
-                    f"generator.controlnet names none for {absent[0]}, but for {', '.join(self.controlnet)}: use generator.controlnet.{absent[0]}=..."
-                )
-            options["controlnet"] = [hub.load(diffusers.ControlNetModel, self.controlnet[name], INSTEAD, dtype=dtype) for name in self._names]
-            if len(self._names) == 1:
-                (options["controlnet"],) = options["controlnet"]
+            nets = [hub.load(diffusers.ControlNetModel, name, INSTEAD, dtype=dtype) for name in self._controlnets().values()]
+            options["controlnet"] = nets if len(nets) > 1 else nets[0]
         if self.vae is not None:
             options["vae"] = hub.load(diffusers.AutoencoderKL, self.vae, INSTEAD, dtype=dtype)
         if not self.safety_checker:
@@ -86,8 +80,8 @@ class ControlNetGenerator:
         pipeline = hub.load(kind, self.model, INSTEAD, **options)
         if getattr(pipeline, "controlnet", None) is None:
             raise UserError(f"{self.model} holds no ControlNet: set generator.controlnet")
-        if len(self._names) != 1 and self.controlnet is None and self.conditioning is not None:
-            raise UserError(f"{self.model} holds one ControlNet, and {len(self._names)} conditionings are set: use one, or set generator.controlnet")
+        if self.controlnet is None and self.conditioning is not None and (count := len(parts(self.conditioning))) != 1:
+            raise UserError(f"{self.model} holds one ControlNet, and {count} conditionings are set: use one, or set generator.controlnet")
         if self.safety_checker and getattr(pipeline, "safety_checker", None) is None:
             raise UserError(f"generator.safety_checker=true: {self.model} holds no safety checker")
         if self.scheduler is not None:
@@ -108,7 +102,7 @@ class ControlNetGenerator:
         The controls of one kind must have one weight. The noise of each image comes from its own seed, drawn on the CPU, so it
         depends neither on the batch nor on the device. An image fails when it holds NaN, is black, or was withheld by the safety checker.
         """
-        names = self._names or list(controls[0])
+        names = list(self._controlnets() or controls[0])
         stacks, weights = [], []
         for name in names:
             stacks.append(_stack([given[name].image for given in controls]))
@@ -132,6 +126,21 @@ class ControlNetGenerator:
         )
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(samples)
         return [checked(pixels, flag) for pixels, flag in zip(output.images, flags, strict=True)]
+
+    def downloads(self) -> list[str]:
+        """Returns what `load` opens: folders, files, and their like on the hub."""
+        return [name for name in (self.model, *self._controlnets().values(), self.lora, self.vae) if name is not None]
+
+    def _controlnets(self) -> dict[str, str]:
+        """Returns the ControlNets in use by what they follow; none when the checkpoint holds its own."""
+        known = self.controlnet or {}
+        if self.controlnet is None or self.conditioning is None:
+            return known
+        if not (wanted := list(parts(self.conditioning))):
+            raise UserError("a ControlNet follows a control image, and conditioning=none gives none: choose another conditioning")
+        if absent := [name for name in wanted if name not in known]:
+            raise UserError(f"generator.controlnet names none for {absent[0]}, but for {', '.join(known)}: set generator.controlnet.{absent[0]}")
+        return {name: known[name] for name in wanted}
 
 
 def place(pipeline: Any, device: str, offload: Offload, slicing: bool, tiling: bool) -> None:

@@ -82,8 +82,14 @@ def test_the_controlnet_of_the_conditioning_is_loaded(folder, apart):
     one = generator(apart / "base", controlnet=nets(apart, "canny") | {"depth": "no/such"}, conditioning=Canny())
     (image,), (whole,) = (paint(g, ["a bus"], [control(255)], [2]) for g in (one, generator(folder)))
     assert difference(image, whole) == 0
-    with pytest.raises(UserError, match=r"controlnet names none for canny, but for depth: use generator\.controlnet\.canny="):
+    with pytest.raises(UserError, match=r"controlnet names none for canny, but for depth: set generator\.controlnet\.canny"):
         generator(apart / "base", controlnet=nets(apart, "depth"), conditioning=Canny())
+
+
+def test_only_what_is_in_use_has_to_be_downloaded(apart):
+    nets = {"canny": "a/canny", "depth": "a/depth", "segmentation": "a/segmentation"}
+    one = ControlNetGenerator("a/base", nets, CANNY_AND_DEPTH, lora="a/b/lora.safetensors")
+    assert one.downloads() == ["a/base", "a/canny", "a/depth", "a/b/lora.safetensors"]
 
 
 def test_several_controlnets_each_follow_their_own_image_and_weight(apart):
@@ -228,6 +234,8 @@ def test_mistakes_are_named(folder, apart):
         generator(folder, safety_checker=True)
     with pytest.raises(UserError, match=r"base holds no ControlNet: set generator\.controlnet"):
         generator(apart / "base")
+    with pytest.raises(UserError, match="conditioning=none gives none"):
+        generator(apart / "base", controlnet=nets(apart, "canny"), conditioning=Several({}))
     with pytest.raises(UserError, match="holds one ControlNet, and 2 conditionings are set"):
         generator(folder, conditioning=CANNY_AND_DEPTH)
     with pytest.raises(UserError, match=r"strength=0\.1: .* leave one of the 5 steps"):
