@@ -42,7 +42,7 @@ def test_an_image_depends_on_its_source_edits_and_seed_and_not_on_its_batch(edit
     assert difference(image, alone) == 0
     for sample, counterfactual, seed in [(one, FOGGY, 2), (other, RED, 2), (other, FOGGY, 3)]:
         (changed,) = editor.generate([sample], [counterfactual], [{}], [seed])
-        assert difference(changed, image) > 1
+        assert difference(changed, image) > 0
 
 
 def test_the_instruction_names_every_edit_and_the_scene():
