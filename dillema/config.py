@@ -52,6 +52,7 @@ class Config:
     execution: Block
     seed: int
     counterfactuals: int
+    save_controls: bool
     store: str
     size: Literal["generated", "source"] | tuple[int, int]
     tracking: Tracking
@@ -169,6 +170,10 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
                 plain = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
                 if not _fits(plain, hint):
                     yield f"{where}: must be {_words(hint)}, not {plain!r}"
+                elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):  # what it refers to is checked where it stands
+                    for name in map(str, value):
+                        if isinstance(value[name], DictConfig) and "_target_" in value[name]:
+                            yield from _block(value[name], f"{where}.{name}")
         except MissingMandatoryValue:
             yield f"{where}: needs a value, as in {where}=..."
         except OmegaConfBaseException as error:

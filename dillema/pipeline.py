@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from PIL import Image
 
+from .conditioning.several import parts
 from .dataset import check_sample
 from .errors import UserError
 from .evaluation import predictions, statistics
@@ -33,9 +34,10 @@ CHUNK = 8  # batches of a model under test between two records: starting Lightni
 
 @dataclass
 class Pair:
-    """A source and one counterfactual image of it; `said` holds, by model, what was predicted on the original and on the counterfactual.
+    """A source and one counterfactual image of it.
 
-    `truth` holds what was predicted on a real render of what the counterfactual stands for, where the data set can make one.
+    `controls` holds, by conditioning, its control images; `said`, by model, what was predicted on the original and on the counterfactual;
+    `truth`, by model, what was predicted on a real render of what the counterfactual stands for, where the data set can make one.
     """
 
     id: str
@@ -43,7 +45,7 @@ class Pair:
     caption: Caption
     counterfactual: Counterfactual
     seed: int
-    control: Path
+    controls: dict[str, Path]
     image: Path
     verdict: Verdict
     quality: dict[str, float] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class Pipeline:
     execution: Local
     store: Store
     counterfactuals: int = 3
+    save_controls: bool = False
     seed: int = 0
     size: Literal["generated", "source"] | tuple[int, int] = "generated"
 
@@ -146,18 +149,28 @@ class Pipeline:
         )  # fmt: skip
         rewritten = {v: Counterfactual(r.value["text"], tuple(Edit(**e) for e in r.value["edits"])) for v, r in alternatives.items()}
 
-        controls = stages.run(
-            "control", self.conditioning,
-            [Item(i, [facts, sources[i].key, size], samples[i]) for i in dict.fromkeys(source_of[v] for v in rewritten)],
-            lambda conditioning, batch: [(c.weight, c.image) for c in (conditioning.control(s, data, size) for s in batch)],
-            images=True,
-        )  # fmt: skip
+        structures = {
+            name: stages.run(
+                "control", part,
+                [Item(i, [facts, sources[i].key, size], samples[i]) for i in dict.fromkeys(source_of[v] for v in rewritten)],
+                lambda conditioning, batch: [(c.weight, c.image) for c in (conditioning.control(s, data, size) for s in batch)],
+                images=True,
+            )
+            for name, part in parts(self.conditioning).items()
+        }  # fmt: skip
+        controls = {v: {name: made[source_of[v]] for name, made in structures.items() if source_of[v] in made} for v in rewritten}
 
         seeds = {v: self._seed(i, "generated", n) for v, i, n, _ in planned}
-        ready = [(v, c.text, controls[source_of[v]]) for v, c in rewritten.items() if source_of[v] in controls]
         generated = stages.run(
             "generated", self.generator,
-            [Item(v, [text, control.key, seeds[v]], (text, self.store.image(control.key), control.value, seeds[v])) for v, text, control in ready],
+            [
+                Item(
+                    v,
+                    [sources[source_of[v]].key, asdict(c), {name: r.key for name, r in controls[v].items()}, seeds[v]],
+                    (samples[source_of[v]], c, {name: (self.store.image(r.key), r.value) for name, r in controls[v].items()}, seeds[v]),
+                )
+                for v, c in rewritten.items() if controls[v].keys() == structures.keys()
+            ],
             _generate, batch_size=self.generator.batch_size, images=True,
         )  # fmt: skip
 
@@ -179,7 +192,7 @@ class Pipeline:
         pairs = {}
         for v, record in generated.items():
             i = source_of[v]
-            images = self.store.image(controls[i].key), self.store.image(record.key)
+            images = {name: self.store.image(r.key) for name, r in controls[v].items()}, self.store.image(record.key)
             pairs[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], *images, verdicts.get(v, Verdict({}, False)))
             pairs[v].quality = quality[v].value if v in quality else {}
 
@@ -255,6 +268,10 @@ class Pipeline:
                 Image.fromarray(_mask(pair.sample, (width, height))).save(folder / row["mask_file_name"])
             else:
                 row |= {"label": pair.sample.label, "label_name": self._label(pair.sample)}
+            for name, path in pair.controls.items() if self.save_controls else ():
+                row[f"{name}_file_name"] = f"controls/{pair.id}_{name}.png"
+                (folder / "controls").mkdir(exist_ok=True)
+                _link(path, folder / row[f"{name}_file_name"])
             row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}
             row |= {"edits": [asdict(e) for e in pair.counterfactual.edits], "seed": pair.seed}
             rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid, "quality": pair.quality})
@@ -284,9 +301,10 @@ def _item(item: str, *inputs: Any) -> Item:
     return Item(item, inputs, inputs)
 
 
-def _generate(generator: Any, batch: list[tuple[str, Path, float, int]]) -> list[Any]:
-    texts, paths, weights, seeds = zip(*batch, strict=True)
-    images = generator.generate(texts, [Control(_open(p), w) for p, w in zip(paths, weights, strict=True)], seeds)
+def _generate(generator: Any, batch: list[tuple[Sample, Counterfactual, dict[str, tuple[Path, float]], int]]) -> list[Any]:
+    samples, counterfactuals, made, seeds = zip(*batch, strict=True)
+    controls = [{name: Control(_open(path), weight) for name, (path, weight) in each.items()} for each in made]
+    images = generator.generate(samples, counterfactuals, controls, seeds)
     return [image if isinstance(image, Exception) else (None, image) for image in images]
 
 

@@ -54,8 +54,7 @@ def identity(backend: Any) -> Any:
     kind = type(backend)
     fields = {f.name: getattr(backend, f.name) for f in dataclasses.fields(backend) if f.init and f.name not in getattr(kind, "transient", ())}
     for name in getattr(kind, "weights", ()):
-        if fields[name] is not None and Path(fields[name]).exists():
-            fields[name] = _content(Path(fields[name]).resolve())
+        fields[name] = _weights(fields[name])
     return {"class": f"{kind.__module__}.{kind.__qualname__}", "version": getattr(kind, "version", 1)} | {n: identity(v) for n, v in fields.items()}
 
 
@@ -67,6 +66,13 @@ def digest(*parts: Any) -> str:
 def seed_for(seed: int, item: str, stage: str, variant: int = 0) -> int:
     """Returns the seed (31 bits) of one random choice: it depends on nothing but these."""
     return int(digest(seed, item, stage, variant)[:8], 16) >> 1
+
+
+def _weights(named: Any) -> Any:
+    """Returns the content of what is named, one by one where a field names several."""
+    if isinstance(named, Mapping):
+        return {name: _weights(each) for name, each in named.items()}
+    return _content(Path(named).resolve()) if named is not None and Path(named).exists() else named
 
 
 def _content(path: Path) -> str:

@@ -117,6 +117,7 @@ class Edits:
 @dataclass
 class Conditioning(Backend):
     weight: float = 0.5
+    name: ClassVar[str] = "grey"
 
     def control(self, sample: Sample, dataset: Any, size: tuple[int, int]) -> Control:
         self.work(sample.id)
@@ -129,11 +130,12 @@ class Generator(Backend):
     height: int = SIZE[1]
     strength: int = 1
 
-    def generate(self, prompts: Any, controls: Any, seeds: Any) -> list[Any]:
-        self.work(*prompts)
+    def generate(self, samples: Any, counterfactuals: Any, controls: Any, seeds: Any) -> list[Any]:
+        self.work(*(c.text for c in counterfactuals))
         made: list[Any] = []
-        for prompt, control, seed in zip(prompts, controls, seeds, strict=True):
-            random = np.random.default_rng(int(digest(prompt, seed, self.strength, control.image.tobytes().hex(), control.weight)[:8], 16))
+        for sample, counterfactual, given, seed in zip(samples, counterfactuals, controls, seeds, strict=True):
+            structure = [(name, control.image.tobytes().hex(), control.weight) for name, control in given.items()]
+            random = np.random.default_rng(int(digest(sample.digest, counterfactual.text, seed, self.strength, structure)[:8], 16))
             made.append(Image.fromarray(random.integers(0, 256, (self.height, self.width, 3), np.uint8)))
         return made
 

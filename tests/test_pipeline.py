@@ -135,7 +135,7 @@ def test_too_many_failures_stop_the_run_and_keep_what_is_finished(tmp_path):
 
 def test_an_unexpected_exception_of_a_backend_is_an_items_failure_with_its_kind(tmp_path):
     class Broken(Generator):
-        def generate(self, prompts, controls, seeds):
+        def generate(self, samples, counterfactuals, controls, seeds):
             raise RuntimeError("shapes do not match")
 
     out = run(tmp_path, generator=Broken())

@@ -52,6 +52,14 @@ def test_weights_are_known_by_content_and_not_by_path(tmp_path):
     assert digest(identity(Outer(model=str(tmp_path / "a")))) != a
 
 
+def test_weights_that_a_field_names_one_by_one_are_known_by_content_too(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (digest(identity(Outer(model={"canny": str(tmp_path / name), "depth": "some/hub-id"}))) for name in "abc")
+    assert a == b != c
+    assert digest(identity(Outer(model={"canny": str(tmp_path / "a"), "depth": "other/hub-id"}))) != a
+
+
 def test_seeds_depend_on_each_of_their_parts():
     parts = [(0, "a", "caption"), (1, "a", "caption"), (0, "b", "caption"), (0, "a", "generated"), (0, "a", "caption", 1)]
     seeds = {seed_for(*p) for p in parts}

@@ -107,20 +107,29 @@ def gguf(path, template=None):
     return str(path)
 
 
-def generator(folder):
-    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline, UNet2DConditionModel
+def clip_tokenizer(folder):
     from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
-    torch.manual_seed(0)
     symbols = sorted(ByteLevel.alphabet())
     words = [*symbols, *(f"{s}</w>" for s in symbols), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
     vocabulary.write_text(json.dumps({word: i for i, word in enumerate(words)}))
     merges.write_text("#version: 0.2\n")
-    text = CLIPTextConfig(vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4, eos_token_id=513)
-    unet = UNet2DConditionModel(
+    tokenizer = CLIPTokenizer(str(vocabulary), str(merges), model_max_length=77)
+    vocabulary.unlink()
+    merges.unlink()
+    return tokenizer
+
+
+CLIP = {"vocab_size": 514, "hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 1, "num_attention_heads": 4, "eos_token_id": 513}
+
+
+def unet(**options):
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
@@ -129,40 +138,146 @@ def generator(folder):
         norm_num_groups=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32,
         attention_head_dim=4,
+        **options,
     )
-    for name, weights in unet.named_parameters():
+    for name, weights in model.named_parameters():
         if "attn2.to" in name and weights.ndim == 2:  # else the text hardly shows
             torch.nn.init.normal_(weights, std=0.5)
-    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 8, 8))
+    return model
+
+
+def controlnet(model):
+    from diffusers import ControlNetModel
+
+    control = ControlNetModel.from_unet(model, conditioning_embedding_out_channels=(8, 8, 8, 8))
     # a fresh ControlNet ends in zeros and would leave the image as it is
     ends = torch.nn.ModuleList([*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding])
     for layer in ends.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.normal_(layer.weight, std=0.3)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-    )
+    return control
+
+
+def autoencoder(channels=(8, 8, 8, 8), **options):
+    from diffusers import AutoencoderKL
+
+    down, up = ("DownEncoderBlock2D",) * len(channels), ("UpDecoderBlock2D",) * len(channels)
+    return AutoencoderKL(block_out_channels=channels, down_block_types=down, up_block_types=up, layers_per_block=1, norm_num_groups=4, **options)
+
+
+def generator(folder):
+    from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    network = unet(cross_attention_dim=32)
     StableDiffusionControlNetPipeline(
-        vae=vae,
-        unet=unet,
-        controlnet=control,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=CLIPTokenizer(str(vocabulary), str(merges), model_max_length=77),
+        vae=autoencoder(latent_channels=4),
+        unet=network,
+        controlnet=controlnet(network),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP)),
+        tokenizer=clip_tokenizer(folder),
         scheduler=DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
-    vocabulary.unlink()
-    merges.unlink()
     return str(folder)
+
+
+def sdxl(folder):
+    """Makes base/ (without a ControlNet), canny/ and depth/ (ControlNets) and vae/."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    text = CLIPTextConfig(**CLIP, projection_dim=32)
+    network = unet(
+        cross_attention_dim=64,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=80,
+    )
+    tokenizer = clip_tokenizer(folder)
+    StableDiffusionXLPipeline(
+        vae=autoencoder(latent_channels=4),
+        unet=network,
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        scheduler=EulerDiscreteScheduler(),
+    ).save_pretrained(folder / "base")
+    for name in ("canny", "depth"):
+        controlnet(network).save_pretrained(folder / name)
+    autoencoder(latent_channels=4).save_pretrained(folder / "vae")
+    return folder
+
+
+def kontext(folder):
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
+
+    torch.manual_seed(0)
+    letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0), *((chr(c), -2.0) for c in range(33, 127))]
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+        axes_dims_rope=[4, 4, 8],
+        guidance_embeds=True,
+    )
+    for weights in transformer.parameters():
+        if weights.ndim == 2:  # else source and text hardly show
+            torch.nn.init.normal_(weights, std=0.3)
+    FluxKontextPipeline(
+        transformer=transformer,
+        vae=autoencoder((8, 8, 8, 8), latent_channels=4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP, projection_dim=32)),
+        tokenizer=clip_tokenizer(folder),
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_kv=8, d_ff=37, num_layers=1, num_heads=4)),
+        tokenizer_2=T5Tokenizer(vocab=letters, model_max_length=512),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def depth(folder):
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14, out_indices=[1, 2, 3, 4], reshape_hidden_states=False
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=16, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8, head_hidden_size=8, initializer_range=0.3
+    )
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    DPTImageProcessor(size={"height": 56, "width": 56}, keep_aspect_ratio=True, ensure_multiple_of=14).save_pretrained(folder)
+    return str(folder)
+
+
+def hed(path, change=None):
+    """Writes a file in the layout of ControlNetHED.pth, in half precision as it is: all zeros, except for what `change` does to the tensors."""
+    channels, layers = (3, 64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
+    tensors = {"norm": torch.zeros(1, 3, 1, 1)}
+    for block in range(1, 6):
+        for layer in range(layers[block - 1]):
+            before = channels[block - 1] if layer == 0 else channels[block]
+            tensors |= {f"block{block}.convs.{layer}.weight": torch.zeros(channels[block], before, 3, 3)}
+            tensors |= {f"block{block}.convs.{layer}.bias": torch.zeros(channels[block])}
+        tensors |= {f"block{block}.projection.weight": torch.zeros(1, channels[block], 1, 1), f"block{block}.projection.bias": torch.zeros(1)}
+    if change:
+        change(tensors)
+    torch.save({name: tensor.half() for name, tensor in tensors.items()}, path)
+    return str(path)
 
 
 def segmenter(folder, classes=23):

@@ -17,6 +17,7 @@ class Canny:
     high: float = 200
     weight: float = 1.0
 
+    name: ClassVar[str] = "canny"
     transient: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     weights: ClassVar[tuple[str, ...]] = ()

@@ -6,11 +6,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from ..dataset import shift
 from ..errors import ItemError, UserError
 from ..types import Control, Dataset, Sample
 
-# Colours of ADE20K, which the public segmentation ControlNets were trained on, for SHIFT's classes;
+# Colours of ADE20K, which the public segmentation ControlNets were trained on, for the classes of SHIFT and Cityscapes;
 # what ADE20K does not know is black. A road is drawn as ADE20K's road, whose colour it shares with skyscrapers.
 ADE20K = {
     "building": (180, 120, 120),
@@ -32,6 +31,13 @@ ADE20K = {
     "traffic light": (41, 0, 255),
     "water": (61, 230, 250),
     "terrain": (4, 250, 7),
+    "person": (150, 5, 61),
+    "rider": (150, 5, 61),
+    "car": (0, 102, 200),
+    "truck": (255, 0, 20),
+    "bus": (255, 0, 245),
+    "motorcycle": (163, 0, 255),
+    "bicycle": (255, 245, 0),
 }
 
 
@@ -42,6 +48,7 @@ class Segmentation:
     palette: Literal["dataset", "ade20k"] = "dataset"
     weight: float = 1.0
 
+    name: ClassVar[str] = "segmentation"
     transient: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     weights: ClassVar[tuple[str, ...]] = ()
@@ -64,8 +71,8 @@ class Segmentation:
         if self.palette == "dataset":
             colours[: len(dataset.colours)] = dataset.colours
         else:
-            if tuple(dataset.colours) != shift.COLOURS:
-                raise UserError(f"conditioning.palette=ade20k is known for SHIFT's classes only, not for {dataset.name}; use conditioning.palette=dataset")
-            colours[: len(shift.CLASSES)] = [ADE20K.get(name, (0, 0, 0)) for name in shift.CLASSES]
+            if not ADE20K.keys() & set(dataset.classes):
+                raise UserError(f"conditioning.palette=ade20k knows no class of {dataset.name}, but {', '.join(ADE20K)}; use conditioning.palette=dataset")
+            colours[: len(dataset.classes)] = [ADE20K.get(name, (0, 0, 0)) for name in dataset.classes]
         ids = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
         return Control(Image.fromarray(colours[np.asarray(ids)]), self.weight)

@@ -40,6 +40,7 @@ def run(cfg: DictConfig) -> None:
             execution=build(cfg.execution),
             store=Store(cfg.store),
             counterfactuals=cfg.counterfactuals,
+            save_controls=cfg.save_controls,
             seed=cfg.seed,
             size=settings["size"],
         )

@@ -31,7 +31,7 @@ def write(run: Run, dataset: Dataset, folder: Path) -> None:
         failures=run.failures,
         classes=dataset.classes,
         gallery_left=len(sources) - len(worst),
-        gallery=({"pairs": pairs, "original": thumbnail(pairs[0].sample.image), "control": thumbnail(pairs[0].control)} for pairs in worst),
+        gallery=({"pairs": pairs, "original": thumbnail(pairs[0].sample.image), "controls": pairs[0].controls} for pairs in worst),
         thumbnail=thumbnail,
         name=folder.name,
     )

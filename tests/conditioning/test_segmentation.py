@@ -36,6 +36,12 @@ def test_an_unknown_class_id_is_an_error_of_its_sample():
     Segmentation().control(tiny.sample(mask=mask), tiny.dataset(ignored=frozenset({99})), (40, 24))
 
 
-def test_ade20k_is_refused_for_other_classes_than_shifts(sample):
+def test_ade20k_is_refused_for_classes_that_it_does_not_have(sample):
     with pytest.raises(UserError, match="palette=dataset"):
-        Segmentation("ade20k").control(sample, tiny.dataset(colours=tuple((i, i, i) for i in range(20))), (40, 24))
+        Segmentation("ade20k").control(sample, tiny.dataset(classes=tuple(f"part {i}" for i in range(23))), (40, 24))
+
+
+def test_other_data_sets_are_painted_by_the_names_of_their_classes(sample):
+    names = ["truck" if i == ROAD else "bus" if i == SKY else f"part {i}" for i in range(23)]
+    control = Segmentation("ade20k").control(sample, tiny.dataset(classes=tuple(names)), (40, 24))
+    assert {tuple(c) for c in np.asarray(control.image).reshape(-1, 3)} == {(255, 0, 20), (255, 0, 245)}

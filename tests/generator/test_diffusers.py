@@ -1,14 +1,23 @@
+import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from dillema.conditioning.canny import Canny
+from dillema.conditioning.depth import Depth
+from dillema.conditioning.several import Several
+from dillema.config import build
 from dillema.errors import ItemError, UserError
 from dillema.generator.diffusers import ControlNetGenerator
-from dillema.types import Control
+from dillema.types import Control, Counterfactual
 from tests import tiny
+from tests.test_config import composed
+
+CANNY_AND_DEPTH = Several({"a": Canny(), "b": Depth("none")})
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +25,42 @@ def folder(tmp_path_factory):
     return tiny.generator(tmp_path_factory.mktemp("generator") / "pipeline")
 
 
+@pytest.fixture(scope="module")
+def apart(folder, tmp_path_factory):
+    """Returns a checkpoint without a ControlNet, and two ControlNets for it."""
+    home = tmp_path_factory.mktemp("apart")
+    shutil.copytree(folder, home / "base")
+    shutil.move(home / "base" / "controlnet", home / "canny")
+    index = json.loads((home / "base" / "model_index.json").read_text())
+    del index["controlnet"]
+    (home / "base" / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionPipeline"}))
+    torch.manual_seed(1)
+    tiny.controlnet(tiny.unet(cross_attention_dim=32)).save_pretrained(home / "depth")
+    return home
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory):
+    return tiny.sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
 def generator(folder, **options):
-    result = ControlNetGenerator(folder, width=64, height=32, steps=2, **options)
+    result = ControlNetGenerator(str(folder), **{"width": 64, "height": 32, "steps": 2} | options)
     result.load()
     return result
 
 
-def control(grey, weight=1.0):
-    return Control(Image.new("RGB", tiny.SIZE, (grey, grey, grey)), weight)
+def nets(home, *names):
+    return {name: str(home / name) for name in names}
+
+
+def control(grey, weight=1.0, name="canny"):
+    return {name: Control(Image.new("RGB", tiny.SIZE, (grey, grey, grey)), weight)}
+
+
+def paint(generator, texts, controls, seeds, sources=None):
+    samples = [tiny.sample(seed=s) for s in sources or [0] * len(texts)]
+    return generator.generate(samples, [Counterfactual(text, ()) for text in texts], controls, seeds)
 
 
 def difference(a, b):
@@ -31,23 +68,130 @@ def difference(a, b):
 
 
 def test_an_image_depends_on_its_prompt_control_weight_and_seed_and_not_on_its_batch(folder):
-    paint = generator(folder).generate
-    first, second = paint(["a red car", "a bus"], [control(0), control(255)], [1, 2])
+    one = generator(folder)
+    first, second = paint(one, ["a red car", "a bus"], [control(0), control(255)], [1, 2])
     assert first.size == (64, 32)
-    (alone,) = paint(["a bus"], [control(255)], [2])
+    (alone,) = paint(one, ["a bus"], [control(255)], [2])
     assert difference(alone, second) <= 1
     for prompt, structure, seed in [("snow", control(255), 2), ("a bus", control(0), 2), ("a bus", control(255, 0.2), 2), ("a bus", control(255), 3)]:
-        (other,) = paint([prompt], [structure], [seed])
+        (other,) = paint(one, [prompt], [structure], [seed])
         assert difference(other, second) > 1
 
 
-def test_a_controlnet_may_lie_in_a_folder_of_its_own(folder, tmp_path):
-    base = tmp_path / "base"
-    shutil.copytree(folder, base)
-    shutil.move(base / "controlnet", tmp_path / "controlnet")
-    apart = generator(str(base), controlnet=str(tmp_path / "controlnet"))
-    (image,), (whole,) = (g.generate(["a bus"], [control(255)], [2]) for g in (apart, generator(folder)))
+def test_the_controlnet_of_the_conditioning_is_loaded(folder, apart):
+    one = generator(apart / "base", controlnet=nets(apart, "canny") | {"depth": "no/such"}, conditioning=Canny())
+    (image,), (whole,) = (paint(g, ["a bus"], [control(255)], [2]) for g in (one, generator(folder)))
     assert difference(image, whole) == 0
+    with pytest.raises(UserError, match=r"controlnet names none for canny, but for depth: set generator\.controlnet\.canny"):
+        generator(apart / "base", controlnet=nets(apart, "depth"), conditioning=Canny())
+
+
+def test_only_what_is_in_use_has_to_be_downloaded(apart):
+    nets = {"canny": "a/canny", "depth": "a/depth", "segmentation": "a/segmentation"}
+    one = ControlNetGenerator("a/base", nets, CANNY_AND_DEPTH, lora="a/b/lora.safetensors")
+    assert one.downloads() == ["a/base", "a/canny", "a/depth", "a/b/lora.safetensors"]
+
+
+def test_several_controlnets_each_follow_their_own_image_and_weight(apart):
+    both = generator(apart / "base", controlnet=nets(apart, "depth", "canny"), conditioning=CANNY_AND_DEPTH)
+
+    def given(canny, depth, weights=(1.0, 1.0)):
+        return control(canny, weights[0]) | control(depth, weights[1], "depth")
+
+    first, second = paint(both, ["a bus", "a bus"], [given(0, 255), given(255, 0)], [2, 2])
+    (alone,) = paint(both, ["a bus"], [given(255, 0)], [2])
+    assert difference(alone, second) <= 1
+    assert difference(first, second) > 1
+    for other in (given(255, 90), given(90, 0), given(255, 0, (0.5, 1.0)), given(255, 0, (1.0, 0.5))):
+        (image,) = paint(both, ["a bus"], [other], [2])
+        assert difference(image, second) > 1
+    single = generator(apart / "base", controlnet=nets(apart, "canny"), conditioning=Canny())
+    (image,), (without,) = paint(single, ["a bus"], [control(255)], [2]), paint(both, ["a bus"], [given(255, 0, (1.0, 0.0))], [2])
+    assert difference(image, without) <= 1
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_strength_says_how_much_of_the_source_image_is_left(apart, several):
+    names = ("canny", "depth") if several else ("canny",)
+    options = {"controlnet": nets(apart, *names), "conditioning": CANNY_AND_DEPTH if several else Canny(), "steps": 10}
+    faint = generator(apart / "base", strength=0.3, **options)
+    given = control(255) | (control(9, name="depth") if several else {})
+    first, second = paint(faint, ["a bus"] * 2, [given] * 2, [1, 2], sources=[5, 6])
+    (alone,) = paint(faint, ["a bus"], [given], [2], sources=[6])
+    assert difference(alone, second) <= 1
+    (other,) = paint(faint, ["a bus"], [given], [2], sources=[5])
+    assert difference(other, second) > 1
+    (strong,) = paint(generator(apart / "base", strength=1.0, **options), ["a bus"], [given], [2], sources=[6])
+    assert difference(strong, second) > 1
+    assert first.size == (64, 32)
+
+
+@pytest.mark.parametrize("strength", [None, 0.8])
+@pytest.mark.parametrize("names", [("canny",), ("canny", "depth")])
+def test_stable_diffusion_xl(xl, names, strength):
+    conditioning = CANNY_AND_DEPTH if len(names) > 1 else Canny()
+    one = generator(xl / "base", controlnet=nets(xl, *names), conditioning=conditioning, vae=str(xl / "vae"), strength=strength, steps=3)
+    given = [{k: v for name in names for k, v in control(grey, name=name).items()} for grey in (0, 255)]
+    first, second = paint(one, ["a red car", "a bus"], given, [1, 2], sources=[3, 4])
+    (alone,) = paint(one, ["a bus"], given[1:], [2], sources=[4])
+    assert first.size == (64, 32)
+    assert difference(alone, second) <= 1
+    (other,) = paint(one, ["a bus"], given[:1], [2], sources=[4])
+    assert difference(other, second) > 1
+
+
+def test_another_autoencoder_replaces_the_checkpoints(xl):
+    own, other = (generator(xl / "base", controlnet=nets(xl, "canny"), vae=vae) for vae in (None, str(xl / "vae")))
+    (first,), (second,) = (paint(g, ["a bus"], [control(0)], [1]) for g in (own, other))
+    assert difference(first, second) > 1
+
+
+@pytest.mark.parametrize("layout", ["kohya", "peft", "diffusers"])
+def test_a_lora_is_added_to_the_unet(apart, tmp_path, layout):
+    plain = generator(apart / "base", controlnet=nets(apart, "canny"))
+    torch.manual_seed(3)
+    changed = {"down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": (16, 16), "mid_block.resnets.0.conv1": (16, 16, 3, 3)}
+    tensors, expected = {}, {}
+    for name, (after, before, *kernel) in changed.items():
+        down, up = torch.randn(2, before, *kernel), torch.randn(after, 2, *(1 for _ in kernel))
+        a, b = {"kohya": ("lora_down", "lora_up"), "peft": ("lora_A", "lora_B"), "diffusers": ("lora.down", "lora.up")}[layout]
+        prefix = f"lora_unet_{name.replace('.', '_')}" if layout == "kohya" else f"unet.{name}"
+        tensors |= {f"{prefix}.{a}.weight": down, f"{prefix}.{b}.weight": up}
+        if layout == "kohya":
+            tensors[f"{prefix}.alpha"] = torch.tensor(1.0)
+        product = torch.einsum("or,r...->o...", up.reshape(after, 2), down)
+        expected[name] = plain._pipeline.unet.get_submodule(name).weight + product * (0.5 if layout == "kohya" else 1)
+    save_file(tensors, tmp_path / "lora.safetensors")
+    other = generator(apart / "base", controlnet=nets(apart, "canny"), lora=str(tmp_path / "lora.safetensors"))
+    for name, weight in expected.items():
+        assert torch.allclose(other._pipeline.unet.get_submodule(name).weight, weight, atol=1e-5)
+    (first,), (second,) = (paint(g, ["a bus"], [control(0)], [1]) for g in (plain, other))
+    assert difference(first, second) > 1
+
+
+def test_a_lora_for_another_network_is_refused(apart, tmp_path):
+    save_file({"lora_unet_input_blocks_7_1_proj_in.lora_down.weight": torch.zeros(2, 8)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"other\.safetensors does not fit .*: it changes lora_unet_input_blocks_7_1_proj_in"):
+        generator(apart / "base", controlnet=nets(apart, "canny"), lora=str(tmp_path / "other.safetensors"))
+
+
+def test_few_steps_with_the_scheduler_of_latent_consistency(apart):
+    fast = generator(apart / "base", controlnet=nets(apart, "canny"), scheduler="LCMScheduler", steps=4, guidance=1.5)
+    first, second = paint(fast, ["a red car", "a bus"], [control(0), control(255)], [1, 2])
+    (alone,) = paint(fast, ["a bus"], [control(255)], [2])  # this scheduler draws noise at every step
+    assert difference(alone, second) <= 1 < difference(first, second)
+
+
+def test_slicing_changes_nothing_and_tiling_little(folder):
+    options = {"width": 128, "height": 128}
+    structure = {"canny": Control(Image.new("RGB", (128, 128), "white"))}
+    (plain,), (sliced,) = (paint(generator(folder, **options, slicing=s), ["a bus"], [structure], [1]) for s in (False, True))
+    assert difference(plain, sliced) <= 1
+    tiled = generator(folder, **options, tiling=True)
+    tiled._pipeline.vae.tile_latent_min_size, tiled._pipeline.vae.tile_sample_min_size = 8, 64  # else there is but one tile
+    (image,) = paint(tiled, ["a bus"], [structure], [1])
+    assert image.size == (128, 128)
+    assert difference(plain, image) > 0
 
 
 def test_another_scheduler_takes_over_the_settings_of_the_checkpoints(folder):
@@ -57,8 +201,8 @@ def test_another_scheduler_takes_over_the_settings_of_the_checkpoints(folder):
 
 
 def test_a_failed_image_does_not_take_the_others_with_it(folder):
-    paint = generator(folder)
-    vae = paint._pipeline.vae
+    one = generator(folder)
+    vae = one._pipeline.vae
     decode = vae.decode
 
     def broken(latents, **options):
@@ -67,7 +211,7 @@ def test_a_failed_image_does_not_take_the_others_with_it(folder):
         return (pixels,)
 
     vae.decode = broken
-    nan, black, good = paint.generate(["a", "b", "c"], [control(0)] * 3, [1, 2, 3])
+    nan, black, good = paint(one, ["a", "b", "c"], [control(0)] * 3, [1, 2, 3])
     assert isinstance(nan, ItemError)
     assert "not numbers" in str(nan)
     assert isinstance(black, ItemError)
@@ -76,15 +220,47 @@ def test_a_failed_image_does_not_take_the_others_with_it(folder):
 
 
 def test_an_image_that_the_safety_checker_withholds_is_an_error(folder):
-    paint = generator(folder)
-    paint._pipeline.run_safety_checker = lambda image, device, dtype: (image, [True, False])
-    first, second = paint.generate(["a", "b"], [control(0)] * 2, [1, 2])
+    one = generator(folder)
+    one._pipeline.run_safety_checker = lambda image, device, dtype: (image, [True, False])
+    first, second = paint(one, ["a", "b"], [control(0)] * 2, [1, 2])
     assert isinstance(first, ItemError)
     assert isinstance(second, Image.Image)
 
 
-def test_mistakes_are_named(folder):
+def test_mistakes_are_named(folder, apart):
     with pytest.raises(UserError, match=r"scheduler=AutoencoderKL: .* no such scheduler"):
         generator(folder, scheduler="AutoencoderKL")
     with pytest.raises(UserError, match="holds no safety checker"):
         generator(folder, safety_checker=True)
+    with pytest.raises(UserError, match=r"base holds no ControlNet: set generator\.controlnet"):
+        generator(apart / "base")
+    with pytest.raises(UserError, match="conditioning=none gives none"):
+        generator(apart / "base", controlnet=nets(apart, "canny"), conditioning=Several({}))
+    with pytest.raises(UserError, match="holds one ControlNet, and 2 conditionings are set"):
+        generator(folder, conditioning=CANNY_AND_DEPTH)
+    with pytest.raises(UserError, match=r"strength=0\.1: .* leave one of the 5 steps"):
+        ControlNetGenerator("none", strength=0.1, steps=5)
+
+
+@pytest.mark.parametrize(
+    ("option", "conditioning"),
+    [
+        ("sd15", "soft_edge"),
+        ("sd15_canny", "canny"),
+        ("sd15_lcm", "soft_edge"),
+        ("sd15_img2img", "soft_edge"),
+        ("sd15", "segmentation_depth"),
+        ("sdxl", "canny"),
+    ],
+)
+def test_the_options_as_they_are_on_small_checkpoints(apart, xl, option, conditioning):
+    home = xl if option == "sdxl" else apart
+    names = {"segmentation_depth": ("segmentation", "depth")}.get(conditioning, (conditioning,))
+    shape = ["generator.width=64", "generator.height=32", "generator.dtype=float32", f"generator.model={home}/base"]
+    changes = [f"generator.controlnet.{name}={home}/{'depth' if name == 'depth' else 'canny'}" for name in names]
+    lone = ["generator.lora=null"] if option == "sd15_lcm" else [f"generator.vae={home}/vae"] if option == "sdxl" else []
+    cfg = composed(f"generator={option}", *([f"conditioning={conditioning}"] if len(names) > 1 else []), *shape, *changes, *lone)
+    one = build(cfg.generator)
+    one.load()
+    (image,) = paint(one, ["a bus"], [{k: v for name in names for k, v in control(90, name=name).items()}], [1])
+    assert image.size == (64, 32)

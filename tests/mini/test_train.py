@@ -13,7 +13,8 @@ from dillema.mini.train import autoencoder, captioner, diffusion, recognisers
 from dillema.mini.train.loop import fit
 from dillema.mini.train.world import World, load_world
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
-from dillema.types import Control
+from dillema.types import Control, Counterfactual
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,7 @@ def test_the_generator_recipe_makes_what_the_generator_opens(world: World, tmp_p
     diffusion.train(vae, [world], tmp_path, tmp_path / "weights", steps=1, batch=2)
     backend = ControlNetGenerator(str(tmp_path / "weights"), width=256, height=160, steps=2)
     backend.load()
-    (image,) = backend.generate([world.rows[0]["caption"]], [Control(Image.new("RGB", (256, 160)))], [0])
+    counterfactual, control = Counterfactual(world.rows[0]["caption"], ()), Control(Image.new("RGB", (256, 160)))
+    (image,) = backend.generate([tiny.sample()], [counterfactual], [{"segmentation": control}], [0])
     assert isinstance(image, Image.Image)
     assert image.size == (256, 160)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from dillema.conditioning.canny import Canny
+from dillema.conditioning.several import Several, parts
+from dillema.config import build, check
+from dillema.errors import UserError
+from tests.backends import Conditioning, Generator, Noise, pipeline
+from tests.test_config import composed
+from tests.test_pipeline import lines
+
+
+def test_parts_are_told_apart_by_their_kind():
+    one, other = Canny(), Conditioning()
+    assert parts(one) == {"canny": one}
+    assert parts(Several({"a": one, "b": other})) == {"canny": one, "grey": other}
+    assert parts(Several({})) == {}
+    with pytest.raises(UserError, match="canny more than once"):
+        Several({"a": one, "b": Canny(low=1)})
+
+
+def test_the_option_is_built_of_others_with_weights_of_its_own():
+    made = parts(build(composed("conditioning=segmentation_depth", "conditioning.parts.depth.weight=0.4").conditioning))
+    assert {name: part.weight for name, part in made.items()} == {"segmentation": 0.9, "depth": 0.4}
+    assert made["segmentation"].palette == "ade20k"
+
+
+def test_mistakes_within_a_part_are_named():
+    with pytest.raises(
+        UserError, match=r"a mistake:\n  conditioning\.parts\.depth\.wight: Depth takes no wight; did you mean conditioning\.parts\.depth\.weight\?"
+    ):
+        check(composed("conditioning=segmentation_depth", "+conditioning.parts.depth.wight=1"))
+
+
+def test_a_generator_gets_every_control_image_and_they_are_saved_on_request(tmp_path):
+    seen = []
+
+    class Watching(Generator):
+        def generate(self, samples, counterfactuals, controls, seeds):
+            seen.extend({name: (np.asarray(c.image), c.weight) for name, c in given.items()} for given in controls)
+            return super().generate(samples, counterfactuals, controls, seeds)
+
+    (tmp_path / "run").mkdir()
+    both = Several({"a": Canny(weight=0.3), "b": Conditioning(weight=0.6)})
+    out = pipeline(tmp_path / "store", conditioning=both, generator=Watching(), save_controls=True).run(tmp_path / "run")
+    assert out.results["counts"]["generated"] == len(seen) == 12
+    for given in seen:
+        assert {name: weight for name, (_, weight) in given.items()} == {"canny": 0.3, "grey": 0.6}
+        assert (given["canny"][0] != given["grey"][0]).any()
+    for row in lines(tmp_path / "run" / "generated" / "metadata.jsonl"):
+        for name in ("canny", "grey"):
+            assert (
+                Image.open(tmp_path / "run" / "generated" / row[f"{name}_file_name"]).size == Image.open(tmp_path / "run" / "generated" / row["file_name"]).size
+            )
+
+
+def test_no_control_image_is_no_hindrance(tmp_path):
+    (tmp_path / "run").mkdir()
+    out = pipeline(tmp_path / "store", conditioning=Several({}), save_controls=True).run(tmp_path / "run")
+    assert out.results["counts"]["generated"] == 12
+    assert not (tmp_path / "run" / "generated" / "controls").exists()
+
+
+def test_a_source_that_one_conditioning_cannot_do_is_left_out(tmp_path):
+    (tmp_path / "run").mkdir()
+    both = Several({"a": Canny(), "b": Conditioning(fails="scene-1")})
+    out = pipeline(tmp_path / "store", conditioning=both, dataset=Noise()).run(tmp_path / "run")
+    assert [f["id"] for f in out.failures] == ["scene-1"]
+    assert out.results["counts"]["generated"] == 10
