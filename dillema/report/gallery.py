@@ -30,7 +30,7 @@ def of(pairs: Sequence[Pair], classes: tuple[str, ...], folder: Path) -> dict[st
     """Returns what the page's script needs, as JSON; pairs come with the most harmful first."""
     shown = pairs[:SHOWN]
     addresses = _addresses(shown, folder)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": pair.id,
             "source": pair.sample.id,
@@ -67,12 +67,12 @@ def of(pairs: Sequence[Pair], classes: tuple[str, ...], folder: Path) -> dict[st
 
 
 def example(pairs: Iterable[Pair], model: str, row: Mapping[str, Any]) -> dict[str, str] | None:
-    """Returns the images of the valid pair with an edit on which a model lost most, or None where there is none."""
+    """Returns the images of a valid pair with an edit, or None where there is none: with the fewest other edits, then the one on which a model lost most."""
     edit = (row["attribute"], row["from"], row["to"])
     held = [p for p in pairs if p.verdict.valid and model in p.said and edit in {(e.attribute, e.original, e.replacement) for e in p.counterfactual.edits}]
     if not held:
         return None
-    pair = max(held, key=lambda p: _lost(*p.said[model]))
+    pair = min(held, key=lambda p: (len(p.counterfactual.edits), -_lost(*p.said[model])))
     return {"text": pair.counterfactual.text, "original": embedded(small(pair.sample.image)), "counterfactual": embedded(small(Image.open(pair.image)))}
 
 

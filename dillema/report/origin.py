@@ -50,7 +50,7 @@ def _weights(node: Any, path: str) -> Iterator[tuple[str, str, str]]:
             yield from _weights(part, f"{path}.{i}")
     elif isinstance(node, DictConfig) and "_target_" not in node:
         for key in node:
-            yield from _weights(node[key], f"{path}.{key}")
+            yield from _weights(node[key], f"{path}.{key!s}")
     elif isinstance(node, DictConfig) and (names := getattr(get_object(node["_target_"]), "weights", ())):
         backend = build(node)
         known = identity(backend)

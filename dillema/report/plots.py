@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 TICKS = 5  # at most: more do not fit a phone
 SIDE, EDGE = 320, 44  # of the plot of the truth, and what its labels take of it
 
@@ -34,9 +34,7 @@ def scale(rows: Iterable[Mapping[str, Any]], *keys: str) -> Scale:
 
 def axis(scale: Scale) -> Markup:
     """Returns the labelled ticks of an axis, in points."""
-    labels = (
-        f'<text x="{100 * scale.at(t):.2f}%" y="14" text-anchor="{_anchor(scale, t)}">{100 * t:.3g}</text>'.replace(">-", ">−") for t in scale.ticks
-    )
+    labels = (f'<text x="{100 * scale.at(t):.2f}%" y="14" text-anchor="{_anchor(scale, t)}">{_label(t)}</text>' for t in scale.ticks)
     return Markup(f'<svg class="axis" width="100%" height="18" aria-hidden="true">{"".join(labels)}</svg>')  # numbers only
 
 
@@ -67,8 +65,8 @@ def against(rows: Sequence[Mapping[str, Any]]) -> Markup:
     lines = [f'<line class="grid" x1="{x(low)}" x2="{x(high)}" y1="{y(t)}" y2="{y(t)}"/>' for t in both.ticks]
     lines += [f'<line class="grid" x1="{x(t)}" x2="{x(t)}" y1="{y(low)}" y2="{y(high)}"/>' for t in both.ticks]
     lines += [f'<line class="zero" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>']
-    texts = [f'<text x="{x(t)}" y="{SIDE - EDGE + 16}" text-anchor="middle">{100 * t:.3g}</text>' for t in both.ticks]
-    texts += [f'<text x="{EDGE - 6}" y="{y(t)}" dy=".35em" text-anchor="end">{100 * t:.3g}</text>' for t in both.ticks]
+    texts = [f'<text x="{x(t)}" y="{SIDE - EDGE + 16}" text-anchor="middle">{_label(t)}</text>' for t in both.ticks]
+    texts += [f'<text x="{EDGE - 6}" y="{y(t)}" dy=".35em" text-anchor="end">{_label(t)}</text>' for t in both.ticks]
     texts += [f'<text x="{(EDGE + SIDE) / 2}" y="{SIDE - 8}" text-anchor="middle">true drop, points</text>']
     texts += [f'<text transform="translate(12 {(SIDE - EDGE) / 2}) rotate(-90)" text-anchor="middle">estimated drop, points</text>']
     dots = [
@@ -82,11 +80,15 @@ def against(rows: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def heat(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns for each two attributes their values (the longer list down, the shorter across) and the row of each two values."""
-    maps: dict[tuple[str, str], dict[tuple[str, str], Mapping[str, Any]]] = {}
-    for row in rows:
-        (a, b), (x, y) = row["attributes"], row["to"]
-        maps.setdefault((a, b), {})[x, y] = row
+    """Returns for each two attributes their values (the longer list down, the shorter across) and the row of each two values.
+
+    `heat` in a row is the size of its drop in percent of the largest one of all.
+    """
+    known = [row for row in rows if row["drop"] is not None]
+    most = max((abs(row["drop"]) for row in known), default=0) or 1
+    maps: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = {}
+    for row in known:
+        maps.setdefault(tuple(row["attributes"]), {})[tuple(row["to"])] = {**row, "heat": 100 * abs(row["drop"]) / most}
     tables = []
     for (a, b), cells in maps.items():
         down, across = (list(dict.fromkeys(values)) for values in zip(*cells, strict=True))
@@ -94,6 +96,10 @@ def heat(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             a, b, down, across, cells = b, a, across, down, {(y, x): row for (x, y), row in cells.items()}
         tables.append({"down": a, "across": b, "rows": sorted(down), "columns": sorted(across), "cells": cells})
     return tables
+
+
+def _label(tick: float) -> str:
+    return f"{round(100 * tick, 1) + 0:g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _anchor(scale: Scale, tick: float) -> str:

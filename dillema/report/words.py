@@ -28,7 +28,7 @@ def percent(share: float | None) -> str:
 
 def points(share: float | None) -> str:
     """Returns a difference of shares in points, with a real minus sign."""
-    return "-" if share is None else f"{100 * share:.1f}".replace("-", "−")
+    return "-" if share is None else f"{round(100 * share, 1) + 0:.1f}".replace("-", "\N{MINUS SIGN}")  # + 0: there is no -0.0
 
 
 def name_of(metric: str) -> str:
