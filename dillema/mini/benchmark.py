@@ -31,7 +31,7 @@ from ..dataset.shift import IGNORED
 from ..evaluation.confusion import confusion
 from ..evaluation.statistics import mean_iou
 from ..model.transformers import TransformersSegmentation
-from ..types import Caption, Sample
+from ..types import Caption, Counterfactual, Sample
 from .caption import describe
 from .scene import COLOURS, TIMES, WEATHERS, Appearance, Task, sample_scene, seed_of
 from .train.world import draw
@@ -166,9 +166,9 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
     images, seconds = [], 0.0
     for start in range(0, len(plan), painter.batch_size):
         batch = plan[start : start + painter.batch_size]
-        controls = [conditioning.control(s, dataset, (painter.width, painter.height)) for s, _, _ in batch]
+        controls = [{conditioning.name: conditioning.control(s, dataset, (painter.width, painter.height))} for s, _, _ in batch]
         began = time.perf_counter()
-        images += painter.generate([text for *_, text in batch], controls, list(range(start, start + len(batch))))
+        images += painter.generate([s for s, *_ in batch], [Counterfactual(text, ()) for *_, text in batch], controls, list(range(start, start + len(batch))))
         seconds += time.perf_counter() - began
     renders = [render_as(s.id, {a: getattr(look, f) for a, f in FIELDS.items()}) for s, look, _ in plan]
     masks = [np.asarray(s.mask) for s, *_ in plan]

@@ -1,0 +1,75 @@
+"use strict";
+{
+  const CHUNK = 24; // cards made at a time: 5,000 at once would take seconds
+  const pairs = JSON.parse(document.getElementById("gallery").textContent);
+  const form = document.getElementById("filters");
+  const cards = document.getElementById("cards");
+  const more = document.getElementById("more");
+  let matching = [];
+
+  // texts come as text, never as HTML: models wrote them
+  function element(tag, properties, ...children) {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...children);
+    return made;
+  }
+
+  function figure(address, alt, ...caption) {
+    const image = element("img", { loading: "lazy", alt, src: address });
+    image.onerror = () => image.replaceWith(element("p", { className: "soft" }, `${address} is missing: the folder report/ belongs beside this page.`));
+    return element("figure", {}, image, element("figcaption", {}, ...caption));
+  }
+
+  function card(pair) {
+    const several = pair.said.length > 1;
+    const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
+    const said = side => pair.said.map(answer => element("small", {}, (several ? `${answer.model}: ` : "") + answer[side]));
+    const outcomes = pair.said.map(answer => (several ? `${answer.model} ${answer.outcome}` : answer.outcome));
+    const title = element("h3", {}, element("a", { href: pair.file }, pair.id), " ");
+    title.append(element("span", { className: pair.valid ? "good" : "bad" }, pair.valid ? "valid" : "not valid"));
+    title.append(element("span", { className: "outcome" }, outcomes.map(outcome => `, ${outcome}`).join("")));
+    const edits = pair.edits.map(([attribute, from, to]) => element("small", {}, `${attribute}: ${from} → ${to}`));
+    return element("article", {}, title, element("div", { className: "images" },
+      figure(pair.original, `original image of ${pair.source}`, marked(pair.before), element("small", {}, "original"), ...said("original")),
+      figure(pair.image, pair.after.map(([text]) => text).join(""), marked(pair.after), ...edits, ...said("counterfactual"), ...pair.scores.map(score => element("small", {}, score))),
+      ...pair.controls.map(([name, address]) => figure(address, `control image (${name}) of ${pair.source}`, element("small", {}, `control image: ${name.replaceAll("_", " ")}`)))));
+  }
+
+  function extend() {
+    const start = cards.childElementCount;
+    cards.append(...matching.slice(start, start + CHUNK).map(card));
+    more.hidden = cards.childElementCount >= matching.length;
+  }
+
+  function update() {
+    const wanted = Object.fromEntries(new FormData(form));
+    const said = pair => pair.said.filter(answer => !wanted.model || answer.model === wanted.model);
+    const harm = pair => said(pair).reduce((sum, answer) => sum + answer.harm, 0);
+    matching = pairs.filter(pair =>
+      (!wanted.edit || pair.edits.some(([attribute, , to]) => wanted.edit === attribute || wanted.edit === `${attribute} → ${to}`)) &&
+      (!wanted.verdict || pair.valid === (wanted.verdict === "valid")) &&
+      (!wanted.class || pair.classes.includes(wanted.class)) &&
+      (!wanted.outcome || said(pair).some(answer => answer.outcome === wanted.outcome)));
+    matching.sort((a, b) => harm(b) - harm(a));
+    form.querySelector("output").value = `${matching.length} of ${pairs.length} images`;
+    cards.replaceChildren();
+    extend();
+  }
+
+  form.addEventListener("change", update);
+  form.addEventListener("reset", () => setTimeout(update)); // the values change after the event
+  more.addEventListener("click", extend);
+  new IntersectionObserver(([entry]) => entry.isIntersecting && extend(), { rootMargin: "600px" }).observe(more);
+
+  // an edit in a table leads to its valid images
+  for (const link of document.querySelectorAll("a[data-edit]")) {
+    link.addEventListener("click", () => {
+      const { edit, verdict } = form.elements;
+      form.reset();
+      if (![...edit.options].some(option => option.value === link.dataset.edit)) edit.add(new Option(link.dataset.edit));
+      edit.value = link.dataset.edit;
+      verdict.value = "valid";
+    });
+  }
+  update();
+}

@@ -1,0 +1,200 @@
+"""The page as a browser shows it."""
+
+import time
+from dataclasses import replace
+from itertools import pairwise, product
+
+import pytest
+
+from dillema.report import gallery, write
+from tests.backends import Captioner, Gate, Generator, Noise, pipeline
+from tests.report.chromium import BROWSER, chromium
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
+
+HOSTILE = "a clear day <script>document.title = 'owned'</script><img src=x onerror=alert(1)> on a street"
+EFFECT = {"n": 3, "sources": 3, "drop": 0.3, "low": 0.1, "high": 0.4, "rough": True, "p": 0.01, "p_adjusted": 0.02}
+NONE = EFFECT | {"n": 1, "sources": 1, "low": None, "high": None, "p": None, "p_adjusted": None}
+HELD = {"n": 3, "sources": 3, "estimated": 0.3, "true": 0.2, "error": 0.1, "low": 0.0, "high": 0.2, "rough": True}
+FIGURES = EFFECT | {
+    "metric": "accuracy",
+    "images": 9,
+    "level": 0.95,
+    "original": {"accuracy": 0.9, "f1": 0.8},
+    "counterfactual": {"accuracy": 0.6, "f1": 0.5},
+    "flip_rate": 0.2,
+    "flip_rate_low": 0.1,
+    "flip_rate_high": 0.3,
+    "any_flip_rate": 0.5,
+    "mcnemar_p": 0.0004,
+    "per_attribute": [
+        {"attribute": "weather", "from": "clear", "to": "foggy"} | EFFECT,
+        {"attribute": "weather", "from": "clear", "to": "rainy"} | EFFECT | {"drop": -0.1, "low": -0.2, "p_adjusted": 0.6},
+        {"attribute": "time of day", "from": "day", "to": "night"} | NONE,
+    ],
+    "per_pair": [{"attributes": ["time of day", "weather"], "to": ["night", w]} | EFFECT | {"drop": d} for w, d in (("foggy", 0.4), ("rainy", -0.2))],
+    "per_class": {f"class {i}": {"original": 0.9, "counterfactual": i / 50, "drop": 0.9 - i / 50, "low": None, "high": None} for i in range(25)},
+    "confusions": [{"true": "sky", "predicted": "road", "original": 1, "counterfactual": 12345, "share": 0.2}],
+    "truth": HELD
+    | {"mean_absolute_error": 0.1, "rank_correlation": 0.9, "per_attribute": [{"attribute": "weather", "from": "clear", "to": "<b>foggy"} | HELD]},
+}
+
+# the contrast of every text that is seen with what lies behind it, as WCAG 2 defines it; those below 4.5 come back
+FAINT = """(() => {
+  const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = colour => {
+    brush.clearRect(0, 0, 1, 1); brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1); return [...brush.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const behind = node => { for (; node; node = node.parentElement) { const c = rgba(getComputedStyle(node).backgroundColor); if (c[3] === 255) return c; }
+    return rgba(getComputedStyle(document.documentElement).getPropertyValue("--page")); };
+  const faint = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let seen = 0;
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !node.checkVisibility()) continue;
+    const style = getComputedStyle(node), ink = node.closest("svg") ? style.fill : style.color;
+    const [a, b] = [light(rgba(ink)), light(behind(node))].sort((x, y) => y - x);
+    seen += 1;
+    if ((a + .05) / (b + .05) < 4.5) faint.push([texts.currentNode.data.trim(), ink, (a + .05) / (b + .05)]);
+  }
+  return {seen, faint};
+})()"""
+
+
+@pytest.fixture(scope="module")
+def tab():
+    with chromium() as tab:
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Returns a run of two models that fails on nights, its data set and its folder, with texts that would harm a careless page."""
+    folder = tmp_path_factory.mktemp("run")
+    whole = pipeline(folder / "store", dataset=Noise(task="classification"), captioner=Captioner(sentence=HOSTILE), generator=Generator(fails="night"))
+    whole = replace(whole, validity=Gate(least=0.498))
+    out = whole.run(folder)
+    out.results["models"] = {"net": FIGURES | {"all": FIGURES}, "other <i>net": {"metric": "accuracy", "sources": 0, "images": 0, "all": FIGURES}}
+    for pair, (model, wrong) in product(out.pairs, (("net", "foggy"), ("other <i>net", "scene-2"))):
+        label = pair.sample.label
+        flipped = wrong in f"{pair.counterfactual.text} {pair.id}"
+        before = {"label": label, "predicted": label, "confidence": 0.9}
+        pair.said[model] = (before, before | {"predicted": (label + flipped) % 3, "confidence": 0.1 if flipped else 0.8})
+    write(out, whole.dataset, folder)
+    return out, whole.dataset, folder
+
+
+def choose(tab, **choices):
+    """Chooses in the filters and returns how many cards there are, and what the page says that there are."""
+    for name, value in choices.items():
+        tab.ask(f"document.querySelector('select[name={name}]').value = {value!r}")
+    tab.ask("document.getElementById('filters').dispatchEvent(new Event('change'))")
+    return tab.ask("[cards.childElementCount, document.querySelector('output').value]")
+
+
+@pytest.mark.parametrize(("width", "media", "scheme"), [(1280, "screen", "light"), (360, "screen", "light"), (360, "screen", "dark"), (720, "print", "dark")])
+def test_the_page_fits_is_readable_and_asks_for_nothing(tab, made, width, media, scheme):
+    *_, folder = made
+    tab.open(folder / "report.html", width, media=media, scheme=scheme)
+    tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert tab.complaints == []
+    assert {address.split(":")[0] for address in tab.requests[1:]} <= {"data"}
+    assert tab.ask("document.documentElement.scrollWidth") <= width
+    beyond = "e => !e.closest('.scroll, .hidden, svg') && e.getBoundingClientRect().right > innerWidth + 1"
+    assert tab.ask(f"[...document.querySelectorAll('body *')].filter({beyond}).length") == 0
+    contrast = tab.ask(FAINT)
+    assert contrast["seen"] > 100 and contrast["faint"] == []
+    assert tab.ask("getComputedStyle(document.body).backgroundColor") == ("rgb(13, 17, 23)" if (media, scheme) == ("screen", "dark") else "rgb(255, 255, 255)")
+
+
+def test_everything_that_can_be_met_has_a_name(tab, made):
+    *_, folder = made
+    tab.open(folder / "report.html")
+    nodes = [node for node in tab.do("Accessibility.getFullAXTree")["nodes"] if not node.get("ignored")]
+    met = [(node["role"]["value"], node.get("name", {}).get("value", "").strip()) for node in nodes]
+    named = [(role, name) for role, name in met if role in ("link", "button", "combobox", "image", "region", "form", "navigation", "heading")]
+    assert {"link", "button", "combobox", "image", "region", "heading"} <= {role for role, _ in named}
+    assert [role for role, name in named if not name] == []
+    assert tab.ask("document.documentElement.lang") == "en"
+    levels = tab.ask("[...document.querySelectorAll('h1, h2, h3')].map(h => +h.tagName[1])")
+    assert levels.count(1) == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_filters_choose_the_images(tab, made):
+    out, dataset, folder = made
+    tab.open(folder / "report.html")
+    pairs, everything = out.pairs, {"verdict": "", "edit": "", "outcome": "", "class": "", "model": ""}
+    valid = sum(p.verdict.valid for p in pairs)
+    foggy = [p for p in pairs if any(e.replacement == "foggy" for e in p.counterfactual.edits)]
+    assert 0 < valid < len(pairs) and 0 < len(foggy) < len(pairs)
+
+    def count(**choices):
+        cards, words = choose(tab, **(everything | choices))
+        assert words == f"{cards} of {len(pairs)} images"
+        return cards
+
+    assert tab.ask("cards.childElementCount") == valid  # those that count come first
+    assert count() == len(pairs)
+    assert count(verdict="valid") == valid and count(verdict="not valid") == len(pairs) - valid
+    assert count(edit="weather") == len(pairs) and count(edit="weather → foggy") == len(foggy)
+    assert count(**{"class": "road"}) == sum(dataset.classes[p.sample.label] == "road" for p in pairs)
+    assert count(outcome="flipped", model="net") == len(foggy)
+    assert count(outcome="flipped", model="other <i>net") == sum(p.sample.id == "scene-2" for p in pairs)
+    assert count(outcome="flipped") == len({p.id for p in pairs if p.sample.id == "scene-2"} | {p.id for p in foggy})
+    assert count(outcome="kept", edit="weather → foggy", model="net") == 0
+    tab.ask("document.querySelector('button[type=reset]').click()")
+    assert tab.ask("new Promise(done => setTimeout(() => done(cards.childElementCount), 50))") == valid
+
+
+def test_an_edit_in_a_table_leads_to_its_images(tab, made):
+    out, _, folder = made
+    tab.open(folder / "report.html")
+    tab.ask("document.querySelector('table.plot a').click()")
+    assert tab.ask("new Promise(done => setTimeout(() => done(document.querySelector('select[name=edit]').value), 50))") == "weather → foggy"
+    valid = [p for p in out.pairs if p.verdict.valid and any(e.replacement == "foggy" for e in p.counterfactual.edits)]
+    assert tab.ask("cards.childElementCount") == len(valid)
+    tab.ask("const link = document.querySelector('.against + details a'); link.click()")
+    assert tab.ask("new Promise(done => setTimeout(() => done(document.querySelector('output').value), 50))").startswith("0 of")
+
+
+def test_what_models_and_errors_say_is_shown_as_text(tab, made):
+    *_, folder = made
+    tab.open(folder / "report.html")
+    tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
+    seen = tab.ask("document.body.innerText")
+    assert "<script>document.title = 'owned'</script>" in seen and "other <i>net" in seen and "<b>what?</b>" in seen and "no night here" in seen
+    assert tab.ask("document.title").startswith("DILLEMA") and tab.ask("document.querySelector('i, b b, [onerror]')") is None
+    assert tab.ask("[...document.querySelectorAll('mark')].every(mark => ['clear', 'rainy', 'foggy'].includes(mark.textContent))")
+
+
+def test_images_beside_the_page_are_shown_and_missed(tab, made, tmp_path, monkeypatch):
+    out, dataset, _ = made
+    monkeypatch.setattr(gallery, "EMBEDDED", 0)
+    write(out, dataset, tmp_path)
+    tab.open(tmp_path / "report.html")
+    loaded = "new Promise(done => setTimeout(() => done([...document.querySelectorAll('#cards img')].filter(i => i.naturalWidth).length), 500))"
+    tab.ask("document.getElementById('images').scrollIntoView()")
+    assert tab.ask(loaded) > 0 and tab.complaints == []
+    (tmp_path / "report").rename(tmp_path / "moved")
+    tab.open(tmp_path / "report.html")
+    tab.ask("document.getElementById('images').scrollIntoView()")
+    assert tab.ask(loaded) == 0
+    assert "is missing: the folder report/ belongs beside this page" in tab.ask("cards.innerText")
+
+
+def test_five_thousand_images_are_fast(tab, made, tmp_path):
+    out, dataset, _ = made
+    pairs = [replace(pair, id=f"{pair.id}-{i}") for i in range(5010 // len(out.pairs) + 1) for pair in out.pairs]
+    write(replace(out, pairs=pairs), dataset, tmp_path)
+    start = time.monotonic()
+    tab.open(tmp_path / "report.html")
+    assert time.monotonic() - start < 10  # 1 on an idle machine
+    assert "more are in generated/" in tab.ask("document.getElementById('images').innerText")
+    filtering = "document.getElementById('filters').dispatchEvent(new Event('change'))"
+    taken = tab.ask(f"(() => {{ const start = performance.now(); {filtering}; return performance.now() - start; }})()")
+    assert taken < 1000  # milliseconds; 20 on an idle machine
+    assert tab.ask("cards.childElementCount") == 24
+    tab.ask("document.getElementById('more').scrollIntoView()")
+    assert tab.ask("new Promise(done => setTimeout(() => done(cards.childElementCount), 500))") > 24
