@@ -262,7 +262,7 @@ def _finish(client: "MlflowClient", folder: Path, note: Note, run: str) -> None:
     unsent = folder / UNSENT
     there = {file.path for file in client.list_artifacts(run)} | {re.split("[+%]", file.path)[0] for file in client.list_artifacts(run, "images")}
     # what is sent again with the same time counts once
-    client.log_batch(run, [Metric(key, value, note.end, 0) for key, value in note.metrics.items()])
+    client.log_batch(run, [Metric(key, value, note.end or note.start, 0) for key, value in note.metrics.items()])
     if note.dataset:
         client.log_inputs(run, [DatasetInput(Dataset(**note.dataset), [InputTag("mlflow.data.context", "generated")])])
     for table in sorted(unsent.glob("tables/*.json")):

@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import UserError
 from ..report import percent, verdict
@@ -98,9 +99,10 @@ def _settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
     """Returns the settings of a run as `differences` takes them; none for a run that Hydra did not start."""
     if not (folder / ".hydra").exists():
         return {}, {}, set()
-    config, hydra, overrides = (OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / f"{name}.yaml")) for name in ("config", "hydra", "overrides"))
-    options = {group: option for group, option in hydra["hydra"]["runtime"]["choices"].items() if "/" not in group}  # type: ignore[index,call-overload]
-    return options, dict(flat(config)), {str(override).lstrip("+~").partition("=")[0] for override in overrides}  # type: ignore[union-attr]
+    kept: list[Any] = [OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / f"{name}.yaml")) for name in ("config", "hydra", "overrides")]
+    config, hydra, overrides = kept
+    options = {group: option for group, option in hydra["hydra"]["runtime"]["choices"].items() if "/" not in group}
+    return options, dict(flat(config)), {override.lstrip("+~").partition("=")[0] for override in overrides}
 
 
 def _rows(folders: Sequence[Path]) -> list[Row]:
@@ -120,7 +122,14 @@ def _write(rows: Sequence[Row], target: Path) -> None:
     left, right = min([0, *bounds]), max([0.01, *bounds])
     links = {row.folder: quote(os.path.relpath(row.folder / "report.html", target)) for row in rows if (row.folder / "report.html").exists()}
     page = pages.get_template("comparison.html.j2").render(
-        rows=rows, links=links, name=_name, percent=percent, verdict=verdict, seconds=_seconds, place=lambda value: 100 * (value - left) / (right - left)
+        rows=rows,
+        links=links,
+        name=_name,
+        metric=_metric,
+        percent=percent,
+        verdict=verdict,
+        seconds=_seconds,
+        place=lambda value: 100 * (value - left) / (right - left),
     )
     temporary = target / "comparison.html.tmp"
     temporary.write_text(page, encoding="utf-8")
@@ -128,18 +137,24 @@ def _write(rows: Sequence[Row], target: Path) -> None:
 
 
 def _show(rows: Sequence[Row]) -> None:
-    table = Table("run", "settings that differ", "model", "figure", "drop", "95 % interval", "flip rate", "valid", "seconds", "s per valid image")
+    table = Table(show_lines=True)
+    for header in ("run", "settings that differ", "model", "drop", "95 % interval", "flip rate", "valid", "seconds", "s per valid image"):
+        table.add_column(header, overflow="fold")
     for row in rows:
         figures, settings = row.figures, "\n".join(f"{name}={value}" for name, value in row.settings.items())
         interval = "" if figures.get("low") is None else f"{percent(figures['low'])} to {percent(figures['high'])}"
-        metric, rate = figures["metric"].replace("_", " "), percent(figures.get("flip_rate"))
+        shares = percent(figures.get("drop")), interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
         effort = _seconds(row.totals["seconds_total"]), _seconds(row.totals["seconds_per_valid_image"])
-        table.add_row(_name(row.folder), settings, row.model, metric, percent(figures.get("drop")), interval, rate, percent(row.totals["validity"]), *effort)
+        table.add_row(*map(Text, (_name(row.folder), settings, f"{row.model}, {_metric(figures)}", *shares, *effort)))
     Console().print(table)
 
 
 def _name(folder: Path) -> str:
     return f"{folder.absolute().parent.name}/{folder.absolute().name}"
+
+
+def _metric(figures: dict[str, Any]) -> str:
+    return str(figures["metric"]).replace("_", " ").replace("iou", "IoU")
 
 
 def _seconds(value: float | None) -> str:
