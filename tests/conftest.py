@@ -7,6 +7,6 @@ def mlflow_tables(tmp_path_factory):
     from dillema.tracking import track
 
     folder = tmp_path_factory.mktemp("mlflow")
-    with track(f"sqlite:///{folder}/mlflow.db", str(folder), "made", name="made", params={}, config=""):
+    with track(f"sqlite:///{folder}/mlflow.db", str(folder), "made", folder=folder / "run", name="made", params={}, config=""):
         pass
     return folder / "mlflow.db"

@@ -26,8 +26,9 @@ def run(cfg: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     groups = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group} | {"model": ", ".join(cfg.model)}
     sweep = Path(hydra.sweep.dir).absolute() if hydra.mode == RunMode.MULTIRUN else None
-    settings = dict(_flat(OmegaConf.to_container(cfg)))
-    with track(**cfg.tracking, name=f"{folder.parent.name} {folder.name}", params=groups | settings, config=OmegaConf.to_yaml(cfg), sweep=sweep) as tracked:
+    settings = dict(flat(OmegaConf.to_container(cfg)))
+    name, config = f"{folder.parent.name} {folder.name}", OmegaConf.to_yaml(cfg)
+    with track(**cfg.tracking, folder=folder, name=name, params=groups | settings, config=config, sweep=sweep) as tracked:
         pipeline = Pipeline(
             dataset=build(cfg.dataset),
             captioner=build(cfg.captioner),
@@ -46,15 +47,15 @@ def run(cfg: DictConfig) -> None:
         )
         out = pipeline.run(folder)
         write(out, pipeline.dataset, folder)
-        tracked.log(out, folder)
+        tracked.log(out)
     _show(out.results, folder, cfg.tracking.uri)
 
 
-def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the values of a configuration by their dotted names."""
     for key, value in node.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
+            yield from flat(value, f"{path}{key}.")
         elif key not in ("_target_", "_partial_"):
             yield path + str(key), value
 
@@ -73,4 +74,4 @@ def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
         console.print(table)
         log.info("%s", verdict(model, figures))
     log.info("Folder:  %s (open report.html)", folder)
-    log.info("Runs:    mlflow ui --backend-store-uri %s", uri)
+    log.info("Runs:    %s", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")

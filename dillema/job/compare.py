@@ -1,0 +1,161 @@
+"""The job that puts runs side by side, and what does so after a sweep."""
+
+import atexit
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import UserError
+from ..report import percent, verdict
+from ..tracking import totals
+from .run import flat
+
+log = logging.getLogger(__name__)
+
+
+class Comparison(Callback):
+    """Puts the runs of a sweep side by side when the sweep is over."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Has the sweep's folder looked at last of all; Hydra's own hook for that is left out when a run has failed."""
+        atexit.register(_after, Path(config.hydra.sweep.dir).absolute())
+
+
+@dataclass
+class Row:
+    """A model under test in a run: its figures and the run's, and the settings that not all the runs have."""
+
+    folder: Path
+    settings: dict[str, str]
+    model: str
+    figures: dict[str, Any]
+    counts: dict[str, int]
+    totals: dict[str, float | None]
+
+
+def compare(cfg: DictConfig, runs: Sequence[str]) -> None:
+    """Puts runs side by side: a table in the terminal, and comparison.html in Hydra's output folder.
+
+    `runs` are the folders of runs, or of sweeps. Raises a UserError for one that holds no results.
+    """
+    folders = []
+    for run in map(Path, runs):
+        found = _folders(run)
+        if not found:
+            raise UserError(f"job.runs: {run} holds no run: there is neither {run / 'results.json'} nor a folder in it that has one")
+        folders += found
+    side_by_side(folders, Path(HydraConfig.get().runtime.output_dir))
+
+
+def side_by_side(folders: Sequence[Path], target: Path) -> None:
+    """Shows runs in the terminal and writes comparison.html to a folder."""
+    rows = _rows(folders)
+    _write(rows, target)
+    _show(rows)
+    log.info("Runs side by side: %s", target / "comparison.html")
+
+
+def differences(settings: Iterable[tuple[dict[str, Any], dict[str, Any], set[str]]]) -> list[dict[str, str]]:
+    """Returns of the settings of runs those that not all have: the options of groups, then values.
+
+    A run's settings are the options of the groups, the values by their dotted names, and the names given on the command
+    line: the values of a group whose options differ are left out unless they were given.
+    """
+    runs = list(settings)
+    options = _differing([options for options, _, _ in runs])
+    given = set().union(*(names for _, _, names in runs))
+    values = [name for name in _differing([values for _, values, _ in runs]) if name.partition(".")[0] not in options or name in given]
+    return [{k: str(o.get(k, "-")) for k in options} | {k: str(v.get(k, "-")) for k in values} for o, v, _ in runs]
+
+
+def _differing(runs: Sequence[dict[str, Any]]) -> list[str]:
+    names = dict.fromkeys(name for run in runs for name in run)
+    return [name for name in names if len({str(run.get(name, "-")) for run in runs}) > 1]
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Returns the folders of runs: a folder itself, or those in it."""
+    return [folder] if (folder / "results.json").exists() else sorted(path.parent for path in folder.glob("*/results.json"))
+
+
+def _after(sweep: Path) -> None:
+    if folders := _folders(sweep):
+        side_by_side(folders, sweep)
+
+
+def _settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
+    """Returns the settings of a run as `differences` takes them; none for a run that Hydra did not start."""
+    if not (folder / ".hydra").exists():
+        return {}, {}, set()
+    kept: list[Any] = [OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / f"{name}.yaml")) for name in ("config", "hydra", "overrides")]
+    config, hydra, overrides = kept
+    options = {group: option for group, option in hydra["hydra"]["runtime"]["choices"].items() if "/" not in group}
+    return options, dict(flat(config)), {override.lstrip("+~").partition("=")[0] for override in overrides}
+
+
+def _rows(folders: Sequence[Path]) -> list[Row]:
+    """Returns a row for each model of each run, the largest drop first."""
+    rows = []
+    for folder, settings in zip(folders, differences(map(_settings, folders)), strict=True):
+        results = json.loads((folder / "results.json").read_text())
+        rows += [Row(folder, settings, model, figures, results["counts"], totals(results)) for model, figures in results["models"].items()]
+    return sorted(rows, key=lambda row: -2 if row.figures.get("drop") is None else row.figures["drop"], reverse=True)
+
+
+def _write(rows: Sequence[Row], target: Path) -> None:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(loader=PackageLoader("dillema", "job"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    bounds = [row.figures[key] for row in rows for key in ("drop", "low", "high") if row.figures.get(key) is not None]
+    left, right = min([0, *bounds]), max([0.01, *bounds])
+    links = {row.folder: quote(os.path.relpath(row.folder / "report.html", target)) for row in rows if (row.folder / "report.html").exists()}
+    page = pages.get_template("comparison.html.j2").render(
+        rows=rows,
+        links=links,
+        name=_name,
+        metric=_metric,
+        percent=percent,
+        verdict=verdict,
+        seconds=_seconds,
+        place=lambda value: 100 * (value - left) / (right - left),
+    )
+    temporary = target / "comparison.html.tmp"
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(target / "comparison.html")
+
+
+def _show(rows: Sequence[Row]) -> None:
+    table = Table(show_lines=True)
+    for header in ("run", "settings that differ", "model", "drop", "95 % interval", "flip rate", "valid", "seconds", "s per valid image"):
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        figures, settings = row.figures, "\n".join(f"{name}={value}" for name, value in row.settings.items())
+        interval = "" if figures.get("low") is None else f"{percent(figures['low'])} to {percent(figures['high'])}"
+        shares = percent(figures.get("drop")), interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
+        effort = _seconds(row.totals["seconds_total"]), _seconds(row.totals["seconds_per_valid_image"])
+        table.add_row(*map(Text, (_name(row.folder), settings, f"{row.model}, {_metric(figures)}", *shares, *effort)))
+    Console().print(table)
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.absolute().parent.name}/{folder.absolute().name}"
+
+
+def _metric(figures: dict[str, Any]) -> str:
+    return str(figures["metric"]).replace("_", " ").replace("iou", "IoU")
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,139 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from dillema.errors import UserError
+from dillema.job.compare import compare, differences
+
+ROOT = Path(__file__).parents[2]
+FIGURES = {"metric": "mean_iou", "sources": 20, "images": 38, "level": 0.95}
+
+
+def results(drop, low=None, high=None, *, valid=38, seconds=100.0, model="<segmenter>", flip_rate=None):
+    figures = FIGURES | {"drop": drop, "low": low, "high": high, "flip_rate": flip_rate}
+    counts = {"sources": 24, "generated": 72, "valid": valid}
+    return {"dataset": "d", "counts": counts, "seconds": {"caption": seconds / 4, "generated": 3 * seconds / 4}, "models": {model: figures}}
+
+
+def run(folder, found, options, config, *overrides, report=True):
+    """Makes the folder of a run."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(found))
+    if report:
+        (folder / "report.html").write_text("report")
+    OmegaConf.save({"hydra": {"runtime": {"choices": options | {"hydra/env": "default"}}}}, folder / ".hydra" / "hydra.yaml")
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    OmegaConf.save(list(overrides), folder / ".hydra" / "overrides.yaml")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "outputs" / "day" / "compare"
+    target.mkdir(parents=True)
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"runtime": {"output_dir": str(target)}}})
+    llm = {"_target_": "a.B", "temperature": 0.2, "threads": 2}
+    other = {"_target_": "a.C", "temperature": 0.8, "api": "x"}
+    run(Path("outputs/day/mild"), results(0.1, -0.05, 0.2, flip_rate=0.25), {"llm": "small", "edits": "random"}, {"llm": llm, "seed": 0})
+    run(Path("multirun/day/sweep #1/0"), results(0.6034, 0.56, 0.64), {"llm": "large", "edits": "random"}, {"llm": other, "seed": 0}, "llm=large", "+llm.api=x")
+    empty = results(None, valid=0)
+    run(Path("multirun/day/sweep #1/1"), empty, {"llm": "small", "edits": "random"}, {"llm": llm, "seed": 1}, "seed=1", report=False)
+    yield target
+    HydraConfig.instance().cfg = None
+
+
+class Page(HTMLParser):
+    """What a reader meets: the cells of each row by name, links, and addresses that are loaded."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.links, self.loaded, self._cell = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.loaded += [attributes[key] for key in ("src",) if key in attributes] + ([tag] if tag in ("link", "script") else [])
+        if tag == "tr":
+            self.rows.append({})
+        if tag == "td":
+            self._cell = attributes["data-name"]
+        if tag == "a":
+            self.links.append(attributes["href"])
+
+    def handle_endtag(self, tag):
+        self._cell = None if tag == "td" else self._cell
+
+    def handle_data(self, text):
+        if self._cell:
+            self.rows[-1][self._cell] = (self.rows[-1].get(self._cell, "") + text).strip()
+
+
+def test_runs_and_sweeps_stand_side_by_side_with_what_differs(here, capsys):
+    compare(OmegaConf.create(), ["outputs/day/mild", "multirun/day/sweep #1"])
+    text = (here / "comparison.html").read_text()
+    page = Page(text)
+    _, worst, mild, empty = page.rows
+    assert [row["run"] for row in page.rows[1:]] == ["sweep #1/0", "day/mild", "sweep #1/1"]
+    assert worst["drop"] == "60.3 %" and worst["95 % interval"] == "56.0 % to 64.0 %" and worst["model"] == "<segmenter>"
+    assert worst["seconds"] == "100.0" and worst["seconds per valid image"] == "2.6" and worst["valid"] == "52.8 % (38 of 72)"
+    assert mild["flip rate"] == "25.0 %" and empty["drop"] == "-" and empty["seconds per valid image"] == "-"
+    settings = [[row.get(name) for name in ("llm", "llm.api", "seed")] for row in (worst, mild, empty)]
+    assert settings == [["large", "x", "0"], ["small", "-", "0"], ["small", "-", "1"]]
+    assert not {"edits", "llm.temperature", "llm.threads"} & worst.keys()
+    assert page.links == ["../../../multirun/day/sweep%20%231/0/report.html", "../mild/report.html"]
+    assert not page.loaded and "url(" not in text
+    assert "loses 60.3 points of mean IoU" in text.replace("\n", " ")
+    said = capsys.readouterr().out
+    assert "60.3" in re.sub(r"\s", "", said)
+
+
+def test_runs_that_hydra_did_not_start_can_be_compared(here):
+    for name in ("one", "other"):
+        Path(name).mkdir()
+        Path(name, "results.json").write_text(json.dumps(results(0.1, 0.0, 0.2)))
+    compare(OmegaConf.create(), ["one", "other"])
+    assert [row["drop"] for row in Page((here / "comparison.html").read_text()).rows[1:]] == ["10.0 %", "10.0 %"]
+
+
+def test_a_folder_without_results_is_named(here):
+    with pytest.raises(UserError, match=r"job\.runs: outputs/nowhere holds no run"):
+        compare(OmegaConf.create(), ["outputs/day/mild", "outputs/nowhere"])
+
+
+def test_values_of_an_option_that_differs_are_left_out_unless_they_were_given():
+    small = {"llm": "small"}, {"llm.temperature": 0.2, "llm.threads": 1, "seed": 0}, {"llm", "llm.temperature"}
+    large = {"llm": "large"}, {"llm.temperature": 0.8, "llm.threads": 4, "seed": 0}, {"llm"}
+    assert differences([small, large]) == [{"llm": "small", "llm.temperature": "0.2"}, {"llm": "large", "llm.temperature": "0.8"}]
+    assert differences([small, small]) == [{}, {}]
+
+
+def test_a_sweep_ends_with_its_runs_side_by_side_though_one_failed(tmp_path):
+    job = """
+import json
+from pathlib import Path
+from hydra.core.hydra_config import HydraConfig
+
+def job(cfg):
+    found = json.loads(Path("found.json").read_text())
+    found["models"]["<segmenter>"]["drop"] = 0.1 / cfg.seed
+    Path(HydraConfig.get().runtime.output_dir, "results.json").write_text(json.dumps(found))
+"""
+    (tmp_path / "swept.py").write_text(job)
+    (tmp_path / "found.json").write_text(json.dumps(results(0.1)))
+    command = [sys.executable, "-m", "dillema", "-m", "job._target_=swept.job", "seed=0,2,1"]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
+    (page,) = tmp_path.glob("multirun/*/*/comparison.html")
+    assert [(row["seed"], row["drop"]) for row in Page(page.read_text()).rows[1:]] == [("1", "10.0 %"), ("2", "5.0 %")]
+    table = done.stdout.partition("s per valid image")[2]
+    assert table.index("seed=1") < table.index("seed=2")
+    assert "comparison.html" in done.stdout + done.stderr

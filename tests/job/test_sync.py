@@ -1,0 +1,157 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from mlflow import MlflowClient
+
+from dillema.config import conf_dir
+from dillema.errors import UserError
+from dillema.job.sync import sync
+from dillema.report import write
+from dillema.tracking import track
+from tests.backends import Model, pipeline
+
+FOLDERS = ["outputs/*/*", "multirun/*/*/*"]
+
+
+@pytest.fixture
+def server(tmp_path, mlflow_tables, monkeypatch):
+    """Gives an address and a context in which a real server listens there."""
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").mkdir()
+    shutil.copy(mlflow_tables, "outputs/mlflow.db")  # for what is local
+    shutil.copy(mlflow_tables, "server.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+
+    @contextmanager
+    def listening():
+        where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        kept = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
+        env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with Path("server.log").open("a") as log:
+            process = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *where, *kept], stdout=log, stderr=log, env=env)
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"{uri}/health", timeout=1).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, Path("server.log").read_text()
+                    time.sleep(0.2)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    return uri, listening
+
+
+def settings(*overrides):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", ["job=sync", *overrides])
+
+
+@contextmanager
+def tracked(uri, folder, **more):
+    """Gives a run whose results are in its folder, and noted for MLflow."""
+    folder.mkdir(parents=True)
+    whole = pipeline(Path("store"), models=(Model(),))
+    with track(uri, "outputs/artifacts", "dillema", folder=folder, name=folder.name, params={"seed": 0}, config="seed: 0\n", **more) as run:
+        out = whole.run(folder)
+        write(out, whole.dataset, folder)
+        run.log(out)
+        yield
+
+
+def content(uri):
+    """Returns by name what MLflow holds of each run."""
+    client = MlflowClient(uri)
+    found = {}
+    for run in client.search_runs([client.get_experiment_by_name("dillema").experiment_id]):
+        files = sorted(f.path for part in (None, "images") for f in client.list_artifacts(run.info.run_id, part))
+        table = Path(client.download_artifacts(run.info.run_id, "pairs.json")).read_text() if "pairs.json" in files else ""
+        known = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
+        assert run.info.run_name not in found
+        found[run.info.run_name] = run.info.status, run.data.metrics, run.data.params, run.data.tags, files, table, known
+    return found
+
+
+def test_nothing_is_lost_when_a_server_goes_away_at_any_time(server, tmp_path, caplog):
+    uri, listening = server
+    before, middle, never, killed = (Path(f"outputs/day/{name}") for name in ("before", "middle", "never", "killed"))
+    with listening():
+        with tracked(uri, before):
+            pass
+        broken = tracked(uri, middle)
+        broken.__enter__()
+    broken.__exit__(None, None, None)  # the server went away after the start
+    with tracked(uri, never, sweep=tmp_path / "multirun" / "day" / "time"):
+        pass
+    with pytest.raises(KeyboardInterrupt), tracked(uri, killed):
+        raise KeyboardInterrupt
+    note = json.loads((killed / "unsent" / "run.json").read_text())
+    note["tags"]["dillema.started"] = "1"  # as kill -9 leaves it: at work by the note, and no such process
+    (killed / "unsent" / "run.json").write_text(json.dumps(note | {"status": "RUNNING"}))
+    assert not (before / "unsent").exists() and (middle / "unsent").exists() and (never / "unsent").exists()
+    with pytest.raises(UserError, match="3 runs wait for it"):
+        sync(settings(), FOLDERS)
+
+    with listening():
+        assert {name: run[0] for name, run in content(uri).items()} == {"before": "FINISHED", "middle": "RUNNING"}
+        sync(settings(), FOLDERS)
+        found = content(uri)
+        assert {name: run[0] for name, run in found.items()} == {
+            "before": "FINISHED",
+            "middle": "FINISHED",
+            "never": "FINISHED",
+            "killed": "KILLED",
+            "sweep day time": "FINISHED",
+        }
+        whole = found["before"]
+        assert len(whole[4]) == 6 + 2 * 12  # each image also small
+        for name in ("middle", "never", "killed"):
+            _, metrics, params, tags, files, table, generated = found[name]
+            assert metrics.keys() == whole[1].keys() and metrics["brightest/drop"] == whole[1]["brightest/drop"]
+            assert params == whole[2] and tags["models"] == "brightest" and table == whole[5] and generated == whole[6]
+            assert [file.split("+")[0] for file in files] == [file.split("+")[0] for file in whole[4]]
+        assert "process is gone" in found["killed"][3]["error"]
+        sync(settings(), FOLDERS)
+        assert content(uri) == found
+    assert not list(Path("outputs").glob("*/*/unsent"))
+
+
+def test_what_is_sent_twice_is_there_once(server):
+    folder = Path("multirun/day/time/0")
+    uri = f"sqlite:///{Path('server.db').resolve()}"
+    run = tracked(uri, folder)
+    run.__enter__()
+    shutil.copytree(folder / "unsent", "unsent")
+    run.__exit__(None, None, None)
+    found = content(uri)
+    note = json.loads(Path("unsent/run.json").read_text())
+    Path("unsent/run.json").write_text(json.dumps(note | {"status": "FINISHED", "end": note["start"]}))
+    shutil.copytree("unsent", folder / "unsent")  # as when the process dies after the last word and before it tidies up
+    sync(settings(), FOLDERS)
+    assert content(uri) == found and not (folder / "unsent").exists()
+
+
+def test_a_run_at_work_is_left_alone(server, caplog):
+    caplog.set_level("INFO")
+    uri = f"sqlite:///{Path('server.db').resolve()}"
+    with tracked(uri, Path("outputs/day/time")):
+        sync(settings(), FOLDERS)
+        assert "outputs/day/time: left" in caplog.text
+        assert content(uri)["time"][0] == "RUNNING"
+    assert content(uri)["time"][0] == "FINISHED"
