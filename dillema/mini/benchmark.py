@@ -191,7 +191,7 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
     each = seconds / len(plan)
     yield Row("generator, speed", f"batches of {painter.batch_size}, {painter.steps} steps", f"{each:.2f} s an image", "0.5 s", each < 0.5, {"seconds": each})
 
-    model = build(cfg.model)
+    (model,) = (build(block) for block in cfg.model.values())
     model.load()
     fresh = [(draw("test", "street", i, Appearance("clear", "daytime", ""))) for i in range(100, 400)]
     clear = _iou(_confusions(model, [Image.fromarray(i) for i, _, _ in fresh], [m for _, m, _ in fresh]))
