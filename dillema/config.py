@@ -171,9 +171,9 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
                 if not _fits(plain, hint):
                     yield f"{where}: must be {_words(hint)}, not {plain!r}"
                 elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):  # what it refers to is checked where it stands
-                    for name in map(str, value):
-                        if isinstance(value[name], DictConfig) and "_target_" in value[name]:
-                            yield from _block(value[name], f"{where}.{name}")
+                    for name, part in ((str(name), part) for name, part in value.items()):
+                        if isinstance(part, DictConfig) and "_target_" in part:
+                            yield from _block(part, f"{where}.{name}")
         except MissingMandatoryValue:
             yield f"{where}: needs a value, as in {where}=..."
         except OmegaConfBaseException as error:
