@@ -1,7 +1,6 @@
 """The job before going offline: fetches the weights that a configuration needs, and says first what that costs."""
 
 import dataclasses
-import json
 import logging
 import re
 import shutil
@@ -129,11 +128,9 @@ def _of_hub(address: str, without: Collection[str]) -> Download:
     sizes = {file.rfilename: file.size or 0 for file in about.siblings or ()}
     if name and name not in sizes:
         raise UserError(f"{repository} holds no {name}, but {', '.join(sorted(sizes))}")
-    components = [""]
-    if "model_index.json" in sizes:
-        index = json.loads(Path(huggingface_hub.hf_hub_download(repository, "model_index.json")).read_text())
-        components = [key for key, value in index.items() if isinstance(value, list) and value[0] and key not in without]
-    files = [name] if name else opened(list(sizes), components)
+    # diffusers asks for the weights in all folders of a pipeline, those that its index does not name too
+    folders = {file.partition("/")[0] for file in sizes if file.count("/") == 1} if "model_index.json" in sizes else set()
+    files = [name] if name else opened(list(sizes), ["", *sorted(folders - set(without))])
     missing = sum(sizes[file] for file in files if not isinstance(huggingface_hub.try_to_load_from_cache(repository, file, revision=about.sha), str))
     return Download(address, len(files), sum(map(sizes.get, files)), missing, lambda: huggingface_hub.snapshot_download(repository, allow_patterns=files))  # type: ignore[arg-type]
 
@@ -143,9 +140,9 @@ def opened(files: Sequence[str], components: Sequence[str]) -> list[str]:
 
     In each folder these are the settings and one set of weights: safetensors rather than .bin, one file rather than shards.
     """
-    kept = [file for file in files if file == "model_index.json"]
+    kept: list[str] = []
     for component in components:
-        inside = {file.rpartition("/")[2]: file for file in files if file.rpartition("/")[0] == component and file not in kept}
+        inside = {file.rpartition("/")[2]: file for file in files if file.rpartition("/")[0] == component}
         kept += [file for name, file in inside.items() if name.endswith(SETTINGS)]
         sets = ([file for name, file in inside.items() if re.fullmatch(rf"({STEMS}){rest}", name)] for rest in RESTS)
         kept += next(filter(None, sets), [])
