@@ -1,7 +1,7 @@
 "use strict";
 {
   const CHUNK = 24; // cards made at a time: 5,000 at once would take seconds
-  const pairs = JSON.parse(document.getElementById("gallery").textContent);
+  const { images, pairs } = JSON.parse(document.getElementById("gallery").textContent);
   const form = document.getElementById("filters");
   const cards = document.getElementById("cards");
   const more = document.getElementById("more");
@@ -25,14 +25,14 @@
     const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
     const said = side => pair.said.map(answer => element("small", {}, (several ? `${answer.model}: ` : "") + answer[side]));
     const outcomes = pair.said.map(answer => (several ? `${answer.model} ${answer.outcome}` : answer.outcome));
-    const title = element("h3", {}, element("a", { href: pair.file }, pair.id), " ");
+    const title = element("h3", {}, element("a", { href: `generated/images/${encodeURIComponent(pair.id)}.png` }, pair.id), " ");
     title.append(element("span", { className: pair.valid ? "good" : "bad" }, pair.valid ? "valid" : "not valid"));
     title.append(element("span", { className: "outcome" }, outcomes.map(outcome => `, ${outcome}`).join("")));
     const edits = pair.edits.map(([attribute, from, to]) => element("small", {}, `${attribute}: ${from} → ${to}`));
     return element("article", {}, title, element("div", { className: "images" },
-      figure(pair.original, `original image of ${pair.source}`, marked(pair.before), element("small", {}, "original"), ...said("original")),
-      figure(pair.image, pair.after.map(([text]) => text).join(""), marked(pair.after), ...edits, ...said("counterfactual"), ...pair.scores.map(score => element("small", {}, score))),
-      ...pair.controls.map(([name, address]) => figure(address, `control image (${name}) of ${pair.source}`, element("small", {}, `control image: ${name.replaceAll("_", " ")}`)))));
+      figure(images[pair.original], `original image of ${pair.source}`, marked(pair.before), element("small", {}, "original"), ...said("original")),
+      figure(images[pair.image], pair.after.map(([text]) => text).join(""), marked(pair.after), ...edits, ...said("counterfactual"), ...pair.scores.map(score => element("small", {}, score))),
+      ...pair.controls.map(([name, place]) => figure(images[place], `control image (${name}) of ${pair.source}`, element("small", {}, `control image: ${name.replaceAll("_", " ")}`)))));
   }
 
   function extend() {

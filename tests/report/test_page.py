@@ -77,6 +77,7 @@ def made(tmp_path_factory):
     whole = replace(whole, validity=Gate(least=0.498))
     out = whole.run(folder)
     out.results["models"] = {"net": FIGURES | {"all": FIGURES}, "other <i>net": {"metric": "accuracy", "sources": 0, "images": 0, "all": FIGURES}}
+    out.results["quality"] = {"ssim": {"images": 9, "mean": 0.5, "low": 0.4, "high": 0.6}, "psnr": {"images": 0, "mean": None, "low": None, "high": None}}
     for pair, (model, wrong) in product(out.pairs, (("net", "foggy"), ("other <i>net", "scene-2"))):
         label = pair.sample.label
         flipped = wrong in f"{pair.counterfactual.text} {pair.id}"
@@ -164,6 +165,7 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, made):
     tab.open(folder / "report.html")
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     seen = tab.ask("document.body.innerText")
+    assert "Likeness of valid images to their originals: SSIM 0.50 (0.40 to 0.60)." in seen
     assert "<script>document.title = 'owned'</script>" in seen and "other <i>net" in seen and "<b>what?</b>" in seen and "no night here" in seen
     assert tab.ask("document.title").startswith("DILLEMA") and tab.ask("document.querySelector('i, b b, [onerror]')") is None
     assert tab.ask("[...document.querySelectorAll('mark')].every(mark => ['clear', 'rainy', 'foggy'].includes(mark.textContent))")
