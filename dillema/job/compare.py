@@ -48,8 +48,10 @@ class Row:
 def compare(cfg: DictConfig, runs: Sequence[str]) -> None:
     """Puts runs side by side: a table in the terminal, and comparison.html in Hydra's output folder.
 
-    `runs` are the folders of runs, or of sweeps. Raises a UserError for one that holds no results.
+    `runs` are the folders of runs, or of sweeps. Raises a UserError for none, and for one that holds no results.
     """
+    if not runs:
+        raise UserError("job.runs: name the folders of the runs to compare, or of a sweep, as in job.runs=[outputs/<date>/<time>,multirun/<date>/<time>]")
     folders = []
     for run in map(Path, runs):
         found = _folders(run)

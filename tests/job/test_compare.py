@@ -106,6 +106,8 @@ def test_runs_that_hydra_did_not_start_can_be_compared(here):
 def test_a_folder_without_results_is_named(here):
     with pytest.raises(UserError, match=r"job\.runs: outputs/nowhere holds no run"):
         compare(OmegaConf.create(), ["outputs/day/mild", "outputs/nowhere"])
+    with pytest.raises(UserError, match=r"job\.runs=\["):
+        compare(OmegaConf.create(), [])
 
 
 def test_values_of_an_option_that_differs_are_left_out_unless_they_were_given():
