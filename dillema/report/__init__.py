@@ -16,7 +16,7 @@ def write(run: Run, dataset: Dataset, folder: Path) -> None:
 
     pages = Environment(loader=PackageLoader("dillema", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.globals.update(plots=plots, words=words)
-    pairs = sorted(run.pairs, key=gallery.harm, reverse=True)
+    pairs = sorted(run.pairs, key=lambda pair: (pair.verdict.valid, gallery.harm(pair)), reverse=True)  # the first ones are sure of a place
     page = pages.get_template("report.html.j2").render(
         results=run.results,
         failures=run.failures,

@@ -27,7 +27,7 @@ CHOICES = 50  # values of an attribute that can be chosen: captions in free word
 
 
 def of(pairs: Sequence[Pair], classes: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Returns what the page shows of pairs, which come with the most harmful first: what its `script` needs, as JSON, and what can be chosen."""
+    """Returns what the page shows of the first pairs: what its `script` needs, as JSON, and what can be chosen."""
     shown = pairs[:SHOWN]
     addresses = _addresses(shown, folder)
     place = {image: i for i, image in enumerate(addresses)}  # an original has several counterfactuals: its address is written once
