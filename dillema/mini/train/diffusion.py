@@ -107,6 +107,7 @@ def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, s
         return (weight * (guess - wanted) ** 2).mean() / weight.mean()
 
     trained = fit("diffusion", model, loss, folder=folder, steps=steps, lr=6e-4, average=0.9995)
+    vae.register_to_config(_name_or_path="")  # else the folder it came from goes into the weights
     StableDiffusionControlNetPipeline(
         vae=vae.half(),
         text_encoder=trained["text"].half(),
