@@ -55,13 +55,16 @@ class Editor:
         """Returns the span of the caption that expresses each attribute, for those that it expresses.
 
         No word of the label is part of a span, and none that is listed as a value of another attribute. Where two overlap
-        the longer one is dropped, and both where they are equal: a wrong edit costs more than a missing one. Raises an
-        ItemError when nothing is left to choose from or no reply fits.
+        the longer one is dropped, or of equal ones the earlier: the later was chosen with more known. Raises an ItemError
+        when nothing is left to choose from or no reply fits.
         """
-        spans, found = _spans(caption.text, label, self.max_words), {}
+        spans = _spans(caption.text, label, self.max_words)
+        found: dict[str, str] = {}
         if fields := {a: {"enum": some} for a in self._order(vary) if (some := [s for s in spans if not _overlap(s, _others(vary, a))])}:
             reply = self._ask("keywords", _object(fields, required=not self.optional), seed, caption=caption.text, label=label, attributes=", ".join(fields))
-            found = {a: s for a, s in reply.items() if all(a == b or len(s) < len(t) or not _overlap(s, t) for b, t in reply.items())}
+            for a, s in sorted(reversed(reply.items()), key=lambda item: len(item[1])):
+                if not any(_overlap(s, other) for other in found.values()):
+                    found[a] = s
         if not found:
             raise ItemError(f"no words of the caption {caption.text!r} may change")
         return {a: found[a] for a in vary if a in found}

@@ -84,10 +84,10 @@ def test_words_that_are_values_of_one_attribute_are_not_offered_for_another():
     assert offered(editor) == {"colour": ["red", "street"], "time of day": ["dusk", "street", "dusk street"], "weather": ["foggy", "street"]}
 
 
-def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_none():
+def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_the_later():
     caption, vary = Caption("a red truck on a foggy dusk street"), dict.fromkeys(VARY, ())
     claimed = {"colour": "red", "time of day": "foggy", "weather": "foggy"}
-    assert scripted(claimed).keywords(caption, vary, "", 0) == {"colour": "red"}
+    assert scripted(claimed).keywords(caption, vary, "", 0) == {"colour": "red", "weather": "foggy"}
     assert scripted(claimed | {"time of day": "foggy dusk"}).keywords(caption, vary, "", 0) == {"colour": "red", "weather": "foggy"}
 
 

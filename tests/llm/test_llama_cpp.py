@@ -113,7 +113,7 @@ def test_every_quantisation_of_llama_2_is_found_in_the_hubs_cache(option, plain,
 
 def test_a_file_that_the_hub_does_not_give_is_named_with_the_command_and_the_offline_default(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"some-model\.Q4\.gguf(?s:.)*hf download someone/repository some-model\.Q4\.gguf(?s:.)*llm=smollm2"):
+    with pytest.raises(UserError, match=r"some-model\.Q4\.gguf(?s:.)*job=prefetch(?s:.)*llm=smollm2"):
         LlamaCpp("someone/repository/some-model.Q4.gguf").load()
 
 
