@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import UserError
@@ -27,6 +28,29 @@ class Classes:
         if unknown := [name for name, i in found.items() if i is None]:
             raise UserError(f"{holder} has classes that dataset.classes_file does not name: {', '.join(unknown[:5])}")
         return {name: i for name, i in found.items() if i is not None}
+
+
+class Classed:
+    """What a data set says of its classes, from its table of them."""
+
+    @cached_property
+    def _known(self) -> Classes:
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the classes, by id."""
+        return self._known.names
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """Returns the colours of the classes, by id; none where no file of classes gives them."""
+        return self._known.colours
+
+    @property
+    def ignored(self) -> frozenset[int]:
+        """Returns the ids that are not scored."""
+        return self._known.ignored
 
 
 def read_classes(path: str) -> Classes:

@@ -7,12 +7,12 @@ from pathlib import Path
 from ..errors import UserError
 from ..types import Sample, Task
 from . import subset
-from .classes import Classes, read_classes, readable
+from .classes import Classed, Classes, read_classes, readable
 from .files import IMAGES, ids, listed, missing, reader
 
 
 @dataclass
-class Folder:
+class Folder(Classed):
     """Images below `<root>/<images>/<split>/`, as deep as you like.
 
     Without `masks` the first folder of an image names its class. With `masks`, a folder beside `images` or the same one, every image
@@ -37,21 +37,6 @@ class Folder:
     def task(self) -> Task:
         """Returns what the images are for."""
         return "classification" if self.masks is None else "segmentation"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Returns the names of the classes, by id."""
-        return self._known.names
-
-    @property
-    def colours(self) -> tuple[tuple[int, int, int], ...]:
-        """Returns the colours of the classes, by id; none for class folders without a file of classes."""
-        return self._known.colours
-
-    @property
-    def ignored(self) -> frozenset[int]:
-        """Returns the ids that are not scored."""
-        return self._known.ignored
 
     def samples(self) -> list[Sample]:
         """Returns the samples by path; raises a UserError when there are none, or when folders and classes do not match."""

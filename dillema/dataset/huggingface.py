@@ -8,14 +8,14 @@ from typing import Any
 from ..errors import ItemError, UserError
 from ..types import Sample, Task
 from . import subset
-from .classes import Classes, read_classes, readable
+from .classes import Classed, Classes, read_classes, readable
 from .folder import classes_of_masks
 
 Source = tuple[str, str | None, str | None, str]  # path, config, revision, split
 
 
 @dataclass
-class HuggingFace:
+class HuggingFace(Classed):
     """The rows of a split; `image`, and `label` or `mask`, are names of columns.
 
     `path` is a hub id, a folder that `save_to_disk` wrote, or a folder of images with or without metadata. With a column `mask`
@@ -41,21 +41,6 @@ class HuggingFace:
     def task(self) -> Task:
         """Returns what the images are for."""
         return "classification" if self.mask is None else "segmentation"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Returns the names of the classes, by id."""
-        return self._known.names
-
-    @property
-    def colours(self) -> tuple[tuple[int, int, int], ...]:
-        """Returns the colours of the classes, by id; none without a file of classes."""
-        return self._known.colours
-
-    @property
-    def ignored(self) -> frozenset[int]:
-        """Returns the ids that are not scored."""
-        return self._known.ignored
 
     def samples(self) -> list[Sample]:
         """Returns a sample a row, called by its number; raises a UserError when there are none, or a column is missing."""
