@@ -88,7 +88,7 @@ def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, s
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(COLOURS)] = COLOURS
     weight_of = np.ones(256, np.float32)
-    weight_of[VEHICLE], weight_of[PEDESTRIAN], weight_of[POLE] = 4.0, 4.0, 2.0
+    weight_of[[VEHICLE, PEDESTRIAN, POLE]] = 4.0
 
     def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
         picks = [(k, int(rng.integers(len(worlds[k])))) for k in rng.integers(len(worlds), size=batch)]

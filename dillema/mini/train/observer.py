@@ -1,0 +1,39 @@
+"""The network whose readings are the autoencoder's perceptual loss."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .recognisers import LABELS
+
+
+class Observer(nn.Module):
+    """Reads classes from pixels at four scales: what it still sees in a reconstruction is a perceptual loss.
+
+    It takes the place of the pretrained network of LPIPS (Zhang et al., CVPR 2018). It is none of the models that
+    later measure the generator: those are other architectures with weights of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (16, 32, 64, 96)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, width, 3, stride=1 if before == 3 else 2, padding=1),
+                nn.GroupNorm(4, width),
+                nn.SiLU(),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.GroupNorm(4, width),
+                nn.SiLU(),
+            )
+            for before, width in zip((3, *widths), widths, strict=False)
+        )
+        self.heads = nn.ModuleList(nn.Conv2d(width, LABELS, 1) for width in widths)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Returns log probabilities (n, classes, h, w) for images (n, 3, h, w) in -1..1."""
+        x, logits = images, []
+        for stage, head in zip(self.stages, self.heads, strict=True):
+            x = stage(x)
+            logits.append(F.interpolate(head(x), images.shape[2:], mode="bilinear"))
+        return F.log_softmax(torch.stack(logits).sum(0).float(), 1)
