@@ -11,7 +11,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ...dataset.shift import COLOURS
-from ..render import PEDESTRIAN, POLE, VEHICLE
+from ..render import PEDESTRIAN, POLE, VEGETATION, VEHICLE
 from .loop import DEVICE, fit, pixels
 from .text import MAX_TOKENS, clip_tokenizer
 from .world import World
@@ -58,7 +58,7 @@ def encode(vae: AutoencoderKL, world: World, path: Path, batch: int = 16) -> np.
 def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, steps: int = 9000, batch: int = 12) -> None:
     """Trains text encoder, UNet and ControlNet together and saves the pipeline to `target`.
 
-    Every tenth caption is empty, for guidance; vehicles and pedestrians weigh more than their area.
+    Every tenth caption is empty, for guidance; what is small weighs more than its area.
     """
     captions = [row["caption"] for w in worlds for row in w.rows]
     tokenizer = clip_tokenizer(captions, folder / "clip")
@@ -88,7 +88,8 @@ def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, s
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(COLOURS)] = COLOURS
     weight_of = np.ones(256, np.float32)
-    weight_of[[VEHICLE, PEDESTRIAN, POLE]] = 4.0
+    weight_of[VEHICLE], weight_of[VEGETATION] = 4.0, 2.0
+    weight_of[[PEDESTRIAN, POLE]] = 12.0  # they fill little of a cell of latents, which weighs what its pixels weigh on average
 
     def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
         picks = [(k, int(rng.integers(len(worlds[k])))) for k in rng.integers(len(worlds), size=batch)]
