@@ -31,7 +31,8 @@ def save(folder, model, processor, words=()):
                 torch.nn.init.normal_(weights, std=0.3)
         if words:  # it has nothing else to say
             said = [END, *processor[0].tokenizer.convert_tokens_to_ids([f" {word}" for word in words])]
-            model.generation_config.update(eos_token_id=END, min_new_tokens=3, suppress_tokens=[i for i in range(len(processor[0].tokenizer)) if i not in said])
+            unsaid = [i for i in range(len(processor[0].tokenizer)) if i not in said]
+            model.generation_config.update(eos_token_id=END, min_new_tokens=3, suppress_tokens=unsaid, exponential_decay_length_penalty=(8, 1.5))
             if hasattr(model, "qformer"):  # its language model has settings of its own, which are not saved
                 decoder = model.language_model.model.decoder
                 decoder.embed_tokens.weight[:, 0], decoder.embed_tokens.weight[said, 0] = -1, 1
