@@ -96,8 +96,7 @@ def test_classification_is_a_task_too(home: Path) -> None:
 
 def test_shift_on_disk_is_read_like_the_real_one(home: Path) -> None:
     export_shift(home / "shift", "val", 2)
-    small = ("captioner=mini", "llm=smollm2", "prompt=mini", "generator=mini", "validity=segmenter", "model=mini_segformer")
-    dillema(home, "dataset=shift", "dataset.root=shift", *small, *QUICK)
+    dillema(home, "experiment=exported", "dataset.root=shift", "counterfactuals=1", "generator.steps=2")
     results, _ = outcome(newest(home))
     assert results["dataset"] == "shift"
     assert results["counts"]["generated"] == 2

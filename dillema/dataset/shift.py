@@ -123,7 +123,7 @@ class Shift:
             raise UserError(
                 f"no SHIFT data in {(self.folder / group).absolute()} (nor {group}.zip beside it){videos}: set dataset.root to the folder that holds "
                 "discrete/ or continuous/. SHIFT's own servers have been down in 2026; the small world needs no download: dataset=mini_shift, or "
-                f"`python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in this layout"
+                f"`python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in this layout (experiment=exported reads it)"
             )
         name = re.compile(rf"([\w.-]+)/([^\W_]+)_{group}_{re.escape(self.view)}\.{extension}")
         found = ((name.fullmatch(member), member) for member in listed(source))
