@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from dillema.llm.llama_cpp import LlamaCpp
 from tests import tiny
 from tests.captioner import checkpoints
 from tests.dataset import test_shift
+from tests.job.test_prefetch import Hub, start
 from tests.llm.test_llama_cpp import CHATML
 from tests.test_config import composed
 
@@ -170,7 +173,28 @@ def test_the_paper_on_imagenet(dillema, resnets, painted, asked):
     assert any("The image belongs to the class: tench" in messages[-1]["content"] for messages in asked)
 
 
-def test_shift_with_what_we_would_choose_today(dillema, painted, asked):
+@pytest.fixture
+def fetched(hub, dillema, tmp_path, monkeypatch):
+    """Returns what fetches all that a command line needs, from a hub that has the small checkpoints, into a cache of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.folder, server.served = tmp_path / "served", []
+    for home in hub.glob("models--*"):
+        _, owner, name = home.name.split("--")
+        (server.folder / owner).mkdir(parents=True, exist_ok=True)
+        (server.folder / owner / name).symlink_to(home / "snapshots" / tiny.COMMIT)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def fetch(*overrides):
+        done = start(tmp_path, "-m", "dillema", "job=prefetch", *overrides, HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+        assert done.returncode == 0, done.stderr
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+
+    yield fetch
+    server.shutdown()
+
+
+def test_shift_with_what_we_would_choose_today_without_a_network(dillema, fetched, painted, asked):
+    fetched("experiment=modern")
     streets("discrete/images/val/front")
     folder = dillema("experiment=modern", "size=source")
     results, rows = outcome(folder, ["segformer_cityscapes", "mask2former_cityscapes"], "segmentation", "depth", size=(128, 80))
