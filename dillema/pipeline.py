@@ -152,7 +152,10 @@ class Pipeline:
         structures = {
             name: stages.run(
                 "control", part,
-                [Item(i, [facts, sources[i].key, size], samples[i]) for i in dict.fromkeys(source_of[v] for v in rewritten)],
+                [
+                    Item(i, [facts, sources[i].key, size, *([_content(samples[i], part.content)] if hasattr(part, "content") else [])], samples[i])
+                    for i in dict.fromkeys(source_of[v] for v in rewritten)
+                ],
                 lambda conditioning, batch: [(c.weight, c.image) for c in (conditioning.control(s, data, size) for s in batch)],
                 images=True,
             )
@@ -290,10 +293,10 @@ def _by_id(samples: Sequence[Sample]) -> dict[str, Sample]:
     return found
 
 
-def _content(sample: Sample) -> str:
+def _content(sample: Sample, read: Callable[[Sample], str] = lambda sample: sample.digest) -> str:
     try:
-        return sample.digest
-    except Exception:  # what is wrong with it is found, and recorded, when the source is checked
+        return read(sample)
+    except Exception:  # what is wrong with it is found, and recorded, when the item is worked on
         return f"{sample.id} cannot be read"
 
 

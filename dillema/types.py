@@ -18,7 +18,8 @@ class Sample:
     """One labelled source image; its bytes are read when they are needed and not kept.
 
     `id` is stable and path-safe, and unique in its data set; `group` names what must not be split (a sequence, say).
-    `read_image` and `read_mask` return the bytes of encoded files; a mask holds class ids in its first channel.
+    `read_image` and `read_mask` return the bytes of encoded files; a mask holds class ids in its first channel. `read_depth`
+    returns how far away everything is (height, width), in metres, where the data set knows.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Sample:
     label: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    read_depth: Callable[[], np.ndarray] | None = None
 
     @property
     def image(self) -> Image.Image:

@@ -1,7 +1,13 @@
-"""A server on this machine that speaks OpenAI's protocol as badly as a test wants it to."""
+"""Servers on this machine that speak OpenAI's protocol: one that does so as badly as a test wants it to, and real ones."""
 
 import json
+import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -49,3 +55,26 @@ def serving(answer):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def started(*command, **options):
+    """Yields the address of a real server, which is `python -m` a command and takes a host and a port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options) as server:
+        try:
+            for _ in range(1200):
+                assert server.poll() is None
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models")
+                    break
+                except urllib.error.HTTPError:
+                    break  # it answers, if not this
+                except OSError:
+                    time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.kill()

@@ -105,6 +105,30 @@ def test_a_data_set_chooses_its_model_and_the_command_line_has_the_last_word():
     assert composed("dataset=imagenet", "generator=mini", "captioner=label").captioner._target_.endswith("LabelCaptioner")
 
 
+REAL = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml") if not path.stem.startswith("mini"))
+SMALL_WORLD = {"captioner": "mini", "llm": "smollm2", "prompt": "mini", "generator": "mini", "validity": "segmenter", "model": "mini_segformer"}
+
+
+@pytest.mark.parametrize("dataset", REAL)
+def test_a_real_data_set_brings_models_of_its_size_and_none_where_others_are_chosen(dataset):
+    cfg = composed(f"dataset={dataset}")
+    assert "Qwen3-VL" in cfg.captioner.model and "Qwen3-4B" in cfg.llm.model and cfg.prompt.prompt.endswith("general.txt")
+    assert "stable-diffusion-v1-5" in cfg.generator.model and "mini" not in str(cfg.model)
+    assert set(cfg.conditioning.get("parts", {"canny": 0})) == ({"segmentation", "depth"} if dataset in ("shift", "cityscapes") else {"canny"})
+    small, chosen = composed(), composed(f"dataset={dataset}", *(f"{group}={option}" for group, option in SMALL_WORLD.items()))
+    assert {group: chosen[group] for group in (*SMALL_WORLD, "conditioning")} == {group: small[group] for group in (*SMALL_WORLD, "conditioning")}
+    assert composed(f"dataset={dataset}", "conditioning=soft_edge", "generator.width=640").conditioning._target_.endswith("SoftEdge")
+
+
+@pytest.mark.parametrize("experiment", ["shift_paper", "imagenet_paper"])
+def test_the_paper_s_settings_stay_the_paper_s(experiment):
+    cfg = composed(f"experiment={experiment}")
+    assert (cfg.captioner.model, cfg.captioner.num_captions, cfg.captioner.top_p) == ("Salesforce/blip2-opt-6.7b-coco", 2, 0.9)
+    assert "llama-2-13b-chat" in cfg.llm.model and "paper_" in cfg.prompt.prompt and cfg.conditioning._target_.endswith("SoftEdge")
+    assert (cfg.generator.scheduler, cfg.generator.steps, cfg.generator.guidance) == ("UniPCMultistepScheduler", 5, 7.5)
+    assert cfg.generator.controlnet.soft_edge == "fusing/stable-diffusion-v1-5-controlnet-hed" and "greyscale image" in cfg.generator.negative_prompt
+
+
 def mistakes(*overrides):
     with pytest.raises(UserError) as caught:
         check(composed(*overrides))

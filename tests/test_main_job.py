@@ -96,7 +96,7 @@ def test_classification_is_a_task_too(home: Path) -> None:
 
 def test_shift_on_disk_is_read_like_the_real_one(home: Path) -> None:
     export_shift(home / "shift", "val", 2)
-    dillema(home, "dataset=shift", "dataset.root=shift", *QUICK)
+    dillema(home, "experiment=exported", "dataset.root=shift", "counterfactuals=1", "generator.steps=2")
     results, _ = outcome(newest(home))
     assert results["dataset"] == "shift"
     assert results["counts"]["generated"] == 2
@@ -116,6 +116,7 @@ def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
         "dataset.root=imagenet",
         "captioner=label",
         "captioner.template='a photo of a {label} on a sunny day'",
+        "llm=smollm2",
         "generator.model=pipeline",
         "generator.controlnet=null",
         "generator.width=64",

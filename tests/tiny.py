@@ -1,7 +1,9 @@
 """Small random checkpoints of the real classes, saved as their big relatives are, and a data set to go with them."""
 
+import ctypes
 import io
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -66,45 +68,94 @@ def captioner(folder):
     return str(folder)
 
 
-def gguf(path, template=None):
-    """A Llama of one layer, so wide that every quantisation of llama.cpp can be made of it, with a token for each byte."""
-    from gguf import GGUFWriter, TokenType
+def gguf(path, template=None, kind="llama", unlikely=""):
+    """A language model of one layer, so wide that every quantisation of llama.cpp can be made of it, with a token for each byte.
 
-    width, tokens = 256, [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256))]
-    writer = GGUFWriter(path, "llama")
+    `kind` is its architecture, llama or qwen3; it writes the characters in `unlikely` only where a grammar leaves no choice.
+    """
+    from gguf import GGUFWriter, TokenType
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    width, heads = 256, 4
+    size = width // heads
+    writer = GGUFWriter(path, kind)
+    if kind == "llama":
+        tokens = [b"<unk>", b"<s>", b"</s>", *(f"<0x{i:02X}>".encode() for i in range(256))]
+        types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256]
+        writer.add_tokenizer_model("llama")
+        writer.add_tokenizer_pre("default")
+        writer.add_token_scores([0.0] * len(tokens))
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+        writer.add_add_bos_token(True)
+        writer.add_add_space_prefix(False)
+        writer.add_rope_dimension_count(size)
+    else:
+        letters = sorted(ByteLevel.alphabet())
+        tokens = [token.encode() for token in [*letters, "Ġt", "<|im_start|>", "<|im_end|>"]]
+        types = [*[TokenType.NORMAL] * 257, TokenType.CONTROL, TokenType.CONTROL]
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("qwen2")
+        writer.add_token_merges(["Ġ t"])
+        writer.add_eos_token_id(258)
+        writer.add_add_bos_token(False)
+        writer.add_key_length(size)
+        writer.add_value_length(size)
+        writer.add_rope_freq_base(1e6)
     writer.add_context_length(4096)
     writer.add_embedding_length(width)
     writer.add_block_count(1)
     writer.add_feed_forward_length(width)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(4)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(width // 4)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(0)
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * len(tokens))
-    writer.add_token_types([TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_add_bos_token(True)
-    writer.add_add_space_prefix(False)
+    writer.add_token_types(types)
     if template:
         writer.add_chat_template(template)
     rng = np.random.default_rng(0)
-    for name in ("token_embd", "output", *(f"blk.0.{part}" for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"))):
-        rows = len(tokens) if name in ("token_embd", "output") else width
-        writer.add_tensor(f"{name}.weight", rng.normal(0, 0.05, (rows, width)).astype(np.float32))
-    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
-        writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
+    tensors = {f"blk.0.{part}": (width, width) for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")}
+    tensors |= {"token_embd": (len(tokens), width), "output": (len(tokens), width)}
+    matrices = {name: rng.normal(0, 0.05, shape).astype(np.float32) for name, shape in tensors.items()}
+    # what is the same of every token comes out as it went in, and there speaks against some
+    matrices["token_embd"][:, 0], matrices["output"][:, 0] = 5, 0
+    matrices["output"][[tokens.index(c.encode() if kind != "llama" else f"<0x{ord(c):02X}>".encode()) for c in unlikely], 0] = -2
+    norms = {"output_norm": width, "blk.0.attn_norm": width, "blk.0.ffn_norm": width}
+    norms |= {"blk.0.attn_q_norm": size, "blk.0.attn_k_norm": size} if kind == "qwen3" else {}
+    for name, tensor in (matrices | {name: np.ones(length, np.float32) for name, length in norms.items()}).items():
+        writer.add_tensor(f"{name}.weight", tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return str(path)
+
+
+TYPES = {"Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q8_0": 7}  # llama.cpp's numbers
+
+
+def quantised(source, target, kind):
+    """Writes a GGUF file again, quantised as the big ones are."""
+    import llama_cpp
+
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.nthread = TYPES[kind], 1
+    assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings)) == 0
+
+
+COMMIT = "a" * 40
+
+
+def cached(cache, repository):
+    """Returns the folder of a repository in a cache of the Hugging Face hub, where it looks as if it had been fetched."""
+    home = cache / f"models--{repository.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True, exist_ok=True)
+    (home / "refs" / "main").write_text(COMMIT)
+    (home / "snapshots" / COMMIT).mkdir(parents=True, exist_ok=True)
+    return home / "snapshots" / COMMIT
 
 
 def clip_tokenizer(folder):
@@ -186,6 +237,16 @@ def generator(folder):
     return str(folder)
 
 
+def stable_diffusion(folder, controlnet):
+    """Saves the same as it is published: without its ControlNet, which goes to a folder of its own."""
+    generator(folder)
+    shutil.copytree(folder / "controlnet", controlnet, dirs_exist_ok=True)
+    shutil.rmtree(folder / "controlnet")
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["controlnet"]
+    (folder / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionPipeline"}))
+
+
 def sdxl(folder):
     """Makes base/ (without a ControlNet), canny/ and depth/ (ControlNets) and vae/."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
@@ -237,9 +298,14 @@ def kontext(folder):
     for weights in transformer.parameters():
         if weights.ndim == 2:  # else source and text hardly show
             torch.nn.init.normal_(weights, std=0.3)
+    vae = autoencoder((8, 8, 8, 8), latent_channels=4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5)
+    for name, weights in vae.named_parameters():  # nor would what is decoded
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(weights)
+    vae.decoder.conv_out.weight.data *= 5
     FluxKontextPipeline(
         transformer=transformer,
-        vae=autoencoder((8, 8, 8, 8), latent_channels=4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
+        vae=vae,
         text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP, projection_dim=32)),
         tokenizer=clip_tokenizer(folder),
         text_encoder_2=T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_kv=8, d_ff=37, num_layers=1, num_heads=4)),

@@ -59,6 +59,21 @@ class HuggingFace(Classed):
             for row in subset(rows, self.limit, self.seed, self.per_class, labels)
         ]
 
+    def published(self) -> dict[str, int]:
+        """Returns the files on the hub that must be fetched before it can be opened, and their bytes; none where it is on this machine."""
+        if Path(self.path).exists():
+            return {}
+        import huggingface_hub
+
+        datasets = _library()
+        builder = datasets.load_dataset_builder(self.path, self.config, revision=self.revision)
+        if Path(builder.cache_dir).exists():
+            return {}
+        about = huggingface_hub.dataset_info(self.path, revision=self.revision, files_metadata=True, timeout=10)
+        sizes = {file.rfilename: file.size or 0 for file in about.siblings or ()}
+        names = [str(file).partition("@")[2].partition("/")[2] for some in builder.config.data_files.values() for file in some]
+        return {name: sizes.get(name, 0) for name in names}
+
     @property
     def _table(self) -> Any:
         table = _open((self.path, self.config, self.revision, self.split))
@@ -103,12 +118,17 @@ class HuggingFace(Classed):
         return [found[self._names[value]] if value is not None and value >= 0 else None for value in values]  # -1: a row without a label
 
 
-@lru_cache(maxsize=4)
-def _open(source: Source) -> Any:
+def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
         raise UserError("dataset=huggingface needs the package datasets: pip install 'dillema[huggingface]'") from error
+    return datasets
+
+
+@lru_cache(maxsize=4)
+def _open(source: Source) -> Any:
+    datasets = _library()
     path, config, revision, split = source
     try:
         if Path(path, "dataset_dict.json").exists():

@@ -1,12 +1,17 @@
 """SHIFT, the synthetic driving data set (Sun et al., CVPR 2022), as its download script lays it out."""
 
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from ..errors import UserError
 from ..types import Sample, Task
@@ -55,7 +60,7 @@ Key = tuple[str, str]  # sequence, frame
 class Shift:
     """Street scenes with masks, read from `<root>/discrete/<framerate>/<split>/<view>/` and its continuous siblings.
 
-    Images and masks are read from the zip archives as they were downloaded, or from folders of the same name.
+    Images and masks are read from the zip archives as they were downloaded, or from folders of the same name; depth, too, where it is there.
     `where` keeps the frames whose attributes (named as in det_2d.json) have one of the listed values; `limit` draws that many of them.
     """
 
@@ -77,7 +82,7 @@ class Shift:
 
     @property
     def folder(self) -> Path:
-        """Returns the folder that holds img, semseg and det_2d.json."""
+        """Returns the folder that holds img, semseg, depth and det_2d.json."""
         kind, _, speed = self.shift_type.partition("/")
         return Path(self.root, kind, self.framerate, speed, self.split, self.view)
 
@@ -96,6 +101,7 @@ class Shift:
                 f"no frame of {self.folder} matches dataset.where={where}. Its {len(keys)} frames have: {dict(there.most_common(20))}; "
                 f"their attributes are {', '.join(names or ['none'])}"
             )
+        depths = self._read("depth", "png") if any(Path(self.folder, name).exists() for name in ("depth", "depth.zip")) else None
         absent = "the {} of {} is missing in " + str(self.folder)
         return [
             Sample(
@@ -104,6 +110,7 @@ class Shift:
                 read_mask=masks.get(key, missing(absent.format("mask", "_".join(key)))),
                 attributes={n: "dusk" if value == DUSK else value for n, name in ATTRIBUTES.items() if (value := known.get(key, {}).get(name))},
                 group=key[0],
+                read_depth=None if depths is None else partial(_metres, depths.get(key, missing(absent.format("depth", "_".join(key))))),
             )
             for key in subset(kept, self.limit, self.seed)
         ]
@@ -116,7 +123,7 @@ class Shift:
             raise UserError(
                 f"no SHIFT data in {(self.folder / group).absolute()} (nor {group}.zip beside it){videos}: set dataset.root to the folder that holds "
                 "discrete/ or continuous/. SHIFT's own servers have been down in 2026; the small world needs no download: dataset=mini_shift, or "
-                f"`python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in this layout"
+                f"`python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in this layout (experiment=exported reads it)"
             )
         name = re.compile(rf"([\w.-]+)/([^\W_]+)_{group}_{re.escape(self.view)}\.{extension}")
         found = ((name.fullmatch(member), member) for member in listed(source))
@@ -132,6 +139,12 @@ class Shift:
             (frame["videoName"], frame["name"].partition("_")[0]): {n: v for n, v in (frame.get("attributes") or {}).items() if n in asked}
             for frame in frames(path)
         }
+
+
+def _metres(read: Read) -> np.ndarray:
+    """Returns the distances (height, width) in a depth map: 24 bits for 0 to 1000 m, the lowest in the first channel."""
+    pixels = np.asarray(Image.open(io.BytesIO(read())).convert("RGB"), np.float32)
+    return pixels @ np.array([1, 1 << 8, 1 << 16], np.float32) * np.float32(1000 / (1 << 24))
 
 
 def frames(path: Path) -> Iterator[dict[str, Any]]:

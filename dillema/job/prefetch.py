@@ -1,4 +1,4 @@
-"""The job before going offline: fetches the weights that a configuration needs, and says first what that costs."""
+"""The job before going offline: fetches the weights and the data set that a configuration needs, and says first what that costs."""
 
 import dataclasses
 import logging
@@ -6,6 +6,7 @@ import re
 import shutil
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import build
+from ..dataset.huggingface import HuggingFace
 from ..errors import UserError
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,9 @@ class Download:
 
 
 def prefetch(cfg: DictConfig, dry_run: bool = False) -> None:
-    """Fetches all weights that a run of a configuration loads, unless it is a dry run; afterwards the run needs no network.
+    """Fetches all that a run of a configuration loads from elsewhere, unless it is a dry run; afterwards the run needs no network.
+
+    That is all weights, and a data set of the Hugging Face hub.
 
     Raises a UserError when one of them cannot be had, before any is fetched, and when they do not fit on the disk.
     """
@@ -43,8 +47,9 @@ def prefetch(cfg: DictConfig, dry_run: bool = False) -> None:
 
     groups = [group for group in cfg if group not in ("job", "llm", "model") and "_target_" in (cfg[group] if isinstance(cfg[group], DictConfig) else ())]
     parts = [build(cfg[group]) for group in groups] + [build(block) for block in cfg.model.values()]  # the prompt holds the language model
-    downloads = [_plan(address, without) for address, without in dict(needs(parts)).items()]
-    table = Table("weights", "files", "size", "to fetch")
+    downloads = [_plan(address, partial(_of_url, address) if "://" in address else partial(_of_hub, address, w)) for address, w in dict(needs(parts)).items()]
+    downloads += [_plan(data.path, partial(_of_data_set, data)) for data in parts if isinstance(data, HuggingFace) and not Path(data.path).exists()]
+    table = Table("what", "files", "size", "to fetch")
     for one in downloads:
         table.add_row(one.address, str(one.files), _gigabytes(one.size), _gigabytes(one.missing))
     missing = sum(one.missing for one in downloads)
@@ -53,7 +58,7 @@ def prefetch(cfg: DictConfig, dry_run: bool = False) -> None:
     Console().print(table)
     folder = Path(HF_HUB_CACHE)
     free = shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
-    log.info("To fetch: %s, into %s and the cache of torch; free there: %s", _gigabytes(missing), folder, _gigabytes(free))
+    log.info("To fetch: %s, into %s and its like of torch and datasets; free there: %s", _gigabytes(missing), folder, _gigabytes(free))
     if dry_run:
         return
     if missing > free:
@@ -65,7 +70,7 @@ def prefetch(cfg: DictConfig, dry_run: bool = False) -> None:
                 one.fetch()
             except Exception as error:
                 raise UserError(f"{one.address} could not be fetched: {_words(error)}. What is finished is kept: the same command goes on from here") from error
-    log.info("All weights are on this machine: the run needs no network (and asks for none with HF_HUB_OFFLINE=1).")
+    log.info("All is on this machine: the run needs no network (and asks for none with HF_HUB_OFFLINE=1).")
 
 
 def needs(part: Any) -> Iterator[tuple[str, Collection[str]]]:
@@ -96,9 +101,9 @@ def _texts(value: Any) -> Iterator[str]:
         yield from [one] if isinstance(one, str) else _texts(one)
 
 
-def _plan(address: str, without: Collection[str]) -> Download:
+def _plan(address: str, look: Callable[[], Download]) -> Download:
     try:
-        return _of_url(address) if "://" in address else _of_hub(address, without)
+        return look()
     except UserError:
         raise
     except Exception as error:  # whatever the HTTP libraries raise
@@ -133,6 +138,12 @@ def _of_hub(address: str, without: Collection[str]) -> Download:
     files = [name] if name else opened(list(sizes), ["", *sorted(folders - set(without))])
     missing = sum(sizes[file] for file in files if not isinstance(huggingface_hub.try_to_load_from_cache(repository, file, revision=about.sha), str))
     return Download(address, len(files), sum(map(sizes.get, files)), missing, lambda: huggingface_hub.snapshot_download(repository, allow_patterns=files))  # type: ignore[arg-type]
+
+
+def _of_data_set(data: HuggingFace) -> Download:
+    """Returns the files of a data set on the hub; opening it fetches them, and leaves what a run opens later."""
+    files = data.published()
+    return Download(f"{data.path} (data set)", len(files), sum(files.values()), sum(files.values()), data.samples)
 
 
 def opened(files: Sequence[str], components: Sequence[str]) -> list[str]:

@@ -47,7 +47,9 @@ def test_sampled_captions_follow_their_own_seed(folder):
 
 def test_weights_can_be_quantised(folder):
     pytest.importorskip("bitsandbytes")
-    captioner = ChatCaptioner(folder, dtype="float32", max_new_tokens=8, quantization={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    settings = (f"captioner.model={folder}", "captioner.dtype=float32", "captioner.max_new_tokens=8", "captioner.device=cpu")
+    quantised = "captioner.quantization={quant_method: bitsandbytes, load_in_8bit: true}"
+    captioner = build(composed("captioner=qwen3_vl_2b", quantised, *settings).captioner)
     assert captions(captioner, "a", [0])[0]
     assert any(type(layer).__name__ == "Linear8bitLt" for layer in captioner._network.modules())
 

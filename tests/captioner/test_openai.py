@@ -1,13 +1,19 @@
 import base64
 import io
+import os
+import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from dillema.captioner.openai import OpenAICaptioner
+from dillema.config import build
 from dillema.errors import ItemError
 from tests import tiny
-from tests.server import serving
+from tests.captioner import checkpoints
+from tests.server import serving, started
+from tests.test_config import composed
 
 
 def seen(request):
@@ -48,3 +54,21 @@ def test_one_failure_leaves_the_others():
     first, second, third = captions(answer, flat("a", 1), flat("b", 2), flat("c", 3))
     assert (first.text, third.text) == ("a car", "a car")
     assert isinstance(second, ItemError)
+
+
+def test_a_real_server_sees_the_image(tmp_path):
+    """The server is that of transformers, with a small Qwen3-VL."""
+    pytest.importorskip("fastapi")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "home" / "hub").mkdir(parents=True)
+    folder = checkpoints.qwen3_vl(tmp_path / "model", checkpoints.WORDS)
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    with started("transformers.cli.transformers", "serve", folder, "--device", "cpu", "--dtype", "float32", env=environment) as url:
+        settings = (f"captioner.model={folder}", f"captioner.base_url={url}", "captioner.temperature=0.01", "captioner.batch_size=1")
+        captioner = build(composed("captioner=server", *settings).captioner)
+        captioner.load()
+        samples = [tiny.sample("a", 1), tiny.sample("b", 2), flat("c", 0), flat("d", 255)]
+        texts = [captioner.caption([sample], tiny.dataset(), [0])[0].text for sample in (*samples, samples[0])]
+    said = [set(re.sub(r"<.+?>(assistant)?", "", text).split()) for text in texts]  # the server leaves the marks of the chat in
+    assert all(words and words <= set(checkpoints.WORDS) for words in said)
+    assert len(set(texts)) > 1 and texts[4] == texts[0]

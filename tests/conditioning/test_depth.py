@@ -1,11 +1,15 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dillema.conditioning.depth import Depth
-from dillema.errors import UserError
+from dillema.conditioning.depth import DatasetDepth, Depth
+from dillema.errors import ItemError, UserError
 from tests import tiny
+from tests.backends import Noise, pipeline
 
 
 def test_depth_spans_black_to_white_at_the_size_asked_for_and_depends_on_the_image(tmp_path):
@@ -37,3 +41,45 @@ def test_a_folder_without_a_depth_network_is_named(tmp_path):
     network = tiny.segmenter(tmp_path / "segmenter")
     with pytest.raises(UserError, match="segmenter is not a model that AutoModelForDepthEstimation can open"):
         Depth(network).load()
+
+
+def far(metres):
+    return tiny.sample(read_depth=lambda: np.asarray(metres, np.float32))
+
+
+def test_depth_of_the_data_set_is_as_bright_as_a_network_would_paint_it():
+    metres = np.tile(np.float32([2, 4, 1000]), (30, 1)).repeat(20, 1)
+    control = DatasetDepth(weight=0.6).control(far(metres), tiny.dataset(), (60, 30))
+    pixels = np.asarray(control.image)
+    assert control.weight == 0.6 and pixels.shape == (30, 60, 3)
+    near, middle, sky = pixels[15, 5, 0], pixels[15, 30, 0], pixels[15, 55, 0]
+    assert (near, sky) == (255, 0) and abs(int(middle) - 127) <= 1  # twice as far is half as bright
+    metres[0, 0] = 0  # a wrong pixel
+    assert np.asarray(DatasetDepth().control(far(metres), tiny.dataset(), (60, 30)).image)[15, 5, 0] > 120
+
+
+def test_depth_that_is_not_there_is_said():
+    with pytest.raises(UserError, match=r"no depth to s\. .*group depth.*conditioning=depth"):
+        DatasetDepth().control(tiny.sample(), tiny.dataset(), (60, 30))
+    with pytest.raises(ItemError, match="the depth of s cannot be read"):
+        DatasetDepth().control(tiny.sample(read_depth=lambda: json.loads("no map")), tiny.dataset(), (60, 30))
+
+
+def test_another_depth_makes_another_control_image(tmp_path):
+    class Deep(Noise):
+        slope = 1
+
+        def samples(self):
+            plane = np.linspace(2, 50, 32 * 20, dtype=np.float32).reshape(20, 32) ** self.slope
+            return [replace(s, read_depth=lambda: plane) for s in super().samples()]
+
+    runs = []
+    for name, slope in (("first", 1), ("again", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        data = Deep()
+        data.slope = slope
+        out = pipeline(tmp_path / "store", dataset=data, conditioning=DatasetDepth()).run(tmp_path / name)
+        assert out.results["counts"]["generated"] == 12
+        runs.append([p.controls["depth"] for p in out.pairs])
+    assert runs[0] == runs[1]
+    assert not set(runs[0]) & set(runs[2])

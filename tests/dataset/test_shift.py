@@ -39,8 +39,8 @@ def write(root, view="discrete/images/val/front", sequences=3, length=2):
     return folder
 
 
-def pack(folder):
-    for group in ("img", "semseg"):
+def pack(folder, *groups):
+    for group in groups or ("img", "semseg"):
         shutil.make_archive(str(folder / group), "zip", folder / group)
         shutil.rmtree(folder / group)
 
@@ -94,6 +94,25 @@ def test_fourteen_classes_are_scored(shift):
         "building", "fence", "pedestrian", "pole", "road line", "road", "sidewalk", "vegetation", "vehicle", "wall",
         "traffic sign", "sky", "traffic light", "terrain",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_depth_is_read_where_it_is_there(folder, shift, packed, mode):
+    assert shift.samples()[0].read_depth is None
+    steps = np.zeros((80, 128, len(mode)), np.uint8)
+    steps[0, :4, :3] = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (255, 255, 255)]
+    (folder / "depth" / "0000-17fb").mkdir(parents=True)
+    Image.fromarray(steps, mode).save(folder / "depth" / "0000-17fb" / "00000000_depth_front.png")
+    if packed:
+        pack(folder, "depth")
+    first, second, *_ = pickle.loads(pickle.dumps(shift.samples()))
+    metres = first.read_depth()
+    assert metres.shape == (80, 128)
+    np.testing.assert_allclose(metres[0, :5], [1000 / 2**24, 1000 / 2**16, 1000 / 2**8, 1000 - 1000 / 2**24, 0])
+    check_sample(second, shift)  # who does not use depth does not miss it
+    with pytest.raises(ItemError, match="the depth of 0000-17fb_00000010 is missing"):
+        second.read_depth()
 
 
 @pytest.mark.parametrize(

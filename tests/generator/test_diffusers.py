@@ -1,6 +1,3 @@
-import json
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -26,14 +23,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def apart(folder, tmp_path_factory):
+def apart(tmp_path_factory):
     """Returns a checkpoint without a ControlNet, and two ControlNets for it."""
     home = tmp_path_factory.mktemp("apart")
-    shutil.copytree(folder, home / "base")
-    shutil.move(home / "base" / "controlnet", home / "canny")
-    index = json.loads((home / "base" / "model_index.json").read_text())
-    del index["controlnet"]
-    (home / "base" / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableDiffusionPipeline"}))
+    tiny.stable_diffusion(home / "base", home / "canny")
     torch.manual_seed(1)
     tiny.controlnet(tiny.unet(cross_attention_dim=32)).save_pretrained(home / "depth")
     return home

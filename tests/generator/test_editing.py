@@ -21,9 +21,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def editor(folder):
     """Returns the option as it is, but for the checkpoint and the size."""
-    cfg = composed(
-        "generator=flux_kontext", f"generator.model={folder}", "generator.width=64", "generator.height=32", "generator.steps=2", "generator.dtype=float32"
-    )
+    small = ("generator.width=64", "generator.height=32", "generator.steps=2", "generator.dtype=float32")
+    # of 512 words, as the pipeline pads to, the few pixels would be lost
+    cfg = composed("generator=flux_kontext", f"generator.model={folder}", "+generator.arguments.max_sequence_length=16", *small)
     made = build(cfg.generator)
     made.load()
     assert cfg.conditioning.parts == {}
@@ -35,14 +35,14 @@ def difference(a, b):
 
 
 def test_an_image_depends_on_its_source_edits_and_seed_and_not_on_its_batch(editor):
-    one, other = tiny.sample(seed=1), tiny.sample(seed=2)
+    one, other = tiny.Sample("white", lambda: tiny.png(np.full((32, 64, 3), 250, np.uint8))), tiny.sample(seed=2)
     _, image = editor.generate([one, other], [RED, FOGGY], [{}, {}], [1, 2])
     (alone,) = editor.generate([other], [FOGGY], [{}], [2])
     assert image.size == (64, 32)
     assert difference(image, alone) == 0
     for sample, counterfactual, seed in [(one, FOGGY, 2), (other, RED, 2), (other, FOGGY, 3)]:
         (changed,) = editor.generate([sample], [counterfactual], [{}], [seed])
-        assert difference(changed, image) > 0
+        assert difference(changed, image) > 30  # of 255: anyone sees it
 
 
 def test_the_instruction_names_every_edit_and_the_scene():

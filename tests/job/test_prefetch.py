@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 import pytest
 import torch
@@ -31,15 +32,23 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer(body=True)
 
+    def do_POST(self) -> None:
+        self.asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["paths"]
+        self.answer(body=True)
+
     def answer(self, body: bool) -> None:
         parts = self.path.partition("?")[0].strip("/").split("/")
-        listing = parts[:2] == ["api", "models"]
+        listing = parts[0] == "api"
+        if parts[0] == "datasets":
+            parts = parts[1:]
         repository = self.server.folder.joinpath(*(parts[2:4] if listing else parts[:2]))
         file = repository.joinpath(*parts[4:])
         headers = {"X-Repo-Commit": COMMIT}
         if listing and repository.is_dir():
             sizes = {p.relative_to(repository).as_posix(): p.stat().st_size for p in repository.rglob("*") if p.is_file()}
-            if "tree" in parts:
+            if "paths-info" in parts:
+                sizes = {name: size for name, size in sizes.items() if name in self.asked}
+            if "tree" in parts or "paths-info" in parts:
                 content = json.dumps([{"type": "file", "path": name, "size": size, "oid": "b" * 40} for name, size in sizes.items()]).encode()
             else:
                 files = [{"rfilename": name, "size": size, "blobId": "b" * 40} for name, size in sizes.items()]
@@ -140,6 +149,40 @@ def test_without_a_network_the_missing_file_the_command_and_the_default_are_name
         assert words in done.stderr
     done = start(tmp_path, "-m", "dillema", "job=prefetch", setting, HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "someone/lost is no path on this machine, and its size cannot be asked for" in done.stderr
+
+
+SAMPLES = """
+import sys
+from hydra import compose, initialize_config_dir
+from dillema.config import build, conf_dir
+with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    data = build(compose("config", overrides=sys.argv[1:]).dataset)
+print([(data.classes[s.label], s.image.size) for s in data.samples()])
+"""
+
+
+def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    place = hub.folder / "tiny" / "pictures" / "data"
+    place.mkdir(parents=True)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    table = datasets.Dataset.from_dict({"image": [tiny.image(0), tiny.image(1)], "label": [1, 0]}, features)
+    table.to_parquet(place / "some.parquet")
+    (place / "unused.parquet").write_bytes(bytes(10_000_000))
+    (place.parent / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: data/some.parquet\n---\n")
+    small = ("captioner=label", "llm=smollm2", "prompt=mini", "generator=mini", "conditioning=canny", "model=mini_resnet")
+    settings = ("dataset=huggingface", "dataset.path=tiny/pictures", *small)
+    address = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    hub.served.clear()
+    done = start(tmp_path, "-m", "dillema", "job=prefetch", *settings, **address)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if "tiny/pictures" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["tiny/pictures (data set)", "1", "0.00 GB", "0.00 GB"]
+    assert "tiny/pictures/data/some.parquet" in hub.served and not any("unused" in name for name in hub.served)
+    loaded = start(tmp_path, "-c", SAMPLES, *settings, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert loaded.stdout == "[('dog', (64, 32)), ('cat', (64, 32))]\n", loaded.stderr
+    again = start(tmp_path, "-m", "dillema", "job=prefetch", *settings, **address)
+    assert again.returncode == 0 and "fetching" not in again.stderr
 
 
 @dataclass

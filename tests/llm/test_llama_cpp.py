@@ -1,8 +1,6 @@
-import ctypes
 import json
 import re
 
-import llama_cpp
 import numpy as np
 import pytest
 
@@ -85,7 +83,6 @@ def test_files_that_cannot_be_used(tmp_path):
         LlamaCpp(str(file)).load()
 
 
-TYPES = {"Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q8_0": 7}
 LLAMA2 = [f"llama2_{size}q{bits}" for size in ("", "7b_") for bits in (2, 3, 4, 5, 6, 8)]
 
 
@@ -98,13 +95,7 @@ def plain(tmp_path_factory):
 def test_every_quantisation_of_llama_2_is_found_in_the_hubs_cache(option, plain, tmp_path, monkeypatch):
     llm = build(composed(f"llm={option}", "llm.gpu_layers=0", "llm.context=512", "llm.threads=1").llm)
     owner, repository, file = llm.model.split("/")
-    settings = llama_cpp.llama_model_quantize_default_params()
-    settings.ftype, settings.nthread = TYPES[file.split(".")[1]], 1
-    snapshot = tmp_path / f"models--{owner}--{repository}" / "snapshots" / "1"
-    snapshot.mkdir(parents=True)
-    (tmp_path / snapshot.parts[-3] / "refs").mkdir()
-    (tmp_path / snapshot.parts[-3] / "refs" / "main").write_text("1")
-    assert llama_cpp.llama_model_quantize(plain.encode(), str(snapshot / file).encode(), ctypes.byref(settings)) == 0
+    tiny.quantised(plain, tiny.cached(tmp_path, f"{owner}/{repository}") / file, file.split(".")[1])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     llm.load()
@@ -128,3 +119,18 @@ def test_the_chat_template_comes_from_the_file_and_old_files_get_llama_2s(plain,
     read = [bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace").replace("▁", " ") for llm in (own, old)]
     assert read[0].startswith("system> You reply in JSON.\nuser> sea\nassistant>{")
     assert read[1].startswith("[INST] <<SYS>>\nYou reply in JSON.\n<</SYS>> sea [/INST]{")
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
+
+
+def test_qwen_3_is_asked_in_its_own_template(tmp_path, monkeypatch):
+    option = build(composed("llm=qwen3_4b", "llm.gpu_layers=0", "llm.context=512", "llm.threads=1").llm)
+    owner, repository, file = option.model.split("/")
+    plain = tiny.gguf(tmp_path / "plain.gguf", CHATML, "qwen3")
+    tiny.quantised(plain, tiny.cached(tmp_path, f"{owner}/{repository}") / file, "Q4_K_M")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    option.load()
+    assert json.loads(option.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
+    read = option._llama.detokenize(list(option._llama._input_ids), special=True).decode(errors="replace")
+    assert read.startswith("<|im_start|>system\nYou reply in JSON.<|im_end|>\n<|im_start|>user\nsea<|im_end|>\n<|im_start|>assistant\n{")

