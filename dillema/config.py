@@ -55,7 +55,9 @@ class Config:
     save_controls: bool
     store: str
     size: Literal["generated", "source"] | tuple[int, int]
+    devices: int
     tracking: Tracking
+    quality: Block | None = None
 
 
 def conf_dir() -> Path:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 SAFE = re.compile(r"\w[\w.-]*")  # ids become file names
 SAID = 2  # version of what a model's record holds
 CHUNK = 8  # batches of a model under test between two records: starting Lightning takes longer than a batch
+SHARE = 128  # such batches on each of several devices, where a process has to be started for each
 
 
 @dataclass
@@ -64,7 +66,10 @@ class Run:
 
 @dataclass
 class Pipeline:
-    """The parts of a run, one of each group of the configuration; `size` is that of the exported images and masks."""
+    """The parts of a run, one of each group of the configuration; `size` is that of the exported images and masks.
+
+    Models under test run on so many `devices` side by side.
+    """
 
     dataset: Dataset
     captioner: Any
@@ -76,6 +81,8 @@ class Pipeline:
     models: Sequence[Any]
     execution: Local
     store: Store
+    quality: Any = None
+    devices: int = 1
     counterfactuals: int = 3
     save_controls: bool = False
     seed: int = 0
@@ -86,18 +93,24 @@ class Pipeline:
         stages = Stages(self.store, self.execution)
         try:
             counts, pairs = self._steps(stages)
+            distance = self._distance(stages, pairs)
         finally:
             _lines(folder / "failures.jsonl", stages.failures)
-        results: dict[str, Any] = {"dataset": self.dataset.name, "task": self.dataset.task, "seed": self.seed}
+        results: dict[str, Any] = {"dataset": self.dataset.name, "task": self.dataset.task, "classes": list(self.dataset.classes), "seed": self.seed}
         results |= {"counts": counts | {"failed": len(stages.failures)}, "seconds": stages.seconds, "models": {}}
         results["quality"] = {
-            name: statistics.means([(p.sample.id, p.quality[name]) for p in pairs if p.verdict.valid and name in p.quality], self.seed) for name in SIMILARITIES
+            name: statistics.means([(p.sample.id, p.quality[name]) for p in pairs if p.verdict.valid and name in p.quality], self.seed)
+            for name in (*SIMILARITIES, *(self.quality.figures if self.quality else ()))
         }
+        results["distance"] = distance
         predictions.write(folder / "predictions.parquet", self._predictions(pairs))
-        for model in self.models:
-            said = predictions.read(folder / "predictions.parquet", model.name, self.dataset)
+        answers = {model.name: predictions.read(folder / "predictions.parquet", model.name, self.dataset) for model in self.models}
+        for name, said in answers.items():
             valid, every = (statistics.summary(said, self.dataset, self.seed, valid=strict) for strict in (True, False))
-            results["models"][model.name] = valid | {"all": every, "truth": statistics.truth(said, self.dataset, self.seed)}
+            results["models"][name] = valid | {"all": every, "truth": statistics.truth(said, self.dataset, self.seed)}
+        results["comparisons"] = statistics.comparisons(
+            ({"a": a, "b": b} | statistics.compare(answers[a], answers[b], self.dataset, self.seed) for a, b in combinations(answers, 2))
+        )
         self._export(pairs, folder / "generated")
         temporary = folder / "results.json.tmp"
         temporary.write_text(json.dumps(results, indent=2))
@@ -192,12 +205,20 @@ class Pipeline:
             batch_size=16,
         )  # fmt: skip
 
+        measured = stages.run(
+            "networks", self.quality,
+            [Item(v, [sources[source_of[v]].key, r.key, rewritten[v].text], (samples[source_of[v]], self.store.image(r.key), rewritten[v].text))
+             for v, r in generated.items()],
+            lambda networks, batch: networks.score([_picture(s, None, size) for s, *_ in batch], [_open(p) for _, p, _ in batch], [t for *_, t in batch]),
+            batch_size=self.quality.batch_size,
+        ) if self.quality and self.quality.figures else {}  # fmt: skip
+
         pairs = {}
         for v, record in generated.items():
             i = source_of[v]
             images = {name: self.store.image(r.key) for name, r in controls[v].items()}, self.store.image(record.key)
             pairs[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], *images, verdicts.get(v, Verdict({}, False)))
-            pairs[v].quality = quality[v].value if v in quality else {}
+            pairs[v].quality = {name: value for known in (quality, measured) if v in known for name, value in known[v].value.items()}
 
         # a model sees originals as large as counterfactuals, or the drop would hold what the size does
         originals = [Item(f"{i} (original)", [SAID, facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in pairs)]
@@ -213,7 +234,8 @@ class Pipeline:
                 if image
             ]
         for model in self.models:
-            said = stages.run("prediction", model, [*originals, *others, *renders], self._predict, batch_size=CHUNK * model.batch_size)
+            chunk = (CHUNK if self.devices == 1 else SHARE * self.devices) * model.batch_size
+            said = stages.run("prediction", model, [*originals, *others, *renders], self._predict, batch_size=chunk)
             for v, pair in pairs.items():
                 original, counterfactual = said.get(f"{source_of[v]} (original)"), said.get(v)
                 if original and counterfactual:
@@ -234,22 +256,31 @@ class Pipeline:
         from .evaluation.module import evaluate
 
         size = (self.generator.width, self.generator.height)
-        items = [(str(n), partial(_picture, s, other, size), partial(self._truth, s, size)) for n, (s, other) in enumerate(batch)]
-        said = evaluate(model, items, self.dataset, model.batch_size)
+        items = [(str(n), partial(_picture, s, other, size), partial(_truth, self.dataset.task, s, size)) for n, (s, other) in enumerate(batch)]
+        said = evaluate(model, items, self.dataset, model.batch_size, self.devices)
         return [said[str(n)] for n in range(len(batch))]
 
-    def _truth(self, sample: Sample, size: tuple[int, int]) -> int | np.ndarray:
-        return cast(int, sample.label) if self.dataset.task == "classification" else _mask(sample, size)
+    def _distance(self, stages: Stages, pairs: Sequence[Pair]) -> dict[str, Any] | None:
+        """Returns how far the valid images, as a set, are from their originals; None where nothing measures it, or for fewer than two of either."""
+        valid = sorted((p for p in pairs if p.verdict.valid), key=lambda p: p.id)
+        originals = {p.sample.id: p.sample for p in valid}
+        if not (self.quality and self.quality.features) or len(originals) < 2:
+            return None
+        size = (self.generator.width, self.generator.height)
+        opened = [partial(_picture, s, None, size) for s in originals.values()], [partial(_open, p.image) for p in valid]
+        whole = Item("valid images", [size, [s.digest for s in originals.values()], [p.image.name for p in valid]], opened)
+        done = stages.run("distance", self.quality, [whole], lambda networks, batch: [networks.distance(*sets) for sets in batch])
+        return done[whole.id].value if whole.id in done else None
 
     def _predictions(self, pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
         """Yields the rows of predictions.parquet."""
         for name in (model.name for model in self.models):
             for source, pair in {p.sample.id: p for p in pairs if name in p.said}.items():
-                yield predictions.row(name, source, source, predictions.ORIGINAL, pair.said[name][0])
+                yield predictions.row(name, source, source, predictions.ORIGINAL, pair.said[name][0], digest=pair.sample.digest)
             for p in pairs:
                 edits, valid = p.counterfactual.edits, p.verdict.valid
                 if name in p.said:
-                    yield predictions.row(name, p.id, p.sample.id, predictions.COUNTERFACTUAL, p.said[name][1], edits, valid)
+                    yield predictions.row(name, p.id, p.sample.id, predictions.COUNTERFACTUAL, p.said[name][1], edits, valid, p.image.stem)
                 if name in p.truth:
                     yield predictions.row(name, p.id, p.sample.id, predictions.TRUTH, p.truth[name], edits, valid)
 
@@ -313,6 +344,10 @@ def _generate(generator: Any, batch: list[tuple[Sample, Counterfactual, dict[str
 
 def _open(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
+
+
+def _truth(task: str, sample: Sample, size: tuple[int, int]) -> int | np.ndarray:
+    return cast(int, sample.label) if task == "classification" else _mask(sample, size)
 
 
 def _picture(sample: Sample, other: Callable[[], Image.Image] | None, size: tuple[int, int]) -> Image.Image:

@@ -136,7 +136,8 @@ class Tracked:
             "profile": json.dumps({"num_rows": len(run.pairs), "valid": run.results["counts"]["valid"]}),
         }
         edits = [{"model": model} | row for model, part in models.items() for row in part.get("per_attribute", ())]
-        for name, rows in (("pairs", [_row(pair) for pair in run.pairs]), ("per_attribute", edits)):
+        differences = [_difference(row) for row in run.results["comparisons"] if row["sources"]]
+        for name, rows in (("pairs", [_row(pair) for pair in run.pairs]), ("per_attribute", edits), ("comparisons", differences)):
             if rows:
                 (unsent / "tables").mkdir(exist_ok=True)
                 (unsent / "tables" / f"{name}.json").write_text(json.dumps({column: [row[column] for row in rows] for column in rows[0]}))
@@ -287,6 +288,11 @@ def _row(pair: Pair) -> dict[str, Any]:
     edits = "; ".join(f"{e.attribute}: {e.original} -> {e.replacement}" for e in pair.counterfactual.edits)
     texts = {"caption": pair.caption.text, "counterfactual": pair.counterfactual.text, "edits": edits}
     return {"id": pair.id, "source": pair.sample.id} | texts | {"valid": pair.verdict.valid}
+
+
+def _difference(row: Mapping[str, Any]) -> dict[str, Any]:
+    sides = {f"{side}_{name}": value for side in ("original", "counterfactual", "drop") for name, value in row[side].items()}
+    return {name: row[name] for name in ("a", "b", "metric", "paired", "sources")} | sides
 
 
 def _location(artifacts: str) -> str:

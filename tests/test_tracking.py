@@ -14,7 +14,7 @@ from dillema.errors import UserError
 from dillema.report import write
 from dillema.tracking import figures, track
 
-from .backends import Model, pipeline
+from .backends import Generator, Model, Noise, pipeline
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -46,7 +46,7 @@ def start(settings, name="first", folder=Path("run"), **more):
 def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd):
     folder = tmp_path / "run"
     folder.mkdir()
-    whole = pipeline(tmp_path / "store", models=(Model(),))
+    whole = pipeline(tmp_path / "store", models=(Model(), Model(name="same")))
     with start(settings) as tracked:
         out = whole.run(folder)
         write(out, whole.dataset, folder)
@@ -60,20 +60,22 @@ def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd
     assert run.data.metrics["brightest/drop"] == pytest.approx(out.results["models"]["brightest"]["drop"])
     assert run.data.metrics["brightest/all/counterfactual/mean_iou"] == pytest.approx(out.results["models"]["brightest"]["all"]["counterfactual"]["mean_iou"])
     names = {f.path for f in client.list_artifacts(run.info.run_id)}
-    assert names == {"config.yaml", "pairs.json", "per_attribute.json", "images", "results.json", "predictions.parquet", "report.html"}
+    assert names == {"config.yaml", "pairs.json", "per_attribute.json", "comparisons.json", "images", "results.json", "predictions.parquet", "report.html"}
     images = {f.path.removeprefix("images/").split("+")[0] for f in client.list_artifacts(run.info.run_id, "images")}
     assert images == {pair.id for pair in out.pairs}  # so that the same pair stands in the same place of the grid of each run
     assert run.data.metrics["validity"] == pytest.approx(out.results["counts"]["valid"] / 12)
     assert run.data.metrics["seconds_total"] == pytest.approx(sum(out.results["seconds"].values()))
     assert run.data.metrics["seconds_per_valid_image"] > 0
-    assert run.data.tags["models"] == "brightest" and run.data.params["vary._tat _ciel_"] == "1"
+    assert run.data.tags["models"] == "brightest, same" and run.data.params["vary._tat _ciel_"] == "1"
     edits = json.loads(Path(client.download_artifacts(run.info.run_id, "per_attribute.json")).read_text())
-    assert len(edits["data"]) == len(out.results["models"]["brightest"]["per_attribute"]) > 0
+    assert len(edits["data"]) == 2 * len(out.results["models"]["brightest"]["per_attribute"]) > 0
     assert {"model", "attribute", "from", "to", "drop"} <= set(edits["columns"])
+    differences = json.loads(Path(client.download_artifacts(run.info.run_id, "comparisons.json")).read_text())
+    assert len(differences["data"]) == 1 and {"a", "b", "drop_difference", "drop_p_adjusted"} <= set(differences["columns"])
     table = json.loads(Path(client.download_artifacts(run.info.run_id, "pairs.json")).read_text())
     assert len(table["data"]) == 12 and "counterfactual" in table["columns"]
     (generated,) = run.inputs.dataset_inputs
-    assert generated.dataset.name == "noise-counterfactuals"
+    assert generated.dataset.name == "noise-counterfactuals" and len(generated.dataset.digest) == 32
     assert json.loads(generated.dataset.source)["uri"] == (folder / "generated").as_uri()
     assert not (folder / "unsent").exists()
 
@@ -173,3 +175,17 @@ def test_a_run_without_any_pair_is_tracked(tmp_path, settings):
 def test_figures_are_all_numbers_less_the_tables():
     model = {"drop": 0.5, "flip_rate": None, "all": {"drop": 0.1}, "per_class": {"sky": {"drop": 1}}, "per_attribute": [{"drop": 1}]}
     assert figures({"dataset": "d", "counts": {"valid": 3}, "models": {"m": model}}) == {"counts/valid": 3, "m/drop": 0.5, "m/all/drop": 0.1}
+
+
+def test_the_grid_has_the_same_pairs_in_every_run(tmp_path, settings):
+    grids, digests = [], []
+    for strength in (1, 2):
+        folder = tmp_path / str(strength)
+        folder.mkdir()
+        whole = pipeline(tmp_path / "store", dataset=Noise(count=18), generator=Generator(strength=strength))
+        with start(settings, folder=folder) as tracked:
+            tracked.log(whole.run(folder))
+            grids.append(sorted(path.stem for path in (folder / "unsent" / "images").iterdir()))
+        digests.append(runs(tmp_path)[1][-1].inputs.dataset_inputs[0].dataset.digest)
+    assert grids[0] == grids[1] == sorted(f"scene-{i}_0" for i in range(16))
+    assert digests[0] != digests[1]  # the images differ

@@ -3,6 +3,7 @@
 | column | what |
 |---|---|
 | `model`, `image`, `source` | names; a counterfactual and the truth about it share an `image`, an original is called like its source |
+| `digest` | of the image: the same one is so in all runs |
 | `kind` | `original`, `counterfactual`, or `truth` (a real render of what a counterfactual stands for) |
 | `valid` | whether the image counts; true for originals |
 | `edits` | JSON: a list of [attribute, from, to] |
@@ -12,22 +13,36 @@
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import UserError
-from ..types import Dataset, Edit
+from ..types import Edit, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 KINDS = ORIGINAL, COUNTERFACTUAL, TRUTH = ("original", "counterfactual", "truth")
 BATCH = 10_000  # rows held while a file is written, and confusions while it is read
+
+
+class Labels(Protocol):
+    """What of a data set predictions are read by."""
+
+    @property
+    def task(self) -> Task:
+        """Returns the task."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Returns the names of the classes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,7 @@ class Predictions:
     classes: int
     place: np.ndarray  # of each row of the file: its row here, or -1
     image: np.ndarray
+    digest: np.ndarray
     sources: np.ndarray
     source: np.ndarray
     kind: np.ndarray
@@ -80,7 +96,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     text, number = pa.string(), pa.int32()
-    columns = [(name, text) for name in ("model", "image", "source", "kind", "edits")] + [("valid", pa.bool_()), ("confidence", pa.float64())]
+    columns = [(name, text) for name in ("model", "image", "digest", "source", "kind", "edits")] + [("valid", pa.bool_()), ("confidence", pa.float64())]
     columns += [("label", number), ("predicted", number), ("certainty", pa.float64()), ("top5", pa.list_(number)), ("confusion", pa.list_(pa.list_(number, 3)))]
     schema, left = pa.schema(columns), iter(rows)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -88,22 +104,24 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             writer.write_table(pa.Table.from_pylist(some, schema))
 
 
-def row(model: str, image: str, source: str, kind: str, said: Mapping[str, Any], edits: Iterable[Edit] = (), valid: bool = True) -> dict[str, Any]:
+def row(
+    model: str, image: str, source: str, kind: str, said: Mapping[str, Any], edits: Iterable[Edit] = (), valid: bool = True, digest: str = ""
+) -> dict[str, Any]:
     """Returns a row for `write`; `said` is a record of evaluation.module.Evaluation."""
-    names = {"model": model, "image": image, "source": source, "kind": kind, "valid": valid}
+    names = {"model": model, "image": image, "digest": digest, "source": source, "kind": kind, "valid": valid}
     return {**names, "edits": json.dumps([[e.attribute, e.original, e.replacement] for e in edits]), **said}
 
 
-def read(path: Path, model: str, dataset: Dataset) -> Predictions:
+def read(path: Path, model: str, dataset: Labels) -> Predictions:
     """Returns what a model said. A row that stands in the file twice counts once, so samplers may pad.
 
-    Memory grows by some 100 bytes a row and 12 bytes a row and class. Raises a UserError for a file that holds no predictions.
+    Memory grows by some 200 bytes a row and 12 bytes a row and class. Raises a UserError for a file that holds no predictions.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    names = ["source", "kind", "image", "model", "valid", "edits", "confidence"]
+    names = ["source", "kind", "image", "model", "valid", "edits", "confidence", "digest"]
     if dataset.task == "classification":
         names += ["label", "predicted", "certainty", "top5"]
     try:
@@ -137,6 +155,7 @@ def read(path: Path, model: str, dataset: Dataset) -> Predictions:
         classes=len(dataset.classes),
         place=place,
         image=image[kept],
+        digest=column("digest"),
         sources=encoded["source"].dictionary.to_numpy(zero_copy_only=False),
         source=codes["source"][kept],
         kind=encoded["kind"].dictionary.to_numpy(zero_copy_only=False)[codes["kind"][kept]],

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Dataset
-from .predictions import BATCH, COUNTERFACTUAL, TRUTH, Predictions
+from .predictions import BATCH, COUNTERFACTUAL, TRUTH, Labels, Predictions
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -166,7 +166,7 @@ class Sides:
     Tallies are those of the predictions and two more: the sum and the count of confidences.
     """
 
-    def __init__(self, predictions: Predictions, dataset: Dataset, before: np.ndarray, after: np.ndarray, seed: int) -> None:
+    def __init__(self, predictions: Predictions, dataset: Labels, before: np.ndarray, after: np.ndarray, seed: int) -> None:
         self.predictions, self.dataset, self.before, self.after, self.seed = predictions, dataset, before, after, seed
         starts = np.flatnonzero(np.diff(predictions.source[after], prepend=-1))
         self.sources, self.images = len(starts), np.diff(starts, append=len(after))
@@ -296,18 +296,36 @@ def confusions(before: np.ndarray, after: np.ndarray, classes: Sequence[str]) ->
     ]
 
 
-def compare(a: Predictions, b: Predictions, dataset: Dataset, seed: int, *, valid: bool = True) -> dict[str, Any]:
-    """Returns how two models, or two runs, differ on the same images: those, by their ids, that both have, and hold valid when asked.
+def compare(a: Predictions, b: Predictions, dataset: Labels, seed: int, *, valid: bool = True) -> dict[str, Any]:
+    """Returns how two models, or two runs, differ on the same images: those that both have, and hold valid when asked.
 
     `original`, `counterfactual` and `drop` each have the main metric of both, `difference` (a less b), `low`, `high` and p.
+    Where they have no image in common, but sources, each has its own images of these: `paired` is "sources" then, and
+    "images" else; `images` counts those of a and b.
     """
     pairs = a.pairs(valid=valid), b.pairs(valid=valid)
-    kept = _common(a.image[pairs[0][1]], b.image[pairs[1][1]])
-    figures: dict[str, Any] = {"metric": MAIN[dataset.task], "images": len(kept[0])}
-    if not figures["images"]:
+    paired = "images"
+    kept = _common(*(p.image[after] + "\0" + p.digest[after] for p, (_, after) in zip((a, b), pairs, strict=True)))
+    if not len(kept[0]):
+        paired = "sources"
+        names = [p.sources[p.source[before]] + "\0" + p.digest[before] for p, (before, _) in zip((a, b), pairs, strict=True)]
+        both = np.intersect1d(*names)
+        kept = np.flatnonzero(np.isin(names[0], both)), np.flatnonzero(np.isin(names[1], both))
+    figures: dict[str, Any] = {"metric": MAIN[dataset.task], "paired": paired, "images": [len(some) for some in kept]}
+    if not len(kept[0]):
         return figures | {"sources": 0}
     one, other = (Sides(p, dataset, before[some], after[some], seed) for p, (before, after), some in zip((a, b), pairs, kept, strict=True))
-    return figures | {"sources": one.sources, "rough": one.rough} | _differences(one, other)
+    return figures | {"sources": one.sources, "rough": one.rough or other.rough, "level": LEVEL} | _differences(one, other)
+
+
+def comparisons(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what `compare` said of several pairs, each p adjusted for their number."""
+    table = list(rows)
+    for side in ("original", "counterfactual", "drop"):
+        known = [row[side] for row in table if side in row]
+        for figures, p in zip(known, benjamini_hochberg([figures["p"] for figures in known]), strict=True):
+            figures["p_adjusted"] = p
+    return table
 
 
 def truth(predictions: Predictions, dataset: Dataset, seed: int) -> dict[str, Any] | None:

@@ -18,9 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UserError
-from ..report import percent, verdict
+from ..evaluation import predictions, statistics
+from ..report import percent, verdict, words
 from ..tracking import totals
-from .run import flat
+from ..types import Task
+from .run import against, flat
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,15 @@ class Comparison(Callback):
         atexit.register(_after, Path(config.hydra.sweep.dir).absolute())
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What the data set of a run was, by its results."""
+
+    name: str
+    task: Task
+    classes: list[str]
+
+
 @dataclass
 class Row:
     """A model under test in a run: its figures and the run's, and the settings that not all the runs have."""
@@ -43,6 +54,7 @@ class Row:
     figures: dict[str, Any]
     counts: dict[str, int]
     totals: dict[str, float | None]
+    labels: Labels
 
 
 def compare(cfg: DictConfig, runs: Sequence[str]) -> None:
@@ -64,8 +76,11 @@ def compare(cfg: DictConfig, runs: Sequence[str]) -> None:
 def side_by_side(folders: Sequence[Path], target: Path) -> None:
     """Shows runs in the terminal and writes comparison.html to a folder."""
     rows = _rows(folders)
-    _write(rows, target)
+    differences = _differences(rows, folders[0])
+    _write(rows, differences, _name(folders[0]), target)
     _show(rows)
+    if said := [row for row in differences if "reason" not in row]:
+        Console().print(against(f"runs (the first is {_name(folders[0])})", said))
     log.info("Runs side by side: %s", target / "comparison.html")
 
 
@@ -112,11 +127,41 @@ def _rows(folders: Sequence[Path]) -> list[Row]:
     rows = []
     for folder, settings in zip(folders, differences(map(_settings, folders)), strict=True):
         results = json.loads((folder / "results.json").read_text())
-        rows += [Row(folder, settings, model, figures, results["counts"], totals(results)) for model, figures in results["models"].items()]
+        labels = Labels(results["dataset"], results["task"], results.get("classes", []))
+        rows += [Row(folder, settings, model, figures, results["counts"], totals(results), labels) for model, figures in results["models"].items()]
     return sorted(rows, key=lambda row: -2 if row.figures.get("drop") is None else row.figures["drop"], reverse=True)
 
 
-def _write(rows: Sequence[Row], target: Path) -> None:
+def _differences(rows: Sequence[Row], first: Path) -> list[dict[str, Any]]:
+    """Returns how each model of each run differs from that model in the first run, or else from its first one; `reason` says why it cannot be told."""
+    base = [row for row in rows if row.folder == first]
+    said = {id(row): _said(row) for row in base}
+
+    def one(row: Row, other: Row) -> dict[str, Any]:
+        names = {"a": f"{_name(row.folder)}: {row.model}", "b": f"{other.model} of the first run"}
+        a, b = said.get(id(row)) or _said(row), said[id(other)]
+        if a is None or b is None:
+            return names | {"reason": f"{_name((row if a is None else other).folder)} has no predictions.parquet of this version"}
+        if row.labels != other.labels:
+            return names | {"reason": f"they are of different data ({row.labels.name} and {other.labels.name})"}
+        return names | statistics.compare(a, b, row.labels, 0)
+
+    table = []
+    for row in rows if base else ():
+        same = next((other for other in base if other.model == row.model), base[0])
+        if (other := base[0] if same is row else same) is not row:
+            table.append(one(row, other))
+    return statistics.comparisons(table)
+
+
+def _said(row: Row) -> predictions.Predictions | None:
+    try:
+        return predictions.read(row.folder / "predictions.parquet", row.model, row.labels)
+    except UserError:
+        return None
+
+
+def _write(rows: Sequence[Row], differences: Sequence[dict[str, Any]], first: str, target: Path) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(loader=PackageLoader("dillema", "job"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -125,6 +170,9 @@ def _write(rows: Sequence[Row], target: Path) -> None:
     links = {row.folder: quote(os.path.relpath(row.folder / "report.html", target)) for row in rows if (row.folder / "report.html").exists()}
     page = pages.get_template("comparison.html.j2").render(
         rows=rows,
+        differences=differences,
+        first=first,
+        words=words,
         links=links,
         name=_name,
         metric=_metric,

@@ -1,7 +1,7 @@
 """The main job: counterfactuals of a data set, and what the model under test makes of them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..config import build
 from ..pipeline import Pipeline
-from ..report import percent, verdict, write
+from ..report import percent, verdict, words, write
 from ..store import Store
 from ..tracking import track
 
@@ -40,6 +41,8 @@ def run(cfg: DictConfig) -> None:
             models=[build(block) for block in cfg.model.values()],
             execution=build(cfg.execution),
             store=Store(cfg.store),
+            quality=build(cfg.quality) if cfg.get("quality") else None,
+            devices=cfg.devices,
             counterfactuals=cfg.counterfactuals,
             save_controls=cfg.save_controls,
             seed=cfg.seed,
@@ -60,6 +63,21 @@ def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path + str(key), value
 
 
+def against(what: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Returns a table of statistics.comparisons, in which `a` and `b` are names."""
+    table = Table(title="Differences in points, paired", title_justify="left", show_lines=True)
+    for header in (what, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        cells = [f"{row['a']} less {row['b']}", words.shared(row)]
+        if row["sources"]:
+            drop = row["drop"]
+            cells += [words.points(row[side]["difference"]) for side in ("original", "counterfactual", "drop")]
+            cells += ["-" if drop["low"] is None else f"{words.points(drop['low'])} to {words.points(drop['high'])}", words.chance(drop["p_adjusted"])]
+        table.add_row(*map(Text, cells))
+    return table
+
+
 def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
     console = Console()
     console.print(f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()), highlight=False)
@@ -73,5 +91,7 @@ def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
                 table.add_row(f"{part['images']} {which}", metric.replace("_", " "), before, after, percent(part["drop"]) if main else "", interval)
         console.print(table)
         log.info("%s", verdict(model, figures))
+    if results["comparisons"]:
+        console.print(against("models", results["comparisons"]))
     log.info("Folder:  %s (open report.html)", folder)
     log.info("Runs:    %s", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")

@@ -7,7 +7,7 @@ from ..types import Dataset
 from . import gallery, origin, plots, words
 from .words import percent, verdict
 
-__all__ = ["percent", "verdict", "write"]
+__all__ = ["percent", "verdict", "words", "write"]
 
 
 def write(run: Run, dataset: Dataset, folder: Path) -> None:

@@ -1,6 +1,6 @@
 "use strict";
 {
-  const CHUNK = 24; // cards made at a time: 5,000 at once would take seconds
+  const CHUNK = 40; // cards made at a time: 5,000 at once would take seconds; the style prints as many, on fewer than ten pages
   const { images, pairs } = JSON.parse(document.getElementById("gallery").textContent);
   const form = document.getElementById("filters");
   const cards = document.getElementById("cards");
@@ -14,13 +14,13 @@
     return made;
   }
 
-  function figure(address, alt, ...caption) {
-    const image = element("img", { loading: "lazy", alt, src: address });
+  function figure(loading, address, alt, ...caption) {
+    const image = element("img", { loading, alt, src: address });
     image.onerror = () => image.replaceWith(element("p", { className: "soft" }, `${address} is missing: the folder report/ belongs beside this page.`));
     return element("figure", {}, image, element("figcaption", {}, ...caption));
   }
 
-  function card(pair) {
+  function card(pair, loading) {
     const several = pair.said.length > 1;
     const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
     const said = side => pair.said.map(answer => element("small", {}, (several ? `${answer.model}: ` : "") + answer[side]));
@@ -30,14 +30,15 @@
     title.append(element("span", { className: "outcome" }, outcomes.map(outcome => `, ${outcome}`).join("")));
     const edits = pair.edits.map(([attribute, from, to]) => element("small", {}, `${attribute}: ${from} → ${to}`));
     return element("article", {}, title, element("div", { className: "images" },
-      figure(images[pair.original], `original image of ${pair.source}`, marked(pair.before), element("small", {}, "original"), ...said("original")),
-      figure(images[pair.image], pair.after.map(([text]) => text).join(""), marked(pair.after), ...edits, ...said("counterfactual"), ...pair.scores.map(score => element("small", {}, score))),
-      ...pair.controls.map(([name, place]) => figure(images[place], `control image (${name}) of ${pair.source}`, element("small", {}, `control image: ${name.replaceAll("_", " ")}`)))));
+      figure(loading, images[pair.original], `original image of ${pair.source}`, marked(pair.before), element("small", {}, "original"), ...said("original")),
+      figure(loading, images[pair.image], pair.after.map(([text]) => text).join(""), marked(pair.after), ...edits, ...said("counterfactual"), ...pair.scores.map(score => element("small", {}, score))),
+      ...pair.controls.map(([name, place]) => figure(loading, images[place], `control image (${name}) of ${pair.source}`, element("small", {}, `control image: ${name.replaceAll("_", " ")}`)))));
   }
 
   function extend() {
     const start = cards.childElementCount;
-    cards.append(...matching.slice(start, start + CHUNK).map(card));
+    // those that may be printed are loaded at once: paper does not wait
+    cards.append(...matching.slice(start, start + CHUNK).map(pair => card(pair, start ? "lazy" : "eager")));
     more.hidden = cards.childElementCount >= matching.length;
   }
 
@@ -52,6 +53,10 @@
       (!wanted.outcome || said(pair).some(answer => answer.outcome === wanted.outcome)));
     matching.sort((a, b) => harm(b) - harm(a));
     form.querySelector("output").value = `${matching.length} of ${pairs.length} images`;
+    const chosen = [...form.querySelectorAll("select")].filter(select => select.value);
+    const names = chosen.map(select => `${select.parentElement.firstChild.textContent.trim()}: ${select.value}`).join("; ");
+    document.getElementById("printed").textContent =
+      `Chosen: ${matching.length} of ${pairs.length} images${names && ` (${names})`}${matching.length > CHUNK ? `; these are the ${CHUNK} most harmful of them, and the page shows the rest` : ""}. Control images are left out.`;
     cards.replaceChildren();
     extend();
   }

@@ -23,7 +23,7 @@ def of(folder: Path) -> dict[str, Any]:
     if not (folder / ".hydra").is_dir():
         return found
     config = folder / ".hydra" / "config.yaml"
-    overrides = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
+    overrides: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))  # as given: what they refer to is not beside them
     return found | {
         "command": shlex.join(["python", "-m", "dillema", *overrides]),
         "config": config.read_text(encoding="utf-8"),  # as written: what it takes from the environment is not in it

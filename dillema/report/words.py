@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 WORST = 3  # conditions on the first screen
+LIKENESS = {"ssim": "SSIM", "psnr": "PSNR", "lpips": "LPIPS", "clip_score": "CLIP score with their captions"}
 
 
 def verdict(model: str, figures: Mapping[str, Any]) -> str:
@@ -29,6 +30,19 @@ def percent(share: float | None) -> str:
 def points(share: float | None) -> str:
     """Returns a difference of shares in points, with a real minus sign."""
     return "-" if share is None else f"{round(100 * share, 1) + 0:.1f}".replace("-", "\N{MINUS SIGN}")  # + 0: there is no -0.0
+
+
+def chance(p: float | None) -> str:
+    """Returns a p value as a person reads it."""
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def shared(row: Mapping[str, Any]) -> str:
+    """Returns on what two models, or runs, were held against each other; `row` is of statistics.compare."""
+    (first, second), sources = row["images"], f"{row['sources']} source{'' if row['sources'] == 1 else 's'}"
+    if not row["sources"]:
+        return "no valid image and no source in common"
+    return f"the same {first} images of {sources}" if row["paired"] == "images" else f"other images ({first} and {second}) of the same {sources}"
 
 
 def name_of(metric: str) -> str:

@@ -5,6 +5,7 @@ from dillema.errors import ItemError, UserError
 from dillema.evaluation.module import evaluate
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from tests import tiny
+from tests.backends import Noise
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,12 @@ def test_a_damaged_image_comes_out_as_it_is(segmenter):
 
     with pytest.raises(OSError, match="truncated"):
         evaluate(segmenter, [("k", damaged, lambda: 0)], tiny.dataset(), 1)
+
+
+def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, tmp_path):
+    masks = [np.random.default_rng(i).integers(0, 23, (32, 64), np.uint8) for i in range(7)]
+    items = [(f"k{i}", lambda i=i: tiny.image(i), lambda i=i: masks[i]) for i in range(7)]
+    one, two = (evaluate(segmenter, items, Noise(classes=tiny.dataset().classes), 2, devices) for devices in (1, 2))
+    assert one.keys() == two.keys()  # Lightning's sampler hands out an eighth one
+    for key, record in one.items():
+        assert two[key] == record | {"confidence": pytest.approx(record["confidence"], abs=1e-6)}

@@ -75,7 +75,7 @@ def test_the_file_says_what_it_holds(tmp_path):
     write(tmp_path / "p.parquet", rows())
     table = pq.read_table(tmp_path / "p.parquet").to_pylist()
     assert table[1]["image"] == "b_1" and json.loads(table[1]["edits"]) == [["weather", "clear", "foggy"], ["time of day", "day", "night"]]
-    assert table[1]["top5"] == [1, 0] and table[1]["confusion"] is None
+    assert table[1]["top5"] == [1, 0] and table[1]["confusion"] is None and table[1]["digest"] == ""
 
 
 def test_another_file_is_refused(tmp_path):

@@ -11,7 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from dillema.errors import UserError
+from dillema.evaluation import predictions
 from dillema.job.compare import compare, differences
+from tests.report.chromium import BROWSER, chromium
+from tests.report.test_page import FAINT
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {"metric": "mean_iou", "sources": 20, "images": 38, "level": 0.95}
@@ -20,7 +23,16 @@ FIGURES = {"metric": "mean_iou", "sources": 20, "images": 38, "level": 0.95}
 def results(drop, low=None, high=None, *, valid=38, seconds=100.0, model="<segmenter>", flip_rate=None):
     figures = FIGURES | {"drop": drop, "low": low, "high": high, "flip_rate": flip_rate}
     counts = {"sources": 24, "generated": 72, "valid": valid}
-    return {"dataset": "d", "counts": counts, "seconds": {"caption": seconds / 4, "generated": 3 * seconds / 4}, "models": {model: figures}}
+    seconds_of = {"caption": seconds / 4, "generated": 3 * seconds / 4}
+    return {"dataset": "d", "task": "classification", "classes": ["a", "b"], "counts": counts, "seconds": seconds_of, "models": {model: figures}}
+
+
+def answers(folder, wrong, digest, model="<segmenter>", sources=30):
+    """Writes the predictions of a run in which one image of each of some sources is wrong."""
+    said = {"label": 0, "certainty": 0.9, "confidence": 0.9, "top5": [0, 1]}
+    rows = [predictions.row(model, f"s{i}", f"s{i}", "original", said | {"predicted": 0}, digest=str(i)) for i in range(sources)]
+    rows += [predictions.row(model, f"s{i}_0", f"s{i}", "counterfactual", said | {"predicted": int(i < wrong)}, digest=f"{i} {digest}") for i in range(sources)]
+    predictions.write(folder / "predictions.parquet", rows)
 
 
 def run(folder, found, options, config, *overrides, report=True):
@@ -100,7 +112,45 @@ def test_runs_that_hydra_did_not_start_can_be_compared(here):
         Path(name).mkdir()
         Path(name, "results.json").write_text(json.dumps(results(0.1, 0.0, 0.2)))
     compare(OmegaConf.create(), ["one", "other"])
-    assert [row["drop"] for row in Page((here / "comparison.html").read_text()).rows[1:]] == ["10.0 %", "10.0 %"]
+    text = (here / "comparison.html").read_text()
+    assert [row["drop"] for row in Page(text).rows[1:]] == ["10.0 %", "10.0 %"]
+    assert "has no predictions.parquet of this version" in text
+
+
+def test_runs_are_held_against_the_first_on_the_same_images_or_sources(here, capsys):
+    first, same, other, missing, elsewhere = (Path(name) for name in ("first", "same", "other", "missing", "elsewhere"))
+    for folder in (first, same, other, missing, elsewhere):
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(results(0.1, 0.0, 0.2) | ({"dataset": "e"} if folder == elsewhere else {})))
+    answers(first, 10, "x")
+    answers(same, 25, "x")
+    answers(other, 9, "y")
+    answers(elsewhere, 9, "y")
+    compare(OmegaConf.create(), ["first", "same", "other", "missing", "elsewhere"])
+    text = (here / "comparison.html").read_text()
+    told, alike = Page(text).rows[-2:]
+    assert told["run"].endswith("/same: <segmenter>") and told["less"] == "<segmenter> of the first run"
+    assert told["on"] == "the same 30 images of 30 sources (rough)" and alike["on"] == "other images (30 and 30) of the same 30 sources (rough)"
+    assert (told["originals"], told["counterfactuals"], told["drop"], told["p"]) == ("0.0", "\N{MINUS SIGN}50.0", "50.0", "< 0.001")
+    assert alike["drop"] == "\N{MINUS SIGN}3.3" and float(alike["p"]) > 0.5
+    assert "/missing has no predictions.parquet of this version" in text and "they are of different data (e and d)" in text
+    said = re.sub(r"\s", "", capsys.readouterr().out)
+    assert "Differencesinpoints" in said and "<0.001" in said
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_the_page_fits_and_is_readable(here, width, scheme):
+    folders = [Path("multirun/day/sweep #1") / str(i) for i in range(2)]
+    answers(folders[0], 10, "x")
+    answers(folders[1], 5, "x")
+    compare(OmegaConf.create(), ["multirun/day/sweep #1", "outputs/day/mild"])
+    with chromium() as tab:
+        tab.open(here / "comparison.html", width, scheme=scheme)
+        assert tab.complaints == [] and tab.ask("document.documentElement.scrollWidth") <= width
+        contrast = tab.ask(FAINT)
+        assert contrast["seen"] > 50 and contrast["faint"] == []
+        assert "the same 30 images" in tab.ask("document.body.innerText")
 
 
 def test_a_folder_without_results_is_named(here):

@@ -1,5 +1,7 @@
 """The page as a browser shows it."""
 
+import base64
+import re
 import time
 from dataclasses import replace
 from itertools import pairwise, product
@@ -78,6 +80,12 @@ def made(tmp_path_factory):
     out = whole.run(folder)
     out.results["models"] = {"net": FIGURES | {"all": FIGURES}, "other <i>net": {"metric": "accuracy", "sources": 0, "images": 0, "all": FIGURES}}
     out.results["quality"] = {"ssim": {"images": 9, "mean": 0.5, "low": 0.4, "high": 0.6}, "psnr": {"images": 0, "mean": None, "low": None, "high": None}}
+    out.results["quality"]["clip_score"] = {"images": 9, "mean": 21.5, "low": None, "high": None}
+    out.results["distance"] = {"features": "<b>net", "originals": 6, "images": 9, "fid": 12.345, "kid": 0.01}
+    side = {"a": 0.1, "b": 0.2, "difference": -0.1, "low": -0.2, "high": 0.05, "p": 0.02, "p_adjusted": 0.04}
+    sides = {"sources": 6, "rough": True, "level": 0.95, "original": side, "counterfactual": side, "drop": side | {"difference": 0.25}}
+    pair = {"a": "net", "b": "other <i>net", "metric": "accuracy", "paired": "images", "images": [9, 9]}
+    out.results["comparisons"] = [pair | sides, pair | {"paired": "sources", "images": [0, 0], "sources": 0}]
     for pair, (model, wrong) in product(out.pairs, (("net", "foggy"), ("other <i>net", "scene-2"))):
         label = pair.sample.label
         flipped = wrong in f"{pair.counterfactual.text} {pair.id}"
@@ -165,7 +173,10 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, made):
     tab.open(folder / "report.html")
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     seen = tab.ask("document.body.innerText")
-    assert "Likeness of valid images to their originals: SSIM 0.50 (0.40 to 0.60)." in seen
+    assert "Likeness of valid images to their originals: SSIM 0.50 (0.40 to 0.60), CLIP score with their captions 21.50." in seen
+    assert "FID 12.35 and KID 0.0100 from their 6 originals, on features of <b>net" in seen
+    assert "net less other <i>net\tthe same 9 images of 6 sources (rough)\t\N{MINUS SIGN}10.0\t\N{MINUS SIGN}10.0\t25.0" in seen
+    assert "no valid image and no source in common" in seen
     assert "<script>document.title = 'owned'</script>" in seen and "other <i>net" in seen and "<b>what?</b>" in seen and "no night here" in seen
     assert tab.ask("document.title").startswith("DILLEMA") and tab.ask("document.querySelector('i, b b, [onerror]')") is None
     assert tab.ask("[...document.querySelectorAll('mark')].every(mark => ['clear', 'rainy', 'foggy'].includes(mark.textContent))")
@@ -197,6 +208,25 @@ def test_five_thousand_images_are_fast(tab, made, tmp_path):
     filtering = "document.getElementById('filters').dispatchEvent(new Event('change'))"
     taken = tab.ask(f"(() => {{ const start = performance.now(); {filtering}; return performance.now() - start; }})()")
     assert taken < 1000  # milliseconds; 20 on an idle machine
-    assert tab.ask("cards.childElementCount") == 24
+    assert tab.ask("cards.childElementCount") == 40
     tab.ask("document.getElementById('more').scrollIntoView()")
-    assert tab.ask("new Promise(done => setTimeout(() => done(cards.childElementCount), 500))") > 24
+    assert tab.ask("new Promise(done => setTimeout(() => done(cards.childElementCount), 500))") > 40
+
+
+def test_paper_gets_the_most_harmful_of_the_chosen_images_and_says_so(tab, made, tmp_path):
+    out, dataset, _ = made
+    pairs = [replace(pair, id=f"{pair.id}-{i}") for i in range(60) for pair in out.pairs]
+    write(replace(out, pairs=pairs), dataset, tmp_path)
+    tab.open(tmp_path / "report.html", 720, media="print")
+    choose(tab, edit="weather → foggy")
+    tab.ask("document.getElementById('more').click()")
+    assert tab.ask("cards.childElementCount") > 40
+    seen = tab.ask("document.getElementById('images').innerText")
+    valid = sum(p.verdict.valid and any(e.replacement == "foggy" for e in p.counterfactual.edits) for p in pairs)
+    assert f"Chosen: {valid} of {len(pairs)} images (change: weather → foggy; verdict: valid); these are the 40 most harmful of them" in seen
+    visible = "[...document.querySelectorAll('#cards article')].filter(card => card.checkVisibility())"
+    assert tab.ask(f"{visible}.length") == 40
+    assert tab.ask(f"{visible}.every(card => [...card.querySelectorAll('img')].every(image => image.complete && image.naturalWidth))")
+    assert tab.ask("document.documentElement.scrollWidth") <= 720
+    paper = base64.b64decode(tab.do("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
+    assert 5 < max(map(int, re.findall(rb"/Count (\d+)", paper))) < 16  # pages, with all the rest

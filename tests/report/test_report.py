@@ -131,13 +131,13 @@ def test_the_page_says_how_the_run_was_made(tmp_path):
     (tmp_path / ".hydra").mkdir()
     weights = tmp_path / "weights"
     weights.write_text("learned")
-    (tmp_path / ".hydra/overrides.yaml").write_text("- dataset.limit=3\n- prompt.text='a street'\n")
+    (tmp_path / ".hydra/overrides.yaml").write_text("- dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n")
     backend = "dillema.model.transformers.TransformersSegmentation"
     (tmp_path / ".hydra/config.yaml").write_text(
         f"seed: 3\nmodel:\n  _target_: {backend}\n  model: {weights}\n  name: net\nllm:\n- _target_: {backend}\n  model: a/b\n  name: net\n"
     )
     made = origin.of(tmp_path)
-    assert made["command"] == "python -m dillema dataset.limit=3 'prompt.text='\"'\"'a street'\"'\"''"
+    assert made["command"] == "python -m dillema dataset.limit=3 'prompt.text='\"'\"'a street'\"'\"'' 'llm.seed=${seed}'"
     assert "seed: 3" in made["config"]
     assert [(name, value, len(part)) for name, value, part in made["weights"]] == [("model.model", str(weights), 12), ("llm.0.model", "a/b", 0)]
     assert {"python", "torch", "dillema"} <= set(made["versions"])

@@ -1,0 +1,198 @@
+"""Image quality by networks: generated images beside their originals and captions, and, as a set, beside the set of originals."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from .. import hub
+from ..errors import NoWeights, UserError
+from ..model import read_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INSTEAD = "quality=null"
+KERNEL = 20_000  # images a side whose features KID holds in memory: of more it takes every n-th batch
+SUBSET = 1000  # images a side in each of its subsets, as in the paper
+
+Opened = Callable[[], Image.Image]
+
+
+@dataclass
+class Networks:
+    """Scores `lpips` and `clip_score` of images, and FID and KID of sets of images; what is null is left out.
+
+    `features` names the network whose features FID and KID compare: a file or URL of the Inception weights of torch-fidelity,
+    on which published figures rest, or an image encoder of transformers with a pooled output (DINOv2, ResNet, ...), by folder
+    or hub id. Figures on different features have nothing to do with each other. `clip` is a CLIP model, by folder or hub id;
+    `lpips` a file or URL of torchvision's AlexNet, whose linear heads torchmetrics brings.
+
+    FID: Heusel et al., NeurIPS 2017; KID: Bińkowski et al., ICLR 2018; LPIPS: Zhang et al., CVPR 2018; CLIP score: Hessel et al.,
+    EMNLP 2021, as 100 times the cosine. All but the CLIP score are torchmetrics' own.
+    """
+
+    features: str | None
+    clip: str | None
+    lpips: str | None
+    batch_size: int = 16
+    device: str = "auto"
+
+    transient: ClassVar[tuple[str, ...]] = ("batch_size", "device")
+    version: ClassVar[int] = 1
+    weights: ClassVar[tuple[str, ...]] = ("features", "clip", "lpips")
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Returns the names of the figures that each image has."""
+        return tuple(name for name, wanted in (("lpips", self.lpips), ("clip_score", self.clip)) if wanted)
+
+    def load(self) -> None:
+        """Loads the networks; raises a UserError (NoWeights) for those that are neither here nor to be had."""
+        import transformers
+
+        self._device, _ = hub.placement(self.device, "float32")
+        self._encode = self._encoder(self.features) if self.features else None
+        if self.clip:
+            self._processor = hub.load(transformers.CLIPProcessor, self.clip, INSTEAD)
+            self._clip = hub.network(transformers.CLIPModel, self.clip, INSTEAD, self.device, "float32")
+        if self.lpips:
+            self._lpips = _perceptual(self.lpips).to(self._device)
+
+    def score(self, originals: Sequence[Image.Image], images: Sequence[Image.Image], texts: Sequence[str]) -> list[dict[str, float]]:
+        """Returns, for each image, its LPIPS to its original (0: the same) and its CLIP score (0 to 100) with its text; all images are of one size."""
+        import torch
+
+        scores: dict[str, list[float]] = {}
+        with torch.inference_mode():
+            if self.lpips:
+                scores["lpips"] = self._lpips(*(_pixels(some).to(self._device) / 127.5 - 1 for some in (originals, images))).flatten().tolist()
+            if self.clip:
+                inputs = self._processor(text=list(texts), images=list(images), return_tensors="pt", padding=True, truncation=True)
+                output = self._clip(**inputs.to(self._device))
+                scores["clip_score"] = (100 * (output.image_embeds * output.text_embeds).sum(-1).clamp_min(0)).tolist()
+        return [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
+
+    def distance(self, originals: Sequence[Opened], images: Sequence[Opened]) -> dict[str, Any]:
+        """Returns FID and KID of images (two or more) from originals (two or more), and on which features; one batch is in memory at a time.
+
+        FID grows as sets shrink, so it may be held only against the FID of sets as large; KID does not.
+        """
+        import torch
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.kid import KernelInceptionDistance
+
+        assert self.features
+        first = self._batch(originals, 0)
+        given = torch.nn.Identity()  # both metrics take the features, which are computed once
+        given.num_features = first.shape[1]  # type: ignore[assignment]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of KID's memory, which KERNEL bounds
+            fid, kid = FrechetInceptionDistance(given), KernelInceptionDistance(given, subset_size=min(SUBSET, len(originals), len(images)))
+        for some, real in ((originals, True), (images, False)):
+            every = math.ceil(len(some) / KERNEL)
+            for n, start in enumerate(range(0, len(some), self.batch_size)):
+                features = first if real and not start else self._batch(some, start)
+                fid.update(features, real)
+                if n % every == 0:
+                    kid.update(features, real)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of the subsets
+            kernel, _ = kid.compute()
+        name = "Inception" if _is_file(self.features) else Path(self.features).name if Path(self.features).exists() else self.features
+        return {"features": name, "originals": len(originals), "images": len(images), "fid": fid.compute().item(), "kid": kernel.item()}
+
+    def _batch(self, some: Sequence[Opened], start: int) -> "Tensor":
+        """Returns the features of a batch of images (images, k), on the CPU."""
+        import torch
+
+        assert self._encode
+        with torch.inference_mode():
+            features = self._encode([opened() for opened in some[start : start + self.batch_size]])
+        return features.clone()
+
+    def _encoder(self, name: str) -> Callable[[Sequence[Image.Image]], "Tensor"]:
+        """Returns what gives the features of images (images, k)."""
+        import transformers
+
+        if _is_file(name):
+            inception = _inception(name).to(self._device)
+            return lambda images: inception(_pixels(images).to(self._device)).float().cpu()
+        processor = hub.load(transformers.AutoImageProcessor, name, INSTEAD)
+        network = hub.network(transformers.AutoModel, name, INSTEAD, self.device, "float32")
+
+        def pooled(images: Sequence[Image.Image]) -> "Tensor":
+            output = network(pixel_values=processor(list(images), return_tensors="pt")["pixel_values"].to(self._device)).get("pooler_output")
+            if output is None:
+                raise UserError(f"quality.features={name} gives no pooled output: choose an encoder that does, such as facebook/dinov2-base")
+            return output.flatten(1).float().cpu()
+
+        return pooled
+
+
+def _is_file(name: str) -> bool:
+    """Returns whether a name is that of a file of weights, and not of a folder or on the hub."""
+    return Path(name).suffix in (".pth", ".pt", ".safetensors")
+
+
+def _pixels(images: Sequence[Image.Image]) -> "Tensor":
+    """Returns images as bytes (images, 3, height, width)."""
+    import torch
+
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
+
+
+def _file(address: str, setting: str) -> str:
+    """Returns the path of a file of weights; one behind a URL is fetched once, into the cache of torch."""
+    import torch
+
+    if "://" not in address:
+        return address
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(address).name
+    if not path.exists():
+        try:
+            torch.hub.load_state_dict_from_url(address, map_location="cpu", check_hash=True, progress=False, weights_only=True)
+        except OSError as error:
+            raise NoWeights(
+                f"The weights {address} are not on this machine ({path}) and could not be downloaded ({error}).\n"
+                f"Fetch them while there is a network (job=prefetch), or give the path of the file as {setting}, or do without: {setting}=null."
+            ) from error
+    return str(path)
+
+
+def _inception(address: str) -> Any:
+    """Returns the Inception network of Heusel et al., which takes bytes (images, 3, height, width) and gives 2048 features."""
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    path = _file(address, "quality.features")
+    if not Path(path).is_file():
+        raise UserError(f"quality.features={path}: there is no such file")
+    try:
+        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"quality.features={address}: the network of these weights is that of torch-fidelity, which is not installed: pip install torch-fidelity. "
+            "Or choose an encoder of transformers, such as quality.features=facebook/dinov2-base"
+        ) from error
+    except Exception as error:
+        raise UserError(f"quality.features={path} does not hold the Inception weights of torch-fidelity: {str(error).splitlines()[0]}") from error
+
+
+def _perceptual(address: str) -> Any:
+    """Returns the network of LPIPS on AlexNet, which takes two batches of images, from -1 to 1."""
+    from torchmetrics.functional.image.lpips import _LPIPS  # the public class takes the backbone from nowhere but torchvision's server
+
+    path = _file(address, "quality.lpips")
+    state = read_weights(path, "quality.lpips")
+    network = _LPIPS(net="alex", pnet_rand=True)
+    try:
+        # slice1.0.weight is torchvision's features.0.weight
+        network.net.load_state_dict({key: state[f"features.{key.partition('.')[2]}"] for key in network.net.state_dict()})
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"quality.lpips={path} does not hold the weights of torchvision's AlexNet: {str(error).splitlines()[0]}") from error
+    return network.eval()
