@@ -95,7 +95,11 @@ def retrain(
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     with tracked(cfg, folder) as tracking:
-        train, test = ([s.id for s in part] for part in split(pipeline.dataset.samples(), test_fraction, pipeline.seed))
+        samples = pipeline.dataset.samples()
+        if isinstance(pipeline.dataset, Renders):
+            known = frozenset.intersection(*(frozenset(s.attributes) for s in samples))
+            refuse([f"job.conditions: the sources have no attribute {c!r}, but {', '.join(sorted(known))}" for c in conditions if c not in known])
+        train, test = ([s.id for s in part] for part in split(samples, test_fraction, pipeline.seed))
         (folder / "split.json").write_text(json.dumps({"train": train, "test": test}, indent=2))
         log.info("split by group: %d sources to train on, %d to test on", len(train), len(test))
         out = replace(pipeline, models=()).run(folder)
@@ -154,11 +158,10 @@ class Arms:
             shutil.copytree(kept, weights, copy_function=lambda source, target: link(Path(source), Path(target)))
             self.trained[arm, seed] = json.loads((kept / "training.json").read_text()) | {"weights": str(weights.relative_to(self.folder))}
             answers[self._name(arm, seed)] = self.pipeline.predict(self.stages, self.model.saved(kept), items)
-        common = frozenset.intersection(*map(frozenset, answers.values()))  # what failed for one of them counts for none
         for name, records in answers.items():
-            for item in common:
-                exam = self.exams[item]
-                yield predictions.row(name, exam.image, exam.sample.id, exam.kind, records[item].value, exam.edits)
+            for i, exam in self.exams.items():
+                if all(i in each for each in answers.values()):  # what failed for one of them counts for none
+                    yield predictions.row(name, exam.image, exam.sample.id, exam.kind, records[i].value, exam.edits)
 
     def results(self) -> dict[str, Any]:
         """Returns the figures of the model as it was on the test sources, and those of all arms (`retraining`)."""
@@ -194,10 +197,10 @@ class Arms:
 
     def _exams(self) -> Iterator[Exam]:
         data, sources = self.pipeline.dataset, {pair.sample.id: pair.sample for pair in self.test}
-        known = [name for name in self.conditions if name in data.vary] if isinstance(data, Renders) else []
-        values = {a: list(dict.fromkeys([*(s.attributes.get(a, "") for s in sources.values()), *data.vary[a]])) for a in known}
+        names = self.conditions if isinstance(data, Renders) else ()
+        values = {name: list(dict.fromkeys([*(s.attributes[name] for s in sources.values()), *data.vary.get(name, ())])) for name in names}
         for i, sample in sources.items():
-            own = {name: sample.attributes.get(name, "") for name in values}
+            own = {name: sample.attributes[name] for name in values}
             yield Exam(i, ORIGINAL, sample, None, (), None, " ".join(own.values()))
             for combination in product(*values.values()):
                 edits = tuple(Edit(name, own[name], value) for name, value in zip(values, combination, strict=True) if value != own[name])

@@ -29,8 +29,8 @@ SHORT = ("job=retrain", "job.steps=2", "job.batch_size=2", "job.test_fraction=0.
 
 
 @dataclass
-class Streets(Noise):
-    """Eight sources, two of each street, that can be rendered at night and in the rain, but not in the fog."""
+class Photos(Noise):
+    """Eight sources, two of each street."""
 
     count: int = 8
     streets: int = 4
@@ -38,6 +38,10 @@ class Streets(Noise):
 
     def samples(self):
         return [replace(s, group=f"street {i % self.streets}", attributes={"weather": "clear", "time of day": "day"}) for i, s in enumerate(super().samples())]
+
+
+class Streets(Photos):
+    """Such as can be rendered at night and in the rain, but not in the fog."""
 
     def render(self, sample, edits):
         if any(edit.replacement == "foggy" for edit in edits):
@@ -68,8 +72,8 @@ def start(tmp_path, monkeypatch, mlflow_tables, weights):
         with open_dict(cfg):
             for group, kind in SMALL.items():
                 cfg[group] = {"_target_": f"tests.backends.{kind}", **fields.get(group, {})}
-            cfg.dataset = {"_target_": f"{__name__}.Streets", "task": task, **fields.get("dataset", {})}
-            cfg.model = {"net": model | fields.get("model", {})}
+            cfg.dataset = {"_target_": f"{__name__}.Streets", "task": task} | fields.get("dataset", {})
+            cfg.model = {"net": fields.get("model", model)}
             del cfg["hydra"]
         check(cfg)
         build(cfg.job)(cfg)
@@ -186,9 +190,8 @@ def test_a_retraining_that_was_cut_off_goes_on(start, trainings, tmp_path):
     assert results["models"] == undisturbed["models"]
 
 
-def test_without_renders_the_verdict_is_about_generated_images_and_says_so(start, monkeypatch):
-    monkeypatch.delattr(Streets, "render")
-    folder, results = start("one")
+def test_without_renders_the_verdict_is_about_generated_images_and_says_so(start):
+    folder, results = start("one", dataset={"_target_": f"{__name__}.Photos"})
     assert results["models"]["net"]["retraining"]["images"]["truth"] == 0
     page = (folder / "report.html").read_text()
     assert "on 4 valid counterfactuals of 2 untouched sources" in page and "the truth may be another" in page and "condition by condition" not in page
@@ -207,12 +210,16 @@ def test_mistakes_are_named_at_once_before_anything_is_made(start):
         start("three", "job.seeds=3")
 
 
+def test_a_condition_that_is_no_attribute_is_named(start):
+    with pytest.raises(UserError, match=r"job\.conditions: the sources have no attribute 'light', but time of day, weather"):
+        start("one", "job.conditions=[weather,light]")
+
+
 def test_models_that_cannot_be_trained_are_refused(start):
     function = {"_target_": "tests.model.networks.brightness", "_partial_": True}
-    callable_ = {"_target_": "dillema.model.callable.CallableModel", "_recursive_": False, "model": None, "function": function}
-    del callable_["model"]
+    own = {"_target_": "dillema.model.callable.CallableModel", "_recursive_": False, "name": "net", "function": function}
     with pytest.raises(UserError, match=r"model\.net: CallableModel cannot be trained as it is set; a network of torch is needed"):
-        start("one", model=callable_)
+        start("one", model=own)
 
 
 def test_sources_of_a_single_group_cannot_be_split(start):
