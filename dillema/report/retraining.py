@@ -31,12 +31,12 @@ def verdict(model: str, figures: Mapping[str, Any]) -> list[str]:
 
 def share(figure: Mapping[str, Any]) -> str:
     """Returns the mean of a share over seeds and its interval, in percent."""
-    return words.percent(figure["mean"]) + ("" if figure["low"] is None else f" ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})")
+    return f"{words.percent(figure['mean'])} ({_within(figure)})".removesuffix(" ()")
 
 
 def gain(figure: Mapping[str, Any]) -> str:
     """Returns the mean of a difference over seeds and its interval, in points."""
-    return words.points(figure["mean"]) + ("" if figure["low"] is None else f" ({words.points(figure['low'])} to {words.points(figure['high'])})")
+    return f"{words.points(figure['mean'])} ({_within(figure)})".removesuffix(" ()")
 
 
 def write(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -44,7 +44,7 @@ def write(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], fol
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(loader=PackageLoader("dillema", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.globals.update(plots=plots, words=words, share=share, gain=gain, verdict=verdict, told=_told, names=NAMES, arms=ARMS)
+    pages.globals.update(plots=plots, words=words, share=share, verdict=verdict, within=_within, names=NAMES, arms=ARMS)
     page = pages.get_template("retraining.html.j2").render(
         results=results,
         models={name: figures["retraining"] for name, figures in results["models"].items()},
@@ -55,19 +55,18 @@ def write(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], fol
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _told(figure: Mapping[str, Any]) -> bool | None:
-    """Returns whether a difference can be told from chance, or None without an interval."""
-    return None if figure["low"] is None else not figure["low"] <= 0 <= figure["high"]
+def _within(figure: Mapping[str, Any]) -> str:
+    """Returns an interval in percent or points, or nothing where there is none."""
+    return "" if figure["low"] is None else f"{words.points(figure['low'])} to {words.points(figure['high'])}"
 
 
 def _bought(figure: Mapping[str, Any]) -> str:
-    chance = " what may be chance," if _told(figure) is False else ""
-    return f"{'buys' if figure['mean'] >= 0 else 'costs'}{chance} {abs(100 * figure['mean']):.1f}"
+    return f"{'buys' if figure['mean'] >= 0 else 'costs'} {abs(100 * figure['mean']):.1f}"
 
 
 def _interval(figures: Mapping[str, Any], figure: Mapping[str, Any]) -> str:
     seeds = len(figures["seeds"])
     if figure["low"] is None:
         return "a single seed: no interval"
-    rough = ", rough with so few" if figures["rough"] else ""
-    return f"{100 * figures['level']:.0f} % interval over {seeds} seeds{rough}: {words.points(figure['low'])} to {words.points(figure['high'])}"
+    rough, chance = ", rough with so few" if figures["rough"] else "", ", so it may be chance" if figure["low"] <= 0 <= figure["high"] else ""
+    return f"{100 * figures['level']:.0f} % interval over {seeds} seeds{rough}: {words.points(figure['low'])} to {words.points(figure['high'])}{chance}"

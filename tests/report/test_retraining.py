@@ -57,12 +57,12 @@ def test_the_verdict_says_what_is_bought_in_the_truth_and_at_what_price(figures)
         "Retraining net on counterfactuals buys 20.0 points of mean IoU in the truth against originals alone, on real renders of 24 untouched sources "
         "in 5 conditions other than their own (95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
     )
-    assert "costs what may be chance, 0.2 points" in second
+    assert second.startswith("On the originals themselves it costs 0.2 points") and second.endswith("so it may be chance).")
 
 
 def test_what_may_be_chance_is_said_to_be(figures, gained):
     gained["truth"] = figure(0.003, 0.02)
-    assert "buys what may be chance, 0.3 points of mean IoU in the truth" in verdict("net", figures)[0]
+    assert "buys 0.3 points of mean IoU in the truth" in verdict("net", figures)[0] and "so it may be chance" in verdict("net", figures)[0]
     gained["truth"] = figure(-0.05)
     assert "counterfactuals costs 5.0 points" in verdict("net", figures)[0]
 
@@ -101,7 +101,7 @@ def test_the_page_in_a_browser(figures, tmp_path):
             assert tab.ask("document.documentElement.scrollWidth") <= width
             found = tab.ask(FAINT)
             assert found["seen"] > 100 and not found["faint"]
-        assert not tab.complaints and tab.requests == [(tmp_path / "report.html").as_uri()]
+        assert not tab.complaints and [address for address in tab.requests if not address.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
         assert tab.ask("document.querySelector('.verdict').innerText").startswith("Retraining net<img src=x> on counterfactuals buys 20.0 points")
         assert tab.ask("document.querySelectorAll('svg.marks').length") == 6
         assert tab.ask("document.querySelectorAll('svg.marks')[0].querySelectorAll('path').length") == 4
