@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -88,7 +88,11 @@ def build(block: DictConfig) -> Any:
 
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that names all mistakes of a configuration."""
-    mistakes = list(_arguments(cfg, Config, "")) or list(_partial_judges(cfg))
+    refuse(list(_arguments(cfg, Config, "")) or list(_partial_judges(cfg)))
+
+
+def refuse(mistakes: Sequence[str]) -> None:
+    """Raises a UserError that names all mistakes, where there are any."""
     if mistakes:
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise UserError("\n  ".join([f"The configuration has {count}:", *mistakes]))

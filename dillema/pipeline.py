@@ -23,7 +23,7 @@ from .evaluation.quality import SIMILARITIES, similarity
 from .execution import together
 from .execution.local import Local
 from .stage import Item, Stages
-from .store import Store, seed_for
+from .store import Record, Store, seed_for
 from .types import Caption, Control, Counterfactual, Dataset, Edit, Renders, Sample, Verdict
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,10 @@ class Pair:
     quality: dict[str, float] = field(default_factory=dict)
     said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
     truth: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def painted(self) -> Image.Image:
+        """Returns the counterfactual image."""
+        return _open(self.image)
 
 
 @dataclass
@@ -116,6 +120,18 @@ class Pipeline:
         temporary.write_text(json.dumps(results, indent=2))
         temporary.replace(folder / "results.json")
         return Run(results, pairs, stages.failures)
+
+    def predict(self, stages: Stages, model: Any, items: Sequence[Item]) -> dict[str, Record]:
+        """Returns what a model says of samples, or of other images of them: the payload of an item is a sample, and None or what reads the other image."""
+        chunk = (CHUNK if self.devices == 1 else SHARE * self.devices) * model.batch_size
+        return stages.run("prediction", model, items, self._predict, batch_size=chunk)
+
+    def reading(self, sample: Sample, other: Callable[[], Image.Image] | None = None) -> tuple[Callable[[], Image.Image], Callable[[], int | np.ndarray]]:
+        """Returns what reads a sample's image, or another image of it, and its label or mask, as large as models see them."""
+        size = (self.generator.width, self.generator.height)
+        return partial(_picture, sample, other, size), partial(_mask, sample, size) if self.dataset.task == "segmentation" else partial(
+            getattr, sample, "label"
+        )
 
     def _steps(self, stages: Stages) -> tuple[dict[str, int], list[Pair]]:
         data = self.dataset
@@ -234,8 +250,7 @@ class Pipeline:
                 if image
             ]
         for model in self.models:
-            chunk = (CHUNK if self.devices == 1 else SHARE * self.devices) * model.batch_size
-            said = stages.run("prediction", model, [*originals, *others, *renders], self._predict, batch_size=chunk)
+            said = self.predict(stages, model, [*originals, *others, *renders])
             for v, pair in pairs.items():
                 original, counterfactual = said.get(f"{source_of[v]} (original)"), said.get(v)
                 if original and counterfactual:
@@ -293,7 +308,7 @@ class Pipeline:
             with Image.open(pair.image) as image:
                 width, height = image.size if self.size == "generated" else pair.sample.image.size if self.size == "source" else self.size
                 if (width, height) == image.size:
-                    _link(pair.image, folder / row["file_name"])
+                    link(pair.image, folder / row["file_name"])
                 else:
                     image.resize((width, height), Image.Resampling.LANCZOS).save(folder / row["file_name"])
             if self.dataset.task == "segmentation":
@@ -305,7 +320,7 @@ class Pipeline:
             for name, path in pair.controls.items() if self.save_controls else ():
                 row[f"{name}_file_name"] = f"controls/{pair.id}_{name}.png"
                 (folder / "controls").mkdir(exist_ok=True)
-                _link(path, folder / row[f"{name}_file_name"])
+                link(path, folder / row[f"{name}_file_name"])
             row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}
             row |= {"edits": [asdict(e) for e in pair.counterfactual.edits], "seed": pair.seed}
             rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid, "quality": pair.quality})
@@ -359,7 +374,7 @@ def _mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(cast(np.ndarray, sample.mask)).resize(size, Image.Resampling.NEAREST))
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """Gives a file of the store a second name, or copies it where the two are on different disks."""
     try:
         os.link(source, target)

@@ -204,7 +204,7 @@ def figures(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Returns the numbers of results.json by the path to them, less the long tables."""
     found: dict[str, float] = {}
     for key, value in results.items():
-        if isinstance(value, Mapping) and key != "per_class":
+        if isinstance(value, Mapping) and key not in ("per_class", "per_condition"):
             found |= figures(value, f"{prefix}{'' if key == 'models' else f'{key}/'}")
         elif isinstance(value, Real) and not isinstance(value, bool):
             found[_key(prefix + key)] = float(value)

@@ -35,6 +35,24 @@ def _drawn(items: Sequence[T], places: Sequence[int], count: int, seed: int) -> 
     return sorted(places, key=lambda place: hashlib.sha256(f"{seed}/{items[place]}".encode()).digest())[:count]
 
 
+def split(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Returns the samples of two parts, the second with a fraction of the groups, drawn by the seed; a sample without a group is one of its own.
+
+    Raises a UserError for fewer than two groups.
+    """
+    groups = sorted({sample.group or sample.id for sample in samples})
+    if len(groups) < 2:
+        raise UserError(
+            f"the {len(samples)} samples of the data set belong to {len(groups)} group, and cannot be split into one part to train on and another to test on: "
+            "raise dataset.limit, or choose data of several sequences"
+        )
+    held = set(subset(groups, min(max(round(fraction * len(groups)), 1), len(groups) - 1), seed))
+    parts: tuple[list[Sample], list[Sample]] = [], []
+    for sample in samples:
+        parts[(sample.group or sample.id) in held].append(sample)
+    return parts
+
+
 def check_sample(sample: Sample, dataset: Dataset) -> None:
     """Raises an ItemError that says what is wrong with a sample's image, mask or label."""
     try:

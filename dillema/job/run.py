@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +17,53 @@ from ..config import build
 from ..pipeline import Pipeline
 from ..report import percent, verdict, words, write
 from ..store import Store
-from ..tracking import track
+from ..tracking import Tracked, track
 
 log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> None:
     """Runs the pipeline that a configuration describes; leaves its files in Hydra's output folder and its figures in MLflow."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with tracked(cfg, folder) as tracking:
+        pipeline = assembled(cfg)
+        out = pipeline.run(folder)
+        write(out, pipeline.dataset, folder)
+        tracking.log(out)
+    _show(out.results)
+    farewell(folder, cfg.tracking.uri)
+
+
+def tracked(cfg: DictConfig, folder: Path) -> AbstractContextManager[Tracked]:
+    """Returns what gives a job a run in MLflow, under the settings that it was started with."""
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
     groups = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group} | {"model": ", ".join(cfg.model)}
     sweep = Path(hydra.sweep.dir).absolute() if hydra.mode == RunMode.MULTIRUN else None
     settings = dict(flat(OmegaConf.to_container(cfg)))
     name, config = f"{folder.parent.name} {folder.name}", OmegaConf.to_yaml(cfg)
-    with track(**cfg.tracking, folder=folder, name=name, params=groups | settings, config=config, sweep=sweep) as tracked:
-        pipeline = Pipeline(
-            dataset=build(cfg.dataset),
-            captioner=build(cfg.captioner),
-            editor=build(cfg.prompt),
-            edits=build(cfg.edits),
-            conditioning=build(cfg.conditioning),
-            generator=build(cfg.generator),
-            validity=build(cfg.validity),
-            models=[build(block) for block in cfg.model.values()],
-            execution=build(cfg.execution),
-            store=Store(cfg.store),
-            quality=build(cfg.quality) if cfg.get("quality") else None,
-            devices=cfg.devices,
-            counterfactuals=cfg.counterfactuals,
-            save_controls=cfg.save_controls,
-            seed=cfg.seed,
-            size=settings["size"],
-        )
-        out = pipeline.run(folder)
-        write(out, pipeline.dataset, folder)
-        tracked.log(out)
-    _show(out.results, folder, cfg.tracking.uri)
+    return track(**cfg.tracking, folder=folder, name=name, params=groups | settings, config=config, sweep=sweep)
+
+
+def assembled(cfg: DictConfig) -> Pipeline:
+    """Returns the pipeline that a configuration describes."""
+    return Pipeline(
+        dataset=build(cfg.dataset),
+        captioner=build(cfg.captioner),
+        editor=build(cfg.prompt),
+        edits=build(cfg.edits),
+        conditioning=build(cfg.conditioning),
+        generator=build(cfg.generator),
+        validity=build(cfg.validity),
+        models=[build(block) for block in cfg.model.values()],
+        execution=build(cfg.execution),
+        store=Store(cfg.store),
+        quality=build(cfg.quality) if cfg.get("quality") else None,
+        devices=cfg.devices,
+        counterfactuals=cfg.counterfactuals,
+        save_controls=cfg.save_controls,
+        seed=cfg.seed,
+        size=OmegaConf.to_container(cfg)["size"],  # type: ignore[call-overload,index,arg-type]  # of a configuration that is checked
+    )
 
 
 def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -78,7 +90,13 @@ def against(what: str, rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
+def farewell(folder: Path, uri: str) -> None:
+    """Says where the results are."""
+    log.info("Folder:  %s (open report.html)", folder)
+    log.info("Runs:    %s", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")
+
+
+def _show(results: dict[str, Any]) -> None:
     console = Console()
     console.print(f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()), highlight=False)
     for model, figures in results["models"].items():
@@ -93,5 +111,3 @@ def _show(results: dict[str, Any], folder: Path, uri: str) -> None:
         log.info("%s", verdict(model, figures))
     if results["comparisons"]:
         console.print(against("models", results["comparisons"]))
-    log.info("Folder:  %s (open report.html)", folder)
-    log.info("Runs:    %s", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")

@@ -55,4 +55,4 @@ class CallableModel:
                 f"model.{self.name}: {self.function['_target_']} returned an array of {tuple(logits.shape)} for {len(images)} images; "
                 "expected (images, classes) or (images, classes, height, width)"
             )
-        return answers(logits, images, self.class_map)
+        return answers(logits.cpu(), images, self.class_map)

@@ -1,8 +1,9 @@
 """A network of the user's own as the model under test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from omegaconf import OmegaConf
 from PIL import Image
@@ -10,14 +11,14 @@ from PIL import Image
 from .. import hub
 from ..config import Block, build
 from ..errors import UserError
-from . import ClassMap, answers, read_weights, source
+from . import WEIGHTS, ClassMap, Trainable, answers, read_weights, source
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass
-class ModuleModel:
+class ModuleModel(Trainable):
     """A torch.nn.Module or LightningModule with the weights of a file, or a program that torch saved (TorchScript, or torch.export's .pt2).
 
     `network` names the class (`_target_`) and its arguments; null for a program. `checkpoint` is a state dict (.safetensors,
@@ -83,13 +84,21 @@ class ModuleModel:
             steps.insert(1, v2.Resize(self.resize))
         self._transform = v2.Compose(steps)
 
-    def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as `dillema.model` says."""
+    @property
+    def trainable(self) -> bool:  # type: ignore[override]  # a program cannot change between training and use
+        """Returns whether there is a network, and not a program."""
+        return self.network is not None
+
+    def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns logits as Trainable says."""
         import torch
 
         pixels = torch.stack([self._transform(image) for image in images])
-        with torch.inference_mode():
-            output: Any = self._network(pixels.to(self._device))
+        output: Any = self._network(pixels.to(self._device))
         if isinstance(output, Mapping):
             output = output["out" if "out" in output else "logits"]
         return answers(output, images, self.class_map)
+
+    def saved(self, folder: Path) -> Self:
+        """Returns this model with the weights of a folder."""
+        return replace(self, checkpoint=str(folder / WEIGHTS), prefix="")

@@ -1,21 +1,22 @@
 """Models under test from timm (an extra: pip install 'dillema[timm]')."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from PIL import Image
 
 from .. import hub
 from ..errors import UserError
-from . import ClassMap, answers, read_weights
+from . import WEIGHTS, ClassMap, Trainable, answers, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass
-class TimmClassification:
+class TimmClassification(Trainable):
     """An image classifier of timm with its own preprocessing; its published weights, or those of a file.
 
     `model` is a name with the tag of its weights (convnextv2_tiny.fcmae_ft_in22k_in1k), `checkpoint` a state dict (.safetensors,
@@ -71,10 +72,16 @@ class TimmClassification:
         self._device, _ = hub.placement(self.device, "float32")
         self._network = network.to(self._device).eval()
 
-    def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as `dillema.model` says."""
+    def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns logits as Trainable says."""
         import torch
 
         pixels = torch.stack([self._transform(image) for image in images])
-        with torch.inference_mode():
-            return answers(self._network(pixels.to(self._device)), images, self.class_map)
+        return answers(self._network(pixels.to(self._device)), images, self.class_map)
+
+    def saved(self, folder: Path) -> Self:
+        """Returns this model with the weights of a folder."""
+        import timm
+
+        classes = self.classes if self.checkpoint else timm.get_pretrained_cfg(self.model).num_classes
+        return replace(self, checkpoint=str(folder / WEIGHTS), classes=classes)

@@ -1,23 +1,23 @@
 """Models under test from torchvision."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
 from .. import hub
 from ..errors import NoWeights, UserError
-from . import ClassMap, answers, read_weights
+from . import WEIGHTS, ClassMap, Trainable, answers, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass
-class _Torchvision:
+class _Torchvision(Trainable):
     name: str
     model: str
     checkpoint: str = "DEFAULT"
@@ -48,7 +48,8 @@ class _Torchvision:
                 network.load_state_dict({key: value for key, value in state.items() if not key.startswith("aux_classifier.")})  # used in training only
             except Exception as error:
                 raise UserError(f"model.{self.name}.checkpoint={self.checkpoint} does not hold the weights of {self.model}: {error}") from error
-            self._names: Sequence[str] = ()
+            known = weights.meta["categories"]
+            self._names: Sequence[str] = known if len(known) == self.classes else ()
         else:
             weights = self._published(self.checkpoint)
             try:
@@ -65,14 +66,16 @@ class _Torchvision:
         self._device, _ = hub.placement(self.device, "float32")
         self._network = network.to(self._device).eval()
 
-    def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as `dillema.model` says."""
+    def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns logits as Trainable says."""
         import torch
 
-        pixels = torch.stack([self._transform(image) for image in images])
-        with torch.inference_mode():
-            output = self._network(pixels.to(self._device))
+        output = self._network(torch.stack([self._transform(image) for image in images]).to(self._device))
         return answers(output if self.task == "classification" else output["out"], images, self.class_map, self._names)
+
+    def saved(self, folder: Path) -> Self:
+        """Returns this model with the weights of a folder."""
+        return replace(self, checkpoint=str(folder / WEIGHTS))
 
     def _published(self, name: str) -> Any:
         """Returns an entry of the model's weights enum."""

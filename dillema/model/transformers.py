@@ -1,20 +1,21 @@
 """Models under test from transformers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
 from .. import hub
-from . import ClassMap, answers
+from . import ClassMap, Trainable, answers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass
-class _Transformers:
+class _Transformers(Trainable):
     name: str
     model: str
     class_map: ClassMap | None = None
@@ -35,14 +36,20 @@ class _Transformers:
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, instead)
         self._network = hub.network(getattr(transformers, self.kind), self.model, instead, self.device, self.dtype)
 
-    def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as `dillema.model` says."""
-        import torch
-
+    def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns logits as Trainable says."""
         pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
-        with torch.inference_mode():
-            logits = self._logits(self._network(pixel_values=pixels.to(self._network.device, self._network.dtype)))
-        return answers(logits, images, self.class_map, tuple(self._network.config.id2label.values()))
+        output = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype))
+        return answers(self._logits(output), images, self.class_map, tuple(self._network.config.id2label.values()))
+
+    def save(self, folder: Path) -> None:
+        """Writes the model and its image processor to a folder."""
+        self._network.save_pretrained(folder)
+        self._processor.save_pretrained(folder)
+
+    def saved(self, folder: Path) -> Self:
+        """Returns this model with the weights of a folder."""
+        return replace(self, model=str(folder))
 
     def _logits(self, output: Any) -> "Tensor":
         logits: Tensor = output.logits

@@ -104,3 +104,25 @@ def _label(tick: float) -> str:
 
 def _anchor(scale: Scale, tick: float) -> str:
     return {scale.ticks[0]: "start", scale.ticks[-1]: "end"}.get(tick, "middle")
+
+
+def marks(scale: Scale, row: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Returns a line with a mark for each of several figures and its interval, one below the other; the page's style knows them by their names."""
+
+    def x(value: float) -> str:
+        return f"{100 * scale.at(value):.2f}%"
+
+    drawn = [f'<line class="grid" x1="{x(t)}" x2="{x(t)}" y1="0" y2="100%"/>' for t in scale.ticks]
+    for place, (name, figure) in enumerate(row.items()):
+        y = 8 + 12 * place
+        if figure["low"] is not None:
+            drawn.append(f'<line class="mark {name}" x1="{x(figure["low"])}" x2="{x(figure["high"])}" y1="{y}" y2="{y}"/>')
+        if figure["mean"] is not None:
+            drawn.append(f'<svg x="{x(figure["mean"])}" y="{y}">{mark(name, place)}</svg>')
+    return Markup(f'<svg class="marks" width="100%" height="{4 + 12 * len(row)}" aria-hidden="true">{"".join(drawn)}</svg>')
+
+
+def mark(name: str, place: int) -> Markup:
+    """Returns the mark of the figure in a place, around the origin: no two have the same shape."""
+    shapes = ("M-5 0A5 5 0 1 1 5 0A5 5 0 1 1-5 0Z", "M-4.5-4.5H4.5V4.5H-4.5Z", "M0-6L5.5 4.5H-5.5Z", "M0-6.5L6.5 0L0 6.5L-6.5 0Z")
+    return Markup('<path class="mark {}" d="{}"/>').format(name, shapes[place % len(shapes)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dillema.dataset import check_sample, subset
+from dillema.dataset import check_sample, split, subset
 from dillema.errors import ItemError, UserError
 from dillema.types import Sample
 
@@ -50,6 +50,23 @@ def test_a_file_that_is_no_image_is_an_error_of_its_sample(dataset, sample, cont
     for part in ("read_image", "read_mask"):
         with pytest.raises(ItemError, match="a file of s1 cannot be read"):
             check_sample(replace(sample, **{part: lambda: content}), dataset)
+
+
+def test_groups_are_split_and_never_torn():
+    samples = [Sample(f"frame-{i}", bytes, group=f"drive {i % 10}") for i in range(40)]
+    train, test = split(samples, 0.3, 0)
+    assert (len(train), len(test)) == (28, 12)
+    assert not {s.group for s in train} & {s.group for s in test}
+    assert sorted([*train, *test], key=samples.index) == samples
+    assert split(samples[::-1], 0.3, 0)[1] == test[::-1] != split(samples, 0.3, 1)[1]
+
+
+def test_samples_without_a_group_are_each_their_own_and_both_parts_have_some():
+    samples = [Sample(f"photo-{i}", bytes) for i in range(4)]
+    assert [len(part) for part in split(samples, 0.01, 0)] == [3, 1]
+    assert [len(part) for part in split(samples, 0.99, 0)] == [1, 3]
+    with pytest.raises(UserError, match=r"the 4 samples of the data set belong to 1 group.*raise dataset\.limit"):
+        split([replace(s, group="one drive") for s in samples], 0.5, 0)
 
 
 def test_a_subset_grows_with_its_limit_and_keeps_the_order():

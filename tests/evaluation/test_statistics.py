@@ -109,6 +109,19 @@ def test_statistics_agree_with_scipy_and_scikit_learn():
     assert randomisation(x, y, lambda sums: sums, 0)[0] == pytest.approx(known.pvalue, abs=0.03)
 
 
+def test_intervals_over_seeds_are_students():
+    stats = pytest.importorskip("scipy.stats")
+    for freedom in range(1, 40):
+        assert statistics.student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
+    values = [0.61, 0.64, 0.58, 0.63]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert statistics.over_seeds(values) == {"mean": pytest.approx(0.615), "low": pytest.approx(low), "high": pytest.approx(high)}
+    # by hand: the mean of 1 and 3 is 2, their standard error 1, and t 12.7062
+    assert statistics.over_seeds([1, 3]) == {"mean": 2, "low": pytest.approx(-10.7062, abs=1e-4), "high": pytest.approx(14.7062, abs=1e-4)}
+    assert statistics.over_seeds([0.5]) == {"mean": 0.5, "low": None, "high": None}
+    assert statistics.over_seeds([float("nan")] * 3) == {"mean": None, "low": None, "high": None}
+
+
 def test_figures_of_a_classifier_by_hand(table):
     predictions = table([
         ("a", [FOG], answer(0, confidence=0.9), answer(1, confidence=0.2)), ("a", [NIGHT], answer(0, confidence=0.9), answer(0, confidence=0.8)),

@@ -1,0 +1,45 @@
+import numpy as np
+import torch
+from PIL import Image
+
+from dillema.evaluation.augmentation import augmented
+
+
+def halves():
+    """Returns an image that is dark on the left and light on the right, and a mask that says so."""
+    mask = np.zeros((32, 64), np.uint8)
+    mask[:, 40:] = 1
+    return Image.fromarray(np.where(mask[..., None], 220, 40).repeat(3, 2).astype(np.uint8)), mask
+
+
+def test_masks_stay_with_what_they_mark():
+    image, mask = halves()
+    flipped = 0
+    for seed in range(40):
+        changed, truth = augmented(image, mask, seed)
+        assert changed.size == image.size and truth.shape == mask.shape and truth.dtype == np.uint8
+        grey = np.asarray(changed).mean(2)
+        assert grey[truth == 1].mean() > grey[truth == 0].mean() + 1
+        assert (truth == 1).sum() == (mask == 1).sum()
+        flipped += not np.array_equal(truth, mask)
+    assert 8 <= flipped <= 32
+
+
+def test_images_change_in_light_and_labels_do_not_change():
+    image, _ = halves()
+    means = []
+    for seed in range(40):
+        changed, label = augmented(image, 3, seed)
+        assert label == 3
+        means.append(np.asarray(changed).mean())
+    assert min(means) < 0.6 * np.asarray(image).mean() and max(means) > 1.2 * np.asarray(image).mean()
+
+
+def test_the_seed_decides_and_nothing_else_is_drawn_from():
+    image, mask = halves()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, two, other = (augmented(image, mask, seed)[0].tobytes() for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert one == two != other

@@ -1,0 +1,257 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from mlflow import MlflowClient
+from omegaconf import open_dict
+
+from dillema.config import build, check, conf_dir
+from dillema.errors import UserError
+from dillema.evaluation import predictions, training
+from dillema.model.transformers import TransformersClassification, TransformersSegmentation
+from tests import tiny
+from tests.backends import Backend, Noise
+from tests.job.test_run import SMALL
+
+ROOT = Path(__file__).parents[2]
+SHORT = ("job=retrain", "job.steps=2", "job.batch_size=2", "job.test_fraction=0.25", "job.seeds=[0,1]")
+
+
+@dataclass
+class Photos(Noise):
+    """Eight sources, two of each street."""
+
+    count: int = 8
+    streets: int = 4
+    vary: dict[str, list[str]] = field(default_factory=lambda: {"weather": ["rainy", "foggy"], "time of day": ["night"]})
+
+    def samples(self):
+        return [replace(s, group=f"street {i % self.streets}", attributes={"weather": "clear", "time of day": "day"}) for i, s in enumerate(super().samples())]
+
+
+class Streets(Photos):
+    """Such as can be rendered at night and in the rain, but not in the fog."""
+
+    def render(self, sample, edits):
+        if any(edit.replacement == "foggy" for edit in edits):
+            return None
+        return lambda: sample.image.point(lambda value: value // (1 + len(edits)))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    return {"segmentation": tiny.segmenter(folder / "segmenter", 3), "classification": tiny.classifier(folder / "classifier", 3)}
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch, mlflow_tables, weights):
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").mkdir()
+    shutil.copy(mlflow_tables, "outputs/mlflow.db")
+
+    def start(name, *overrides, task="segmentation", **fields):
+        """Runs the job on small back-ends and a small network, as Hydra would, and returns its folder and its results."""
+        folder = Path("outputs/day", name)
+        folder.mkdir(parents=True)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("config", [f"hydra.runtime.output_dir={folder}", "hydra.mode=RUN", *SHORT, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        model = {"_target_": f"dillema.model.transformers.Transformers{task.capitalize()}", "name": "net", "model": weights[task]}
+        with open_dict(cfg):
+            for group, kind in SMALL.items():
+                cfg[group] = {"_target_": f"tests.backends.{kind}", **fields.get(group, {})}
+            cfg.dataset = {"_target_": f"{__name__}.Streets", "task": task} | fields.get("dataset", {})
+            cfg.model = {"net": fields.get("model", model)}
+            del cfg["hydra"]
+        check(cfg)
+        build(cfg.job)(cfg)
+        return folder, json.loads((folder / "results.json").read_text())
+
+    yield start
+    HydraConfig.instance().cfg = None
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Returns what is trained: arm and seed; `limit` of them, then the process is interrupted."""
+    train = training.train
+
+    class Seen(list):
+        limit = 99
+
+    seen = Seen()
+
+    def watched(model, sources, dataset, arm, course, seed):
+        if len(seen) == seen.limit:
+            raise KeyboardInterrupt
+        seen.append((arm, seed))
+        seen.sources = sources
+        return train(model, sources, dataset, arm, course, seed)
+
+    monkeypatch.setattr(training, "train", watched)
+    return seen
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sources(start, trainings, task, capsys):
+    folder, results = start("one", task=task)
+    assert sorted(trainings) == [(arm, seed) for arm in ("augmentation", "counterfactuals", "originals") for seed in (0, 1)]
+    parts = json.loads((folder / "split.json").read_text())
+    assert (len(parts["train"]), len(parts["test"])) == (6, 2)
+    streets = [{int(i.removeprefix("scene-")) % 4 for i in part} for part in parts.values()]
+    assert not streets[0] & streets[1]
+    samples = {s.id: s for s in Streets(task=task).samples()}
+    assert [source.image().tobytes() for source in trainings.sources] == [samples[i].image.tobytes() for i in parts["train"]]  # and none of the others
+    assert sum(len(source.counterfactuals) for source in trainings.sources) == 12
+    figures = results["models"]["net"]["retraining"]
+    assert figures["sources"] == {"train": 6, "test": 2} and figures["counterfactuals"] == 12
+    assert figures["images"] == {"original": 2, "counterfactual": 4, "truth": 6}  # rainy, rainy night, night
+    assert set(figures["arms"]["untouched"]["per_condition"]) == {"clear day", "clear night", "rainy day", "rainy night"} and figures["home"] == ["clear day"]
+    for arm in ("originals", "augmentation", "counterfactuals"):
+        part = figures["arms"][arm]
+        assert part["steps"] == [2, 2]
+        assert [sum(drawn.values()) for drawn in part["drawn"]] == [4, 4]
+        assert part["truth"]["low"] <= part["truth"]["mean"] <= part["truth"]["high"]
+        assert part["per_condition"]["clear day"] == part["original"]
+        gained = part["over"]["untouched"]["truth"]["mean"]
+        assert gained == pytest.approx(part["truth"]["mean"] - figures["arms"]["untouched"]["truth"]["mean"])
+    assert figures["arms"]["untouched"]["truth"]["low"] is None
+    assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
+    assert figures["rough"] and figures["seeds"] == [0, 1]
+    rows = predictions.read(folder / "predictions.parquet", "net, counterfactuals, seed 1", Streets(task=task))
+    assert set(rows.sources) == set(parts["test"])
+    page = (folder / "report.html").read_text()
+    assert "Retraining net on counterfactuals" in page and "real renders of 2 untouched sources in 3 conditions other than their own" in page
+    assert "rough with so few" in page
+    assert "counterfactuals" in capsys.readouterr().out
+    client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').resolve()}")
+    (run,) = client.search_runs([client.get_experiment_by_name("dillema").experiment_id])
+    assert run.info.status == "FINISHED" and run.data.params["job.steps"] == "2"
+    assert run.data.metrics["net/retraining/arms/counterfactuals/over/originals/truth/mean"] == pytest.approx(
+        figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
+    )
+
+
+def test_retrained_weights_are_used_again_with_the_same_class(start, weights):
+    folder, results = start("one")
+    model = TransformersSegmentation("net", str(folder / "weights" / "net" / "counterfactuals-1"))
+    model.load()
+    before = TransformersSegmentation("net", weights["segmentation"])
+    before.load()
+    other = TransformersSegmentation("net", str(folder / results["models"]["net"]["retraining"]["arms"]["originals"]["weights"][1]))
+    other.load()
+    states = [dict(m.module.named_parameters()) for m in (model, before, other)]
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        assert any(not torch.equal(value, states[two][name]) for name, value in states[one].items())
+
+
+def test_what_is_trained_is_not_trained_again(start, trainings):
+    first = start("one")[1]
+    assert len(trainings) == 6
+    Backend.loads.clear()
+    again = start("two")[1]
+    assert len(trainings) == 6 and Backend.loads == []
+    assert again["models"] == first["models"] | {"net": first["models"]["net"]}
+    trainings.clear()
+    start("three", "job.share=0.9")
+    assert {arm for arm, _ in trainings} == {"augmentation", "counterfactuals"}  # originals alone draw no share
+    trainings.clear()
+    start("four", generator={"strength": 2})
+    assert {arm for arm, _ in trainings} == {"counterfactuals"}
+    trainings.clear()
+    start("five", "job.steps=3")
+    assert len(trainings) == 6
+
+
+def test_a_retraining_that_was_cut_off_goes_on(start, trainings, tmp_path):
+    trainings.limit = 2
+    with pytest.raises(KeyboardInterrupt):
+        start("one")
+    done = list(trainings)
+    trainings.limit = 99
+    results = start("two")[1]
+    assert len(trainings) == 6 and not set(trainings[2:]) & set(done)
+    undisturbed = start("three", f"store={tmp_path / 'other'}")[1]
+    for figures in (results, undisturbed):
+        for arm in ("originals", "augmentation", "counterfactuals"):
+            del figures["models"]["net"]["retraining"]["arms"][arm]["seconds"]
+    assert results["models"] == undisturbed["models"]
+
+
+def test_without_renders_the_verdict_is_about_generated_images_and_says_so(start):
+    folder, results = start("one", dataset={"_target_": f"{__name__}.Photos"})
+    assert results["models"]["net"]["retraining"]["images"]["truth"] == 0
+    page = (folder / "report.html").read_text()
+    assert "on 4 valid counterfactuals of 2 untouched sources" in page and "the truth may be another" in page and "condition by condition" not in page
+
+
+def test_mistakes_are_named_at_once_before_anything_is_made(start):
+    with pytest.raises(UserError) as caught:
+        start("one", "job.test_fraction=1.5", "job.seeds=[]", "job.steps=0", "job.batch_size=0", "job.learning_rate=0", "job.share=2")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "The configuration has 6 mistakes:"
+    assert "  job.test_fraction: must lie between 0 and 1, not 1.5" in lines
+    assert not Path("outputs/day/one/split.json").exists()
+    with pytest.raises(UserError, match=r"job\.seeds: must be one or more different numbers"):
+        start("two", "job.seeds=[1,1]")
+    with pytest.raises(UserError, match=r"job\.seeds: must be a list"):
+        start("three", "job.seeds=3")
+
+
+def test_a_condition_that_is_no_attribute_is_named(start):
+    with pytest.raises(UserError, match=r"job\.conditions: the sources have no attribute 'light', but time of day, weather"):
+        start("one", "job.conditions=[weather,light]")
+
+
+def test_models_that_cannot_be_trained_are_refused(start):
+    function = {"_target_": "tests.model.networks.brightness", "_partial_": True}
+    own = {"_target_": "dillema.model.callable.CallableModel", "_recursive_": False, "name": "net", "function": function}
+    with pytest.raises(UserError, match=r"model\.net: CallableModel cannot be trained as it is set; a network of torch is needed"):
+        start("one", model=own)
+
+
+def test_sources_of_a_single_group_cannot_be_split(start):
+    with pytest.raises(UserError, match=r"belong to 1 group.*raise dataset\.limit"):
+        start("one", dataset={"streets": 1})
+    assert not list(Path("outputs/store").glob("images/*/*"))  # nothing was generated
+
+
+def test_training_parts_without_a_valid_counterfactual_are_refused(start):
+    with pytest.raises(UserError, match="no counterfactual of a source to train on is valid"):
+        start("one", validity={"least": 2.0})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "model"), [("mini_shift", "mini_segformer"), ("mini_imagenet", "mini_resnet")])
+def test_the_small_world_goes_on_after_kill_9_and_shows_the_truth(tmp_path, dataset, model):
+    command = [sys.executable, "-m", "dillema", "job=retrain", f"dataset={dataset}", "dataset.limit=6", "generator.steps=2", "job.steps=3", "job.seeds=[0,1]"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob("outputs/store/retrained/*/training.json")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/store/retrained/*/training.json")}
+    assert 1 <= len(kept) < 6
+    subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    (path,) = tmp_path.glob("outputs/*/*/report.html")
+    figures = json.loads((path.parent / "results.json").read_text())["models"][model]["retraining"]
+    assert len(figures["arms"]["counterfactuals"]["per_condition"]) == 15
+    assert figures["images"]["truth"] == 14 * figures["sources"]["test"]
+    assert "Retraining" in path.read_text()
+    kind = TransformersSegmentation if dataset == "mini_shift" else TransformersClassification
+    again = kind("again", str(path.parent / figures["arms"]["counterfactuals"]["weights"][0]))
+    again.load()
+    assert np.isfinite(again.predict([tiny.image(0, (256, 160))])[0]).all()

@@ -1,0 +1,108 @@
+import copy
+
+import pytest
+
+from dillema.report.retraining import verdict, write
+from tests import tiny
+from tests.report.chromium import BROWSER, chromium
+from tests.report.test_page import FAINT
+
+ARMS = ("untouched", "originals", "augmentation", "counterfactuals")
+CONDITIONS = [f"{weather} {time}" for weather in ("clear", "foggy", "snowy") for time in ("daytime", "night")]
+
+
+def figure(mean, half=0.01):
+    return {"mean": mean, "low": None if half is None else mean - half, "high": None if half is None else mean + half}
+
+
+def part(level, half=0.01):
+    kinds = {"original": figure(0.8, half), "counterfactual": figure(level + 0.05, half), "truth": figure(level, half)}
+    return kinds | {"per_condition": {name: figure(level + i / 50, half) for i, name in enumerate(CONDITIONS)}}
+
+
+@pytest.fixture
+def figures():
+    arms = {arm: part(0.4 + 0.1 * i, None if arm == "untouched" else 0.01) for i, arm in enumerate(ARMS)}
+    for i, arm in enumerate(ARMS):
+        arms[arm]["over"] = {other: part(0.1 * (i - j)) | {"original": figure(-0.002)} for j, other in enumerate(ARMS[:i])}
+        if i:
+            arms[arm] |= {
+                "steps": [9] * 3,
+                "seconds": [1.5] * 3,
+                "drawn": [{"originals": 40, arm: 32}] * 3,
+                "weights": [f"weights/net/{arm}-{s}" for s in range(3)],
+            }
+    return {
+        "metric": "mean_iou",
+        "level": 0.95,
+        "seeds": [0, 1, 2],
+        "rough": True,
+        "sources": {"train": 96, "test": 24},
+        "counterfactuals": 250,
+        "images": {"original": 24, "counterfactual": 70, "truth": 336},
+        "home": ["clear daytime"],
+        "course": {"steps": 9, "batch_size": 8, "learning_rate": 1e-3, "share": 0.5},
+        "arms": arms,
+    }
+
+
+@pytest.fixture
+def gained(figures):
+    return figures["arms"]["counterfactuals"]["over"]["originals"]
+
+
+def test_the_verdict_says_what_is_bought_in_the_truth_and_at_what_price(figures):
+    first, second = verdict("net", figures)
+    assert first == (
+        "Retraining net on counterfactuals buys 20.0 points of mean IoU in the truth against originals alone, on real renders of 24 untouched sources "
+        "in 5 conditions other than their own (95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
+    )
+    assert second.startswith("On the originals themselves it costs 0.2 points") and second.endswith("so it may be chance).")
+
+
+def test_what_may_be_chance_is_said_to_be(figures, gained):
+    gained["truth"] = figure(0.003, 0.02)
+    assert "buys 0.3 points of mean IoU in the truth" in verdict("net", figures)[0] and "so it may be chance" in verdict("net", figures)[0]
+    gained["truth"] = figure(-0.05)
+    assert "counterfactuals costs 5.0 points" in verdict("net", figures)[0]
+
+
+def test_a_single_seed_has_no_interval(figures, gained):
+    figures["seeds"] = [0]
+    gained["truth"], gained["original"] = figure(0.2, None), figure(-0.002, None)
+    first, second = verdict("net", figures)
+    assert "buys 20.0 points" in first and first.endswith("(a single seed: no interval).") and "costs 0.2 points (a single seed" in second
+
+
+def test_without_the_truth_generated_images_are_called_that(figures, gained):
+    figures["images"]["truth"] = 0
+    first, _, last = verdict("net", figures)
+    assert "in the truth" not in first and "on 70 valid counterfactuals of 24 untouched sources" in first and "generated" in last
+    gained["counterfactual"] = {"mean": None, "low": None, "high": None}
+    (only,) = verdict("net", figures)
+    assert "nothing can be said" in only
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
+def test_the_page_in_a_browser(figures, tmp_path):
+    harmful = "net<img src=x>"
+    other = copy.deepcopy(figures) | {"images": {"original": 24, "counterfactual": 70, "truth": 0}}
+    for each in other["arms"].values():
+        each["per_condition"] = {}
+        for over in each["over"].values():
+            over["per_condition"] = {}
+    results = {"dataset": "d", "seed": 0, "counts": {"sources": 120, "valid": 320}, "seconds": {"training": 3.0}}
+    results["models"] = {harmful: {"retraining": figures}, "other": {"retraining": other}}
+    images = {kind: tiny.image(i, (256, 160)) for i, kind in enumerate(("original", "augmented", "counterfactual"))}
+    write(results, [{"text": "a <b>foggy</b> night", "images": images}], tmp_path)
+    with chromium() as tab:
+        for width, scheme in ((1280, "light"), (360, "light"), (360, "dark")):
+            tab.open(tmp_path / "report.html", width, scheme=scheme)
+            assert tab.ask("document.documentElement.scrollWidth") <= width
+            found = tab.ask(FAINT)
+            assert found["seen"] > 100 and not found["faint"]
+        assert not tab.complaints and [address for address in tab.requests if not address.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
+        assert tab.ask("document.querySelector('.verdict').innerText").startswith("Retraining net<img src=x> on counterfactuals buys 20.0 points")
+        assert tab.ask("document.querySelectorAll('svg.marks').length") == 6
+        assert tab.ask("document.querySelectorAll('svg.marks')[0].querySelectorAll('path').length") == 4
+        assert tab.ask("[...document.images].every(image => image.complete && image.naturalWidth)")
