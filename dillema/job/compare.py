@@ -80,7 +80,7 @@ def side_by_side(folders: Sequence[Path], target: Path) -> None:
     _write(rows, differences, _name(folders[0]), target)
     _show(rows)
     if said := [row for row in differences if "reason" not in row]:
-        Console().print(against(f"runs (the first is {_name(folders[0])})", said))
+        Console().print(against("runs", said, f"Differences in points from the first run, {_name(folders[0])}, paired"))
     log.info("Runs side by side: %s", target / "comparison.html")
 
 

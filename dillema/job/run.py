@@ -75,9 +75,9 @@ def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield path + str(key), value
 
 
-def against(what: str, rows: Sequence[dict[str, Any]]) -> Table:
+def against(what: str, rows: Sequence[dict[str, Any]], title: str) -> Table:
     """Returns a table of statistics.comparisons, in which `a` and `b` are names."""
-    table = Table(title="Differences in points, paired", title_justify="left", show_lines=True)
+    table = Table(title=title, title_justify="left", show_lines=True)
     for header in (what, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
         table.add_column(header, overflow="fold")
     for row in rows:
@@ -110,4 +110,4 @@ def _show(results: dict[str, Any]) -> None:
         console.print(table)
         log.info("%s", verdict(model, figures))
     if results["comparisons"]:
-        console.print(against("models", results["comparisons"]))
+        console.print(against("models", results["comparisons"], "Differences in points, paired"))

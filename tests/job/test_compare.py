@@ -135,7 +135,7 @@ def test_runs_are_held_against_the_first_on_the_same_images_or_sources(here, cap
     assert alike["drop"] == "\N{MINUS SIGN}3.3" and float(alike["p"]) > 0.5
     assert "/missing has no predictions.parquet of this version" in text and "they are of different data (e and d)" in text
     said = re.sub(r"\s", "", capsys.readouterr().out)
-    assert "Differencesinpoints" in said and "<0.001" in said
+    assert "Differencesinpointsfromthefirstrun" in said and "<0.001" in said
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
