@@ -129,6 +129,8 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
         assert gained == pytest.approx(part["truth"]["mean"] - figures["arms"]["untouched"]["truth"]["mean"])
     assert figures["arms"]["untouched"]["truth"]["low"] is None
     assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
+    drawn, gained = figures["over_sources"]["truth"], figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
+    assert drawn["rough"] and drawn["low"] <= gained <= drawn["high"]
     assert figures["rough"] and figures["seeds"] == [0, 1]
     rows = predictions.read(folder / "predictions.parquet", "net, counterfactuals, seed 1", Streets(task=task))
     assert set(rows.sources) == set(parts["test"])
