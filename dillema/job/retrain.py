@@ -156,7 +156,7 @@ class Arms:
             kept = self._trained(arm, seed)
             weights = self.folder / "weights" / self.model.name / f"{arm}-{seed}"
             shutil.copytree(kept, weights, copy_function=lambda source, target: link(Path(source), Path(target)))
-            self.trained[arm, seed] = json.loads((kept / "training.json").read_text()) | {"weights": str(weights.relative_to(self.folder))}
+            self.trained[arm, seed] = json.loads((kept / "training.json").read_text()) | {"weights": self._settings(weights)}
             answers[self._name(arm, seed)] = self.pipeline.predict(self.stages, self.model.saved(kept), items)
         for name, records in answers.items():
             for i, exam in self.exams.items():
@@ -192,6 +192,11 @@ class Arms:
                 "over_sources": {kind: self._over_sources(said[COUNTERFACTUALS], said[ORIGINALS], kind) for kind in KINDS},
             }
         }
+
+    def _settings(self, weights: Path) -> str:
+        """Returns the settings by which the class of the model loads weights."""
+        before, after = (vars(model) for model in (self.model, self.model.saved(weights)))
+        return " ".join(f"model.{self.model.name}.{name}={value}" for name, value in after.items() if value != before[name])
 
     def _name(self, arm: str, seed: int | None = None) -> str:
         return f"{self.model.name}, {arm}" + (f", seed {seed}" if seed is not None else "")
