@@ -114,6 +114,13 @@ def metric(tallies: np.ndarray, dataset: Dataset) -> np.ndarray:
     return _mean_iou(*_parts(tallies)) if dataset.task == "segmentation" else _ratio(tallies[..., 0], tallies[..., 2])
 
 
+def by_source(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
+    """Returns the tallies of some rows added up for each source that has any (sources, k)."""
+    sums = np.zeros((len(predictions.sources), predictions.tallies.shape[1]))
+    np.add.at(sums, predictions.source[rows], predictions.tallies[rows])
+    return sums[np.bincount(predictions.source[rows], minlength=len(sums)) > 0]
+
+
 def rate(name: str, hits: np.ndarray, images: np.ndarray) -> dict[str, float | None]:
     """Returns the share of hits among the images of all sources, given both for each source, with its interval."""
     total, n = images.sum(), len(images)

@@ -25,7 +25,7 @@ from ..config import refuse
 from ..dataset import split
 from ..errors import UserError
 from ..evaluation import predictions, statistics
-from ..evaluation.predictions import COUNTERFACTUAL, KINDS, ORIGINAL, TRUTH
+from ..evaluation.predictions import COUNTERFACTUAL, KINDS, ORIGINAL, TRUTH, Predictions
 from ..pipeline import SAID, Pair, Pipeline, link
 from ..report import retraining, words
 from ..report.retraining import ARMS, COUNTERFACTUALS, ORIGINALS, UNTOUCHED
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 VERSION = 1  # of how models are trained
-HELD = 1024  # images and masks in memory: a small network is done with them before they are read
+HELD = 2048  # images and masks in memory: a small network is done with them before they are read
 EXAMPLES = 3  # of what was trained on, for the page
 NEEDED = "a network of torch is needed, whose weights can be changed and saved: a model of transformers, torchvision or timm, or model=module with its class"
 
@@ -156,7 +156,7 @@ class Arms:
             kept = self._trained(arm, seed)
             weights = self.folder / "weights" / self.model.name / f"{arm}-{seed}"
             shutil.copytree(kept, weights, copy_function=lambda source, target: link(Path(source), Path(target)))
-            self.trained[arm, seed] = json.loads((kept / "training.json").read_text()) | {"weights": str(weights.relative_to(self.folder))}
+            self.trained[arm, seed] = json.loads((kept / "training.json").read_text()) | {"weights": self._settings(weights)}
             answers[self._name(arm, seed)] = self.pipeline.predict(self.stages, self.model.saved(kept), items)
         for name, records in answers.items():
             for i, exam in self.exams.items():
@@ -167,8 +167,8 @@ class Arms:
         """Returns the figures of the model as it was on the test sources, and those of all arms (`retraining`)."""
         path, data = self.folder / "predictions.parquet", self.pipeline.dataset
         untouched = predictions.read(path, self._name(UNTOUCHED), data)
-        figures = {UNTOUCHED: [self._figures(untouched)] * len(self.seeds)}
-        figures |= {arm: [self._figures(predictions.read(path, self._name(arm, seed), data)) for seed in self.seeds] for arm in ARMS}
+        said = {arm: [predictions.read(path, self._name(arm, seed), data) for seed in self.seeds] for arm in ARMS}
+        figures = {UNTOUCHED: [self._figures(untouched)] * len(self.seeds)} | {arm: list(map(self._figures, runs)) for arm, runs in said.items()}
         arms: dict[str, dict[str, Any]] = {}
         for arm, runs in figures.items():
             arms[arm] = _summed(runs[:1] if arm == UNTOUCHED else runs)
@@ -189,8 +189,14 @@ class Arms:
                 "home": sorted({exam.condition for exam in self.exams.values() if exam.kind == ORIGINAL}),
                 "course": self.course,
                 "arms": arms,
+                "over_sources": {kind: self._over_sources(said[COUNTERFACTUALS], said[ORIGINALS], kind) for kind in KINDS},
             }
         }
+
+    def _settings(self, weights: Path) -> str:
+        """Returns the settings by which the class of the model loads weights."""
+        before, after = (vars(model) for model in (self.model, self.model.saved(weights)))
+        return " ".join(f"model.{self.model.name}.{name}={value}" for name, value in after.items() if value != before[name])
 
     def _name(self, arm: str, seed: int | None = None) -> str:
         return f"{self.model.name}, {arm}" + (f", seed {seed}" if seed is not None else "")
@@ -260,7 +266,7 @@ class Arms:
             sources.append(Source(partial(held, image), partial(held, truth), [partial(held, other) for other in others]))
         return sources
 
-    def _figures(self, said: predictions.Predictions) -> dict[str, Any]:
+    def _figures(self, said: Predictions) -> dict[str, Any]:
         """Returns the main metric of what one model answered, by kind of image and by condition."""
         conditions = {exam.image: exam.condition for exam in self.exams.values() if exam.kind != COUNTERFACTUAL}
         shown = np.array([conditions.get(image, "") for image in said.image])
@@ -270,6 +276,19 @@ class Arms:
 
         known = [name for name in dict.fromkeys(conditions.values()) if name]
         return {kind: metric(said.kind == kind) for kind in KINDS} | {"per_condition": {name: metric(shown == name) for name in known}}
+
+    def _over_sources(self, ours: Sequence[Predictions], theirs: Sequence[Predictions], kind: str) -> dict[str, Any]:
+        """Returns the interval of the mean difference of two arms on a kind of images, were other sources drawn, and whether it is rough."""
+        sums = [statistics.by_source(said, said.kind == kind) for said in (*ours, *theirs)]
+        if len(sums[0]) < 2:
+            return {"low": None, "high": None, "rough": True}
+
+        def gained(*drawn: np.ndarray) -> np.ndarray:
+            each = np.stack([statistics.metric(part, self.pipeline.dataset) for part in drawn], -1)
+            return each[..., : len(ours)].mean(-1, keepdims=True) - each[..., len(ours) :].mean(-1, keepdims=True)
+
+        low, high = statistics.interval(sums, gained, self.pipeline.seed)
+        return {"low": statistics.number(low[0]), "high": statistics.number(high[0]), "rough": len(sums[0]) < statistics.ENOUGH}
 
 
 @lru_cache(maxsize=HELD)

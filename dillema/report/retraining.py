@@ -16,16 +16,20 @@ def verdict(model: str, figures: Mapping[str, Any]) -> list[str]:
     images, gains = figures["images"], figures["arms"][COUNTERFACTUALS]["over"][ORIGINALS]
     sources, metric = figures["sources"]["test"], words.name_of(figures["metric"])
     if images["truth"]:
-        gained, what = gains["truth"], f"{metric} in the truth"
+        kind, what = "truth", f"{metric} in the truth"
         where = f"real renders of {sources} untouched sources in {len(gains['per_condition']) - len(figures['home'])} conditions other than their own"
     else:
-        gained, what, where = gains["counterfactual"], metric, f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
+        kind, what, where = "counterfactual", metric, f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
+    gained, drawn = gains[kind], figures["over_sources"][kind]
     if gained["mean"] is None:
         return [f"No counterfactual of the sources to test {model} on is valid, so nothing can be said about retraining it."]
     said = [
         f"Retraining {model} on counterfactuals {_bought(gained)} points of {what} against originals alone, on {where} ({_interval(figures, gained)}).",
         f"On the originals themselves it {_bought(gains['original'])} points ({_interval(figures, gains['original'])}).",
     ]
+    if drawn["low"] is not None:
+        rough = ", rough with so few" if drawn["rough"] else ""
+        said.append(f"Were other sources drawn, and not other seeds, the first interval would be {_within(drawn)} (bootstrap over {sources} sources{rough}).")
     return said if images["truth"] else [*said, "These counterfactuals are generated, as those that were trained on: the truth may be another."]
 
 

@@ -129,6 +129,8 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
         assert gained == pytest.approx(part["truth"]["mean"] - figures["arms"]["untouched"]["truth"]["mean"])
     assert figures["arms"]["untouched"]["truth"]["low"] is None
     assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
+    drawn, gained = figures["over_sources"]["truth"], figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
+    assert drawn["rough"] and drawn["low"] <= gained <= drawn["high"]
     assert figures["rough"] and figures["seeds"] == [0, 1]
     rows = predictions.read(folder / "predictions.parquet", "net, counterfactuals, seed 1", Streets(task=task))
     assert set(rows.sources) == set(parts["test"])
@@ -150,7 +152,9 @@ def test_retrained_weights_are_used_again_with_the_same_class(start, weights):
     model.load()
     before = TransformersSegmentation("net", weights["segmentation"])
     before.load()
-    other = TransformersSegmentation("net", str(folder / results["models"]["net"]["retraining"]["arms"]["originals"]["weights"][1]))
+    setting = results["models"]["net"]["retraining"]["arms"]["originals"]["weights"][1]
+    assert setting == f"model.net.model={folder}/weights/net/originals-1"
+    other = TransformersSegmentation("net", setting.removeprefix("model.net.model="))
     other.load()
     states = [dict(m.module.named_parameters()) for m in (model, before, other)]
     for one, two in ((0, 1), (0, 2), (1, 2)):
@@ -163,7 +167,7 @@ def test_what_is_trained_is_not_trained_again(start, trainings):
     Backend.loads.clear()
     again = start("two")[1]
     assert len(trainings) == 6 and Backend.loads == []
-    assert again["models"] == first["models"] | {"net": first["models"]["net"]}
+    assert again["models"]["net"]["retraining"]["over_sources"] == first["models"]["net"]["retraining"]["over_sources"]
     trainings.clear()
     start("three", "job.share=0.9")
     assert {arm for arm, _ in trainings} == {"augmentation", "counterfactuals"}  # originals alone draw no share
@@ -186,7 +190,8 @@ def test_a_retraining_that_was_cut_off_goes_on(start, trainings, tmp_path):
     undisturbed = start("three", f"store={tmp_path / 'other'}")[1]
     for figures in (results, undisturbed):
         for arm in ("originals", "augmentation", "counterfactuals"):
-            del figures["models"]["net"]["retraining"]["arms"][arm]["seconds"]
+            for key in ("seconds", "weights"):
+                del figures["models"]["net"]["retraining"]["arms"][arm][key]
     assert results["models"] == undisturbed["models"]
 
 
@@ -252,6 +257,6 @@ def test_the_small_world_goes_on_after_kill_9_and_shows_the_truth(tmp_path, data
     assert figures["images"]["truth"] == 14 * figures["sources"]["test"]
     assert "Retraining" in path.read_text()
     kind = TransformersSegmentation if dataset == "mini_shift" else TransformersClassification
-    again = kind("again", str(path.parent / figures["arms"]["counterfactuals"]["weights"][0]))
+    again = kind("again", figures["arms"]["counterfactuals"]["weights"][0].removeprefix(f"model.{model}.model="))
     again.load()
     assert np.isfinite(again.predict([tiny.image(0, (256, 160))])[0]).all()

@@ -43,6 +43,7 @@ def figures():
         "home": ["clear daytime"],
         "course": {"steps": 9, "batch_size": 8, "learning_rate": 1e-3, "share": 0.5},
         "arms": arms,
+        "over_sources": {kind: {"low": 0.17, "high": 0.24, "rough": True} for kind in ("original", "counterfactual", "truth")},
     }
 
 
@@ -52,7 +53,8 @@ def gained(figures):
 
 
 def test_the_verdict_says_what_is_bought_in_the_truth_and_at_what_price(figures):
-    first, second = verdict("net", figures)
+    first, second, third = verdict("net", figures)
+    assert third.endswith("would be 17.0 to 24.0 (bootstrap over 24 sources, rough with so few).")
     assert first == (
         "Retraining net on counterfactuals buys 20.0 points of mean IoU in the truth against originals alone, on real renders of 24 untouched sources "
         "in 5 conditions other than their own (95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
@@ -70,13 +72,13 @@ def test_what_may_be_chance_is_said_to_be(figures, gained):
 def test_a_single_seed_has_no_interval(figures, gained):
     figures["seeds"] = [0]
     gained["truth"], gained["original"] = figure(0.2, None), figure(-0.002, None)
-    first, second = verdict("net", figures)
+    first, second, _ = verdict("net", figures)
     assert "buys 20.0 points" in first and first.endswith("(a single seed: no interval).") and "costs 0.2 points (a single seed" in second
 
 
 def test_without_the_truth_generated_images_are_called_that(figures, gained):
     figures["images"]["truth"] = 0
-    first, _, last = verdict("net", figures)
+    first, *_, last = verdict("net", figures)
     assert "in the truth" not in first and "on 70 valid counterfactuals of 24 untouched sources" in first and "generated" in last
     gained["counterfactual"] = {"mean": None, "low": None, "high": None}
     (only,) = verdict("net", figures)
