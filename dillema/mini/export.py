@@ -122,8 +122,8 @@ def main() -> None:
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     parser.add_argument("--count", type=int, default=24)
     given = parser.parse_args()
-    export = export_shift if given.layout == "shift" else export_imagenet
-    print(f"{given.count} scenes in {export(given.folder, given.split, given.count)}; read them with dataset={given.layout} dataset.root={given.folder}")
+    export, reads = {"shift": (export_shift, "experiment=exported"), "imagenet": (export_imagenet, "dataset=imagenet")}[given.layout]
+    print(f"{given.count} scenes in {export(given.folder, given.split, given.count)}; read them with {reads} dataset.root={given.folder}")
 
 
 if __name__ == "__main__":

@@ -86,5 +86,5 @@ def test_imagenet_reads_back_the_kinds_of_the_vehicles(tmp_path):
 def test_the_command_line_says_how_to_read_what_it_wrote(tmp_path):
     command = [sys.executable, "-m", "dillema.mini.export", "shift", str(tmp_path), "--split", "test", "--count", "2"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"dataset=shift dataset.root={tmp_path}" in said
+    assert f"experiment=exported dataset.root={tmp_path}" in said
     assert len(Shift(root=str(tmp_path), split="test").samples()) == 2
