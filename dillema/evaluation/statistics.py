@@ -109,7 +109,7 @@ def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": number(given.mean()), "low": number(given.mean() - reach), "high": number(given.mean() + reach)}
 
 
-def metric(tallies: np.ndarray, dataset: Dataset) -> np.ndarray:
+def metric(tallies: np.ndarray, dataset: Labels) -> np.ndarray:
     """Returns the main metric of sums of the tallies of predictions (..., k)."""
     return _mean_iou(*_parts(tallies)) if dataset.task == "segmentation" else _ratio(tallies[..., 0], tallies[..., 2])
 
