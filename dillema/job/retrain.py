@@ -151,7 +151,7 @@ class Arms:
     def run(self) -> Iterator[dict[str, Any]]:
         """Yields the rows of predictions.parquet; trains whatever is not trained yet."""
         items = [Item(i, [SAID, self.facts, e.sample.digest, e.kind, e.content], (e.sample, e.read)) for i, e in self.exams.items()]
-        answers = {self._name(UNTOUCHED): self.pipeline.predict(self.stages, self.model, items)}
+        answers = {self.model.name: self.pipeline.predict(self.stages, self.model, items)}
         for seed, arm in product(self.seeds, ARMS):
             kept = self._trained(arm, seed)
             weights = self.folder / "weights" / self.model.name / f"{arm}-{seed}"
@@ -166,7 +166,7 @@ class Arms:
     def results(self) -> dict[str, Any]:
         """Returns the figures of the model as it was on the test sources, and those of all arms (`retraining`)."""
         path, data = self.folder / "predictions.parquet", self.pipeline.dataset
-        untouched = predictions.read(path, self._name(UNTOUCHED), data)
+        untouched = predictions.read(path, self.model.name, data)
         said = {arm: [predictions.read(path, self._name(arm, seed), data) for seed in self.seeds] for arm in ARMS}
         figures = {UNTOUCHED: [self._figures(untouched)] * len(self.seeds)} | {arm: list(map(self._figures, runs)) for arm, runs in said.items()}
         arms: dict[str, dict[str, Any]] = {}
@@ -198,8 +198,8 @@ class Arms:
         before, after = (vars(model) for model in (self.model, self.model.saved(weights)))
         return " ".join(f"model.{self.model.name}.{name}={value}" for name, value in after.items() if value != before[name])
 
-    def _name(self, arm: str, seed: int | None = None) -> str:
-        return f"{self.model.name}, {arm}" + (f", seed {seed}" if seed is not None else "")
+    def _name(self, arm: str, seed: int) -> str:
+        return f"{self.model.name}, {arm}, seed {seed}"
 
     def _exams(self) -> Iterator[Exam]:
         data, sources = self.pipeline.dataset, {pair.sample.id: pair.sample for pair in self.test}
@@ -226,7 +226,7 @@ class Arms:
         # what an arm does not draw is not in it, for it must not have the arm trained anew
         key = digest("training", VERSION, identity(self.model), arm, seed, course, self.facts, drawn)
         kept = self.pipeline.store.folder / "retrained" / key
-        name = f"{self.model.name}, {arm}, seed {seed}"
+        name = self._name(arm, seed)
         if kept.exists():
             log.info("training: %s is there already", name)
             return kept
