@@ -101,7 +101,7 @@ def hub(tmp_path_factory) -> Iterator[ThreadingHTTPServer]:
 
 
 def start(folder, *command, **environment):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf"), "COLUMNS": "120", **environment}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "0", "COLUMNS": "120", **environment}
     return subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True)
 
 
