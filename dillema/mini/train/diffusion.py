@@ -55,7 +55,7 @@ def encode(vae: AutoencoderKL, world: World, path: Path, batch: int = 16) -> np.
     return np.load(path, mmap_mode="r")
 
 
-def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, steps: int = 9000, batch: int = 12) -> None:
+def train(vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, steps: int = 11000, batch: int = 12) -> None:
     """Trains text encoder, UNet and ControlNet together and saves the pipeline to `target`.
 
     Every tenth caption is empty, for guidance; what is small weighs more than its area.
