@@ -273,7 +273,7 @@ def _finish(client: "MlflowClient", folder: Path, note: Note, run: str) -> None:
         if f"images/{path.stem}" not in there:
             with Image.open(path) as image:
                 client.log_image(run, image, key=path.stem, step=0)
-    for file in (folder / "results.json", folder / "predictions.parquet", folder / "report.html"):
+    for file in (folder / "predictions.parquet", folder / "report.html"):
         if file.exists():
             client.log_artifact(run, str(file))
     if (folder / "report").is_dir():  # the images that did not fit into the page

@@ -60,7 +60,7 @@ def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd
     assert run.data.metrics["brightest/drop"] == pytest.approx(out.results["models"]["brightest"]["drop"])
     assert run.data.metrics["brightest/all/counterfactual/mean_iou"] == pytest.approx(out.results["models"]["brightest"]["all"]["counterfactual"]["mean_iou"])
     names = {f.path for f in client.list_artifacts(run.info.run_id)}
-    assert names == {"config.yaml", "pairs.json", "per_attribute.json", "comparisons.json", "images", "results.json", "predictions.parquet", "report.html"}
+    assert names == {"config.yaml", "pairs.json", "per_attribute.json", "comparisons.json", "images", "predictions.parquet", "report.html"}
     images = {f.path.removeprefix("images/").split("+")[0] for f in client.list_artifacts(run.info.run_id, "images")}
     assert images == {pair.id for pair in out.pairs}  # so that the same pair stands in the same place of the grid of each run
     assert run.data.metrics["validity"] == pytest.approx(out.results["counts"]["valid"] / 12)
