@@ -120,7 +120,7 @@ def test_nothing_is_lost_when_a_server_goes_away_at_any_time(server, tmp_path, c
             "sweep day time": "FINISHED",
         }
         whole = found["before"]
-        assert len(whole[4]) == 7 + 2 * 12  # each image also small
+        assert len(whole[4]) == 6 + 2 * 12  # each image also small
         for name in ("middle", "never", "killed"):
             _, metrics, params, tags, files, table, generated = found[name]
             assert metrics.keys() == whole[1].keys() and metrics["brightest/drop"] == whole[1]["brightest/drop"]
