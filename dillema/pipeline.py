@@ -2,11 +2,11 @@
 
 import json
 import logging
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -22,6 +22,7 @@ from .evaluation import predictions, statistics
 from .evaluation.quality import SIMILARITIES, similarity
 from .execution import together
 from .execution.local import Local
+from .pairs import Pair, Pairs, opened, scaled
 from .stage import Item, Stages
 from .store import Record, Store, seed_for
 from .types import Caption, Control, Counterfactual, Dataset, Edit, Renders, Sample, Verdict
@@ -29,43 +30,20 @@ from .types import Caption, Control, Counterfactual, Dataset, Edit, Renders, Sam
 log = logging.getLogger(__name__)
 
 SAFE = re.compile(r"\w[\w.-]*")  # ids become file names
+BLOCK = 2_000  # sources that take all the steps together: what they hold in memory, some 200 MB, is that of the largest run; models are loaded once a block
 SAID = 2  # version of what a model's record holds
 CHUNK = 8  # batches of a model under test between two records: starting Lightning takes longer than a batch
 SHARE = 128  # such batches on each of several devices, where a process has to be started for each
 
 
 @dataclass
-class Pair:
-    """A source and one counterfactual image of it.
-
-    `controls` holds, by conditioning, its control images; `said`, by model, what was predicted on the original and on the counterfactual;
-    `truth`, by model, what was predicted on a real render of what the counterfactual stands for, where the data set can make one.
-    """
-
-    id: str
-    sample: Sample
-    caption: Caption
-    counterfactual: Counterfactual
-    seed: int
-    controls: dict[str, Path]
-    image: Path
-    verdict: Verdict
-    quality: dict[str, float] = field(default_factory=dict)
-    said: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
-    truth: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def painted(self) -> Image.Image:
-        """Returns the counterfactual image."""
-        return _open(self.image)
-
-
-@dataclass
 class Run:
-    """What came out: the figures (results.json), the pairs they come from, and what failed."""
+    """What came out: the figures (results.json), the pairs they come from, what failed, and by model what was said about the pairs."""
 
     results: dict[str, Any]
-    pairs: list[Pair]
+    pairs: Pairs
     failures: list[dict[str, str]]
+    answers: Mapping[str, predictions.Predictions] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,8 +73,12 @@ class Pipeline:
     def run(self, folder: Path) -> Run:
         """Runs all the steps and leaves results.json, predictions.parquet, failures.jsonl and generated/ in a folder."""
         stages = Stages(self.store, self.execution)
+        samples = _by_id(self.dataset.samples())
+        log.info("%s: %d sources", self.dataset.name, len(samples))
+        pairs = Pairs(folder / "generated", samples, self.store)
+        counts = dict.fromkeys(("sources", "captions", "counterfactuals", "generated", "valid"), 0)
         try:
-            counts, pairs = self._steps(stages)
+            predictions.write(folder / "predictions.parquet", self._rows(stages, samples, pairs, counts))
             distance = self._distance(stages, pairs)
         finally:
             _lines(folder / "failures.jsonl", stages.failures)
@@ -107,7 +89,6 @@ class Pipeline:
             for name in (*SIMILARITIES, *(self.quality.figures if self.quality else ()))
         }
         results["distance"] = distance
-        predictions.write(folder / "predictions.parquet", self._predictions(pairs))
         answers = {model.name: predictions.read(folder / "predictions.parquet", model.name, self.dataset) for model in self.models}
         for name, said in answers.items():
             valid, every = (statistics.summary(said, self.dataset, self.seed, valid=strict) for strict in (True, False))
@@ -115,11 +96,10 @@ class Pipeline:
         results["comparisons"] = statistics.comparisons(
             ({"a": a, "b": b} | statistics.compare(answers[a], answers[b], self.dataset, self.seed) for a, b in combinations(answers, 2))
         )
-        self._export(pairs, folder / "generated")
         temporary = folder / "results.json.tmp"
         temporary.write_text(json.dumps(results, indent=2))
         temporary.replace(folder / "results.json")
-        return Run(results, pairs, stages.failures)
+        return Run(results, pairs, stages.failures, answers)
 
     def predict(self, stages: Stages, model: Any, items: Sequence[Item]) -> dict[str, Record]:
         """Returns what a model says of samples, or of other images of them: the payload of an item is a sample, and None or what reads the other image."""
@@ -129,17 +109,28 @@ class Pipeline:
     def reading(self, sample: Sample, other: Callable[[], Image.Image] | None = None) -> tuple[Callable[[], Image.Image], Callable[[], int | np.ndarray]]:
         """Returns what reads a sample's image, or another image of it, and its label or mask, as large as models see them."""
         size = (self.generator.width, self.generator.height)
-        return partial(_picture, sample, other, size), partial(_mask, sample, size) if self.dataset.task == "segmentation" else partial(
+        return partial(_picture, sample, other, size), partial(scaled, sample, size) if self.dataset.task == "segmentation" else partial(
             getattr, sample, "label"
         )
 
-    def _steps(self, stages: Stages) -> tuple[dict[str, int], list[Pair]]:
+    def _rows(self, stages: Stages, samples: Mapping[str, Sample], pairs: Pairs, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """Yields the rows of predictions.parquet; all sources take all the steps, BLOCK at a time, and are let go of."""
+        blocks: list[dict[str, Sample]] = [{} for _ in range(0, len(samples), BLOCK)]
+        place = {i: n // BLOCK for n, i in enumerate(sorted(samples))}  # the order of a data set must not change what is made of it
+        for i, sample in samples.items():
+            blocks[place[i]][i] = sample
+        for number, block in enumerate(blocks):
+            begun = time.perf_counter()
+            yield from self._block(stages, block, number, pairs, counts)
+            if len(blocks) > 1:
+                took = timedelta(seconds=round(time.perf_counter() - begun))
+                log.info("%d of %d sources are done; the last %d took %s", counts["sources"], len(samples), len(block), took)
+
+    def _block(self, stages: Stages, samples: Mapping[str, Sample], number: int, pairs: Pairs, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """Yields the rows of predictions.parquet for some of the sources; adds their pairs, and what there is of each, to those of the run."""
         data = self.dataset
         facts = [data.task, data.classes, data.colours, sorted(data.ignored)]
         size = (self.generator.width, self.generator.height)
-
-        samples = _by_id(data.samples())
-        log.info("%s: %d sources", data.name, len(samples))
 
         # every source is read once, so that damaged ones are out before anything is made of them
         sources = stages.run(
@@ -165,8 +156,8 @@ class Pipeline:
             batch_size=self.editor.batch_size,
         )  # fmt: skip
 
-        # sorted, for a plan looks at all sources, and their order must not change it
-        plans = self.edits.plan({i: keywords[i].value for i in sorted(keywords)}, data.vary, self.counterfactuals, self.seed)
+        # sorted, for a plan looks at all sources of a block, and their order must not change it
+        plans = self.edits.plan({i: keywords[i].value for i in sorted(keywords)}, data.vary, self.counterfactuals, self.seed + number)
         planned = [(f"{i}_{n}", i, n, narrowed) for i in keywords for n, narrowed in enumerate(plans[i])]
         source_of = {v: i for v, i, _, _ in planned}
 
@@ -209,7 +200,7 @@ class Pipeline:
         validity = stages.run(
             "validity", self.validity,
             [Item(v, [facts, sources[source_of[v]].key, r.key], (samples[source_of[v]], self.store.image(r.key))) for v, r in generated.items()],
-            lambda gate, batch: gate.score([s for s, _ in batch], [_open(path) for _, path in batch], data),
+            lambda gate, batch: gate.score([s for s, _ in batch], [opened(path) for _, path in batch], data),
             batch_size=self.validity.batch_size,
         )  # fmt: skip
         verdicts = {v: Verdict(r.value, self.validity.verdict(r.value)) for v, r in validity.items()}
@@ -217,7 +208,7 @@ class Pipeline:
         quality = stages.run(
             "quality", None,
             [Item(v, [sources[source_of[v]].key, r.key], (samples[source_of[v]], self.store.image(r.key))) for v, r in generated.items()],
-            lambda _, batch: [similarity(_picture(s, None, size), _open(path)) for s, path in batch],
+            lambda _, batch: [similarity(_picture(s, None, size), opened(path)) for s, path in batch],
             batch_size=16,
         )  # fmt: skip
 
@@ -225,41 +216,39 @@ class Pipeline:
             "networks", self.quality,
             [Item(v, [sources[source_of[v]].key, r.key, rewritten[v].text], (samples[source_of[v]], self.store.image(r.key), rewritten[v].text))
              for v, r in generated.items()],
-            lambda networks, batch: networks.score([_picture(s, None, size) for s, *_ in batch], [_open(p) for _, p, _ in batch], [t for *_, t in batch]),
+            lambda networks, batch: networks.score([_picture(s, None, size) for s, *_ in batch], [opened(p) for _, p, _ in batch], [t for *_, t in batch]),
             batch_size=self.quality.batch_size,
         ) if self.quality and self.quality.figures else {}  # fmt: skip
 
-        pairs = {}
+        made: dict[str, Pair] = {}
         for v, record in generated.items():
-            i = source_of[v]
-            images = {name: self.store.image(r.key) for name, r in controls[v].items()}, self.store.image(record.key)
-            pairs[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], *images, verdicts.get(v, Verdict({}, False)))
-            pairs[v].quality = {name: value for known in (quality, measured) if v in known for name, value in known[v].value.items()}
+            i, structure = source_of[v], {name: self.store.image(r.key) for name, r in controls[v].items()}
+            likeness = {name: value for known in (quality, measured) if v in known for name, value in known[v].value.items()}
+            verdict = verdicts.get(v, Verdict({}, False))
+            made[v] = Pair(v, samples[i], spoken[i], rewritten[v], seeds[v], structure, self.store.image(record.key), verdict, likeness)
+        pairs.add(made.values(), data, self.size, self.save_controls)
+        found = {"sources": samples, "captions": captions, "counterfactuals": rewritten, "generated": generated}
+        for name, count in ({name: len(items) for name, items in found.items()} | {"valid": sum(p.verdict.valid for p in made.values())}).items():
+            counts[name] += count
 
         # a model sees originals as large as counterfactuals, or the drop would hold what the size does
-        originals = [Item(f"{i} (original)", [SAID, facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in pairs)]
-        others = [Item(v, [SAID, facts, sources[source_of[v]].key, generated[v].key], (p.sample, partial(_open, p.image))) for v, p in pairs.items()]
-        renders = []
+        items = [Item(f"{i} (original)", [SAID, facts, sources[i].key, size], (samples[i], None)) for i in dict.fromkeys(source_of[v] for v in made)]
+        items += [Item(v, [SAID, facts, sources[source_of[v]].key, generated[v].key], (p.sample, p.painted)) for v, p in made.items()]
         if isinstance(data, Renders):
-            real = {v: data.render(p.sample, p.counterfactual.edits) for v, p in pairs.items()}
-            renders = [
-                Item(
-                    f"{v} (truth)", [SAID, facts, sources[source_of[v]].key, size, [asdict(e) for e in pairs[v].counterfactual.edits]], (pairs[v].sample, image)
-                )
-                for v, image in real.items()
-                if image
-            ]
+            for v, p in made.items():
+                if image := data.render(p.sample, p.counterfactual.edits):
+                    change = [asdict(e) for e in p.counterfactual.edits]
+                    items.append(Item(f"{v} (truth)", [SAID, facts, sources[source_of[v]].key, size, change], (p.sample, image)))
         for model in self.models:
-            said = self.predict(stages, model, [*originals, *others, *renders])
-            for v, pair in pairs.items():
-                original, counterfactual = said.get(f"{source_of[v]} (original)"), said.get(v)
-                if original and counterfactual:
-                    pair.said[model.name] = (original.value, counterfactual.value)
-                    if actual := said.get(f"{v} (truth)"):
-                        pair.truth[model.name] = actual.value
-
-        counts = {"sources": len(samples), "captions": len(captions), "counterfactuals": len(rewritten), "generated": len(generated)}
-        return counts | {"valid": sum(p.verdict.valid for p in pairs.values())}, list(pairs.values())
+            said = self.predict(stages, model, items)
+            answered = [p for v, p in made.items() if v in said and f"{p.sample.id} (original)" in said]
+            for i, p in {p.sample.id: p for p in answered}.items():
+                yield predictions.row(model.name, i, i, predictions.ORIGINAL, said[f"{i} (original)"].value, digest=p.sample.digest)
+            for p in answered:
+                edits, valid = p.counterfactual.edits, p.verdict.valid
+                yield predictions.row(model.name, p.id, p.sample.id, predictions.COUNTERFACTUAL, said[p.id].value, edits, valid, p.image.stem)
+                if actual := said.get(f"{p.id} (truth)"):
+                    yield predictions.row(model.name, p.id, p.sample.id, predictions.TRUTH, actual.value, edits, valid)
 
     def _seed(self, item: str, stage: str, variant: int = 0) -> int:
         return seed_for(self.seed, item, stage, variant)
@@ -275,56 +264,33 @@ class Pipeline:
         said = evaluate(model, items, self.dataset, model.batch_size, self.devices)
         return [said[str(n)] for n in range(len(batch))]
 
-    def _distance(self, stages: Stages, pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    def _distance(self, stages: Stages, pairs: Pairs) -> dict[str, Any] | None:
         """Returns how far the valid images, as a set, are from their originals; None where nothing measures it, or for fewer than two of either."""
-        valid = sorted((p for p in pairs if p.verdict.valid), key=lambda p: p.id)
-        originals = {p.sample.id: p.sample for p in valid}
-        if not (self.quality and self.quality.features) or len(originals) < 2:
+        if not (self.quality and self.quality.features):
             return None
-        size = (self.generator.width, self.generator.height)
-        opened = [partial(_picture, s, None, size) for s in originals.values()], [partial(_open, p.image) for p in valid]
-        whole = Item("valid images", [size, [s.digest for s in originals.values()], [p.image.name for p in valid]], opened)
+        valid = sorted((p.id, p.image.stem, p.sample.id) for p in pairs if p.verdict.valid)
+        images, sources = [key for _, key, _ in valid], list(dict.fromkeys(source for *_, source in valid))
+        if len(sources) < 2:
+            return None
+        size, samples = (self.generator.width, self.generator.height), {p.sample.id: p.sample for p in pairs}
+        sets = Lazy(sources, lambda i: _picture(samples[i], None, size)), Lazy(images, lambda key: opened(self.store.image(key)))
+        whole = Item("valid images", [size, [samples[i].digest for i in sources], images], sets)
         done = stages.run("distance", self.quality, [whole], lambda networks, batch: [networks.distance(*sets) for sets in batch])
         return done[whole.id].value if whole.id in done else None
 
-    def _predictions(self, pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
-        """Yields the rows of predictions.parquet."""
-        for name in (model.name for model in self.models):
-            for source, pair in {p.sample.id: p for p in pairs if name in p.said}.items():
-                yield predictions.row(name, source, source, predictions.ORIGINAL, pair.said[name][0], digest=pair.sample.digest)
-            for p in pairs:
-                edits, valid = p.counterfactual.edits, p.verdict.valid
-                if name in p.said:
-                    yield predictions.row(name, p.id, p.sample.id, predictions.COUNTERFACTUAL, p.said[name][1], edits, valid, p.image.stem)
-                if name in p.truth:
-                    yield predictions.row(name, p.id, p.sample.id, predictions.TRUTH, p.truth[name], edits, valid)
 
-    def _export(self, pairs: Sequence[Pair], folder: Path) -> None:
-        """Writes the generated set as a Hugging Face imagefolder."""
-        (folder / "images").mkdir(parents=True)
-        rows = []
-        for pair in pairs:
-            row: dict[str, Any] = {"file_name": f"images/{pair.id}.png"}
-            with Image.open(pair.image) as image:
-                width, height = image.size if self.size == "generated" else pair.sample.image.size if self.size == "source" else self.size
-                if (width, height) == image.size:
-                    link(pair.image, folder / row["file_name"])
-                else:
-                    image.resize((width, height), Image.Resampling.LANCZOS).save(folder / row["file_name"])
-            if self.dataset.task == "segmentation":
-                row["mask_file_name"] = f"masks/{pair.id}.png"
-                (folder / "masks").mkdir(exist_ok=True)
-                Image.fromarray(_mask(pair.sample, (width, height))).save(folder / row["mask_file_name"])
-            else:
-                row |= {"label": pair.sample.label, "label_name": self._label(pair.sample)}
-            for name, path in pair.controls.items() if self.save_controls else ():
-                row[f"{name}_file_name"] = f"controls/{pair.id}_{name}.png"
-                (folder / "controls").mkdir(exist_ok=True)
-                link(path, folder / row[f"{name}_file_name"])
-            row |= {"source": pair.sample.id, "caption": pair.caption.text, "counterfactual": pair.counterfactual.text}
-            row |= {"edits": [asdict(e) for e in pair.counterfactual.edits], "seed": pair.seed}
-            rows.append(row | {"scores": pair.verdict.scores, "valid": pair.verdict.valid, "quality": pair.quality})
-        _lines(folder / "metadata.jsonl", rows)
+@dataclass(frozen=True)
+class Lazy(Sequence[Callable[[], Image.Image]]):
+    """What opens images, by their names, made when it is asked for."""
+
+    names: Sequence[str]
+    read: Callable[[str], Image.Image]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, place: Any) -> Any:
+        return Lazy(self.names[place], self.read) if isinstance(place, slice) else partial(self.read, self.names[place])
 
 
 def _by_id(samples: Sequence[Sample]) -> dict[str, Sample]:
@@ -352,34 +318,18 @@ def _item(item: str, *inputs: Any) -> Item:
 
 def _generate(generator: Any, batch: list[tuple[Sample, Counterfactual, dict[str, tuple[Path, float]], int]]) -> list[Any]:
     samples, counterfactuals, made, seeds = zip(*batch, strict=True)
-    controls = [{name: Control(_open(path), weight) for name, (path, weight) in each.items()} for each in made]
+    controls = [{name: Control(opened(path), weight) for name, (path, weight) in each.items()} for each in made]
     images = generator.generate(samples, counterfactuals, controls, seeds)
     return [image if isinstance(image, Exception) else (None, image) for image in images]
 
 
-def _open(path: Path) -> Image.Image:
-    return Image.open(path).convert("RGB")
-
-
 def _truth(task: str, sample: Sample, size: tuple[int, int]) -> int | np.ndarray:
-    return cast(int, sample.label) if task == "classification" else _mask(sample, size)
+    return cast(int, sample.label) if task == "classification" else scaled(sample, size)
 
 
 def _picture(sample: Sample, other: Callable[[], Image.Image] | None, size: tuple[int, int]) -> Image.Image:
     image = other() if other else sample.image
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(cast(np.ndarray, sample.mask)).resize(size, Image.Resampling.NEAREST))
-
-
-def link(source: Path, target: Path) -> None:
-    """Gives a file of the store a second name, or copies it where the two are on different disks."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy(source, target)
 
 
 def _lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

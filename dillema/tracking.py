@@ -5,6 +5,7 @@ that is away nor a process that is killed loses anything: `job=sync` sends it la
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -17,14 +18,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from heapq import nsmallest
+from itertools import islice
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .pipeline import Pair, Run
-from .store import digest
+from .pairs import Pair
+from .pipeline import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNSENT = "unsent"
+TABLE = 10_000  # pairs in the table of pairs, which MLflow's page takes whole
 GRID = 16  # pairs whose images are logged: the same ones in all runs on the same sources
 AT_ONCE = 100  # parameters that MLflow takes in one call
 LONGEST = 500  # characters of a parameter
@@ -125,25 +129,27 @@ class Tracked:
                 _finish(self._client, self._folder, self._note, self._run)
 
     def _log(self, run: Run, unsent: Path) -> None:
-        models = run.results["models"]
+        models, images = run.results["models"], hashlib.sha256()
+        for pair in run.pairs:
+            images.update(pair.image.name.encode())
         self._note.tags["models"] = ", ".join(models)
         self._note.metrics = figures(run.results | totals(run.results))
         self._note.dataset = {
             "name": f"{run.results['dataset']}-counterfactuals",
-            "digest": digest(*(pair.image.name for pair in run.pairs))[:32],
+            "digest": images.hexdigest()[:32],
             "source_type": "local",
             "source": json.dumps({"uri": (self._folder / "generated").resolve().as_uri()}),
             "profile": json.dumps({"num_rows": len(run.pairs), "valid": run.results["counts"]["valid"]}),
         }
         edits = [{"model": model} | row for model, part in models.items() for row in part.get("per_attribute", ())]
         differences = [_difference(row) for row in run.results["comparisons"] if row["sources"]]
-        for name, rows in (("pairs", [_row(pair) for pair in run.pairs]), ("per_attribute", edits), ("comparisons", differences)):
+        for name, rows in (("pairs", [_row(pair) for pair in islice(run.pairs, TABLE)]), ("per_attribute", edits), ("comparisons", differences)):
             if rows:
                 (unsent / "tables").mkdir(exist_ok=True)
                 (unsent / "tables" / f"{name}.json").write_text(json.dumps({column: [row[column] for row in rows] for column in rows[0]}))
         (unsent / "images").mkdir(exist_ok=True)
         # the first counterfactual of each source, then the second ones: fixed by the sources, not by what became of them
-        for pair in sorted(run.pairs, key=lambda pair: pair.id.rpartition("_")[2])[:GRID]:
+        for pair in nsmallest(GRID, run.pairs, key=lambda pair: pair.id.rpartition("_")[2]):
             beside(pair).save(unsent / "images" / f"{_key(pair.id)}.png", compress_level=1)
         self._note.write(self._folder)
 

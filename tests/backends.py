@@ -173,7 +173,8 @@ def pipeline(store: Path, *, models: tuple[Any, ...] = (), **parts: Any) -> Pipe
     return replace(whole, **parts)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Runs the pipeline as a program."""
     base = Path(sys.argv[1])
     slow = {"diary": str(base / "diary"), "pause": float(sys.argv[3])}
     run_folder = base / sys.argv[2]

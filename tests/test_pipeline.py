@@ -161,7 +161,7 @@ def test_ctrl_c_in_the_middle_then_the_same_command(tmp_path):
 
 
 def test_kill_9_at_random_moments_then_the_same_command(tmp_path):
-    command = [sys.executable, "-m", "tests.backends", str(tmp_path)]
+    command = [sys.executable, "-c", "from tests.backends import main; main()", str(tmp_path)]
     moments, killed = random.Random(1), 0
     for i in range(6):
         process = subprocess.Popen([*command, f"killed-{i}", "0.02"])

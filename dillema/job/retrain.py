@@ -26,11 +26,12 @@ from ..dataset import split
 from ..errors import UserError
 from ..evaluation import predictions, statistics
 from ..evaluation.predictions import COUNTERFACTUAL, KINDS, ORIGINAL, TRUTH, Predictions
-from ..pipeline import SAID, Pair, Pipeline, link
+from ..pairs import Pair
+from ..pipeline import SAID, Pipeline
 from ..report import retraining, words
 from ..report.retraining import ARMS, COUNTERFACTUALS, ORIGINALS, UNTOUCHED
 from ..stage import Item, Stages
-from ..store import digest, identity
+from ..store import digest, identity, link
 from ..types import Edit, Renders, Sample
 from .run import assembled, farewell, tracked
 

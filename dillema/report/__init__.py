@@ -16,16 +16,16 @@ def write(run: Run, dataset: Dataset, folder: Path) -> None:
 
     pages = Environment(loader=PackageLoader("dillema", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.globals.update(plots=plots, words=words)
-    pairs = sorted(run.pairs, key=lambda pair: (pair.verdict.valid, gallery.harm(pair)), reverse=True)  # the first ones are sure of a place
+    shown = gallery.chosen(run, dataset)
     page = pages.get_template("report.html.j2").render(
         results=run.results,
         failures=run.failures,
         title=f"{', '.join(run.results['models']) or 'Counterfactuals'} on {run.results['dataset']}",
         name=f"{folder.parent.name} {folder.name}",
-        gallery=gallery.of(pairs, dataset.classes, folder),
-        example=lambda model, row: gallery.example(pairs, model, row),
+        gallery=gallery.of(shown, dataset.classes, folder),
+        example=lambda model, row: gallery.example(shown, model, row),
         change=gallery.CHANGE,
-        left=max(0, len(pairs) - gallery.SHOWN),
+        left=len(run.pairs) - len(shown),
         origin=origin.of(folder),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")

@@ -2,12 +2,13 @@
 
 import base64
 import io
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +16,11 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from ..evaluation.statistics import mean_iou
-from ..pipeline import Pair
+from ..evaluation.predictions import Predictions
+from ..evaluation.statistics import metric
+from ..pairs import Pair
+from ..pipeline import Run
+from ..types import Dataset, Edit
 from .words import percent
 
 EMBEDDED = 6_000_000  # bytes of small images in the page: it still fits into a mail
@@ -26,10 +30,45 @@ CHANGE = 0.05  # of an image's IoU: a smaller one is no change
 CHOICES = 50  # values of an attribute that can be chosen: captions in free words have thousands
 
 
-def of(pairs: Sequence[Pair], classes: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Returns what the page shows of the first pairs: what its `script` needs, as JSON, and what can be chosen."""
-    shown = pairs[:SHOWN]
-    addresses = _addresses(shown, folder)
+@dataclass(frozen=True)
+class Answer:
+    """What a model said about an image.
+
+    `confidence` is that in the true class, None where nothing is scored; `label` and `predicted` are class ids
+    (classification), `iou` is the mean over the classes of the image, whose ids are `classes` (segmentation).
+    """
+
+    confidence: float | None
+    label: int | None = None
+    predicted: int | None = None
+    iou: float = 0.0
+    classes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pair, and by model what was said about the original and about the counterfactual."""
+
+    pair: Pair
+    said: Mapping[str, tuple[Answer, Answer]]
+
+
+def chosen(run: Run, dataset: Dataset) -> list[Shown]:
+    """Returns the SHOWN pairs that come first: valid ones, then those on which most confidence in the truth was lost, over all models."""
+    harm: Counter[str] = Counter()
+    for said in run.answers.values():
+        before, after = said.pairs()
+        less = np.nan_to_num(said.confidence[before]) - np.nan_to_num(said.confidence[after])
+        harm.update(dict(zip(said.image[after].tolist(), less.tolist(), strict=True)))
+    first = nlargest(SHOWN, run.pairs, key=lambda pair: (pair.verdict.valid, harm[pair.id]))
+    answers = {model: _answers(said, {pair.id for pair in first}, dataset) for model, said in run.answers.items()}
+    return [Shown(pair, {model: found[pair.id] for model, found in answers.items() if pair.id in found}) for pair in first]
+
+
+def of(shown: Sequence[Shown], classes: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Returns what the page shows of pairs: what its `script` needs, as JSON, and what can be chosen."""
+    pairs = [each.pair for each in shown]
+    addresses = _addresses(pairs, folder)
     place = {image: i for i, image in enumerate(addresses)}  # an original has several counterfactuals: its address is written once
     rows: list[dict[str, Any]] = [
         {
@@ -40,20 +79,20 @@ def of(pairs: Sequence[Pair], classes: tuple[str, ...], folder: Path) -> dict[st
             "edits": [[e.attribute, e.original, e.replacement] for e in pair.counterfactual.edits],
             "valid": pair.verdict.valid,
             "scores": [f"{score.replace('_', ' ')} {value:.2f}" for score, value in pair.verdict.scores.items()],
-            "classes": _classes(pair, classes),
+            "classes": _classes(pair, answers, classes),
             "original": place["original", pair.sample.id],
             "controls": [[name, place["control", f"{pair.sample.id}_{name}"]] for name in pair.controls],
             "image": place["counterfactual", pair.id],
             "said": [
-                {"model": model, "harm": _lost(before, after), "outcome": outcome(before, after, len(classes))}
+                {"model": model, "harm": lost(before, after), "outcome": outcome(before, after)}
                 | {"original": said(before, classes), "counterfactual": said(after, classes)}
-                for model, (before, after) in pair.said.items()
+                for model, (before, after) in answers.items()
             ],
         }
-        for pair in shown
+        for pair, answers in ((each.pair, each.said) for each in shown)
     ]
     values: dict[str, Counter[str]] = {}
-    for pair in shown:
+    for pair in pairs:
         for edit in pair.counterfactual.edits:
             values.setdefault(edit.attribute, Counter())[edit.replacement] += 1
     return {
@@ -61,41 +100,41 @@ def of(pairs: Sequence[Pair], classes: tuple[str, ...], folder: Path) -> dict[st
         "attributes": {attribute: sorted(value for value, _ in count.most_common(CHOICES)) for attribute, count in sorted(values.items())},
         "classes": [name for name in classes if any(name in row["classes"] for row in rows)],
         "outcomes": sorted({answer["outcome"] for row in rows for answer in row["said"]}),
-        "models": list(dict.fromkeys(model for pair in shown for model in pair.said)),
-        "size": Image.open(shown[0].image).size if shown else SIZE,
+        "models": list(dict.fromkeys(model for each in shown for model in each.said)),
+        "size": Image.open(pairs[0].image).size if pairs else SIZE,
     }
 
 
-def example(pairs: Iterable[Pair], model: str, row: Mapping[str, Any]) -> dict[str, str] | None:
+def example(shown: Iterable[Shown], model: str, row: Mapping[str, Any]) -> dict[str, str] | None:
     """Returns the images of a valid pair with an edit, or None where there is none: with the fewest other edits, then the one on which a model lost most."""
-    edit = (row["attribute"], row["from"], row["to"])
-    held = [p for p in pairs if p.verdict.valid and model in p.said and edit in {(e.attribute, e.original, e.replacement) for e in p.counterfactual.edits}]
+    edit = Edit(row["attribute"], row["from"], row["to"])
+    held = [each for each in shown if each.pair.verdict.valid and model in each.said and edit in each.pair.counterfactual.edits]
     if not held:
         return None
-    pair = min(held, key=lambda p: (len(p.counterfactual.edits), -_lost(*p.said[model])))
+    pair = min(held, key=lambda each: (len(each.pair.counterfactual.edits), -lost(*each.said[model]))).pair
     return {"text": pair.counterfactual.text, "original": embedded(small(pair.sample.image)), "counterfactual": embedded(small(Image.open(pair.image)))}
 
 
-def harm(pair: Pair) -> float:
-    """Returns how much confidence in the truth was lost, over all models."""
-    return sum(_lost(before, after) for before, after in pair.said.values())
+def lost(before: Answer, after: Answer) -> float:
+    """Returns how much confidence in the truth an answer lost."""
+    return round((before.confidence or 0) - (after.confidence or 0), 4)
 
 
-def outcome(before: Mapping[str, Any], after: Mapping[str, Any], classes: int) -> str:
+def outcome(before: Answer, after: Answer) -> str:
     """Returns in a word what became of an answer; for segmentation by the mean IoU of the image."""
-    if "predicted" in before:
-        was, is_ = (record["predicted"] == record["label"] for record in (before, after))
+    if before.label is not None:
+        was, is_ = (answer.predicted == answer.label for answer in (before, after))
         return ("kept" if is_ else "flipped") if was else ("corrected" if is_ else "wrong on both")
-    change = _iou(after, classes) - _iou(before, classes)
+    change = after.iou - before.iou
     return "worse" if change < -CHANGE else "better" if change > CHANGE else "kept"
 
 
-def said(record: Mapping[str, Any], classes: tuple[str, ...]) -> str:
+def said(answer: Answer, classes: tuple[str, ...]) -> str:
     """Returns in a few words what a model said about an image."""
-    sure = f"{percent(record['confidence'])} sure of the truth"
-    if "predicted" in record:
-        return f"{classes[record['predicted']]}{'' if record['predicted'] == record['label'] else ' (wrong)'}, {sure}"
-    return f"IoU {percent(_iou(record, len(classes)))}, {sure}"
+    sure = f"{percent(answer.confidence)} sure of the truth"
+    if answer.predicted is not None:
+        return f"{classes[answer.predicted]}{'' if answer.predicted == answer.label else ' (wrong)'}, {sure}"
+    return f"IoU {percent(answer.iou)}, {sure}"
 
 
 def marked(text: str, spans: Iterable[str]) -> list[tuple[str, bool]]:
@@ -141,19 +180,22 @@ def _addresses(pairs: Iterable[Pair], folder: Path) -> dict[tuple[str, str], str
     return addresses
 
 
-def _classes(pair: Pair, classes: tuple[str, ...]) -> list[str]:
+def _answers(said: Predictions, images: Container[str], dataset: Dataset) -> dict[str, tuple[Answer, Answer]]:
+    """Returns what a model said about some counterfactuals, and before that about their originals, by image."""
+    before, after = said.pairs()
+    some = np.array([image in images for image in said.image[after].tolist()], bool)
+    sides = []
+    for rows in (before[some], after[some]):
+        sure = [None if np.isnan(c) else c for c in said.confidence[rows].tolist()]
+        if dataset.task == "classification":
+            sides.append([Answer(*answer) for answer in zip(sure, said.label[rows].tolist(), said.predicted[rows].tolist(), strict=True)])
+        else:
+            ious, true = np.nan_to_num(metric(said.tallies[rows], dataset)).tolist(), said.tallies[rows, said.classes : 2 * said.classes] > 0
+            sides.append([Answer(c, iou=iou, classes=tuple(np.flatnonzero(t).tolist())) for c, iou, t in zip(sure, ious, true, strict=True)])
+    return dict(zip(said.image[after[some]].tolist(), zip(*sides, strict=True), strict=True))
+
+
+def _classes(pair: Pair, answers: Mapping[str, tuple[Answer, Answer]], classes: tuple[str, ...]) -> list[str]:
     if pair.sample.label is not None:
         return [classes[pair.sample.label]]
-    return [classes[i] for i in sorted({true for before, _ in pair.said.values() for true, _, _ in before["confusion"]})]
-
-
-def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
-    lost = (before["confidence"] or 0) - (after["confidence"] or 0)
-    return round(lost, 4) if math.isfinite(lost) else 0.0
-
-
-def _iou(record: Mapping[str, Any], classes: int) -> float:
-    matrix = np.zeros((classes, classes))
-    for true, predicted, pixels in record["confusion"]:
-        matrix[true, predicted] = pixels
-    return float(np.nan_to_num(mean_iou(matrix)))
+    return [classes[i] for i in sorted({i for before, _ in answers.values() for i in before.classes})]

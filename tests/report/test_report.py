@@ -16,10 +16,6 @@ def told_to_the_script(folder):
     return json.loads(page.partition('id="gallery">')[2].partition("</script>")[0])
 
 
-def classified(predicted, confidence, label=0):
-    return {"label": label, "predicted": predicted, "confidence": confidence}
-
-
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_the_pairs_come_by_harm_with_what_was_said_and_changed(tmp_path, task):
     whole = pipeline(tmp_path / "store", dataset=Noise(task=task), models=(Model(task=task),))
@@ -50,10 +46,10 @@ def test_small_images_lie_in_the_page_and_the_others_beside_it(tmp_path, monkeyp
 
 
 def test_what_became_of_an_answer():
-    right, wrong = classified(0, 0.9), classified(1, 0.2)
-    assert [gallery.outcome(a, b, 3) for a in (right, wrong) for b in (right, wrong)] == ["kept", "flipped", "corrected", "wrong on both"]
-    good, fair, bad = ({"confusion": [[0, 0, n], [0, 1, 100 - n]], "confidence": n / 100} for n in (90, 87, 40))
-    assert [gallery.outcome(good, other, 2) for other in (fair, bad)] + [gallery.outcome(bad, good, 2)] == ["kept", "worse", "better"]
+    right, wrong = (gallery.Answer(confidence, label=0, predicted=predicted) for predicted, confidence in ((0, 0.9), (1, 0.2)))
+    assert [gallery.outcome(a, b) for a in (right, wrong) for b in (right, wrong)] == ["kept", "flipped", "corrected", "wrong on both"]
+    good, fair, bad = (gallery.Answer(share, iou=share) for share in (0.9, 0.87, 0.4))
+    assert [gallery.outcome(good, other) for other in (fair, bad)] + [gallery.outcome(bad, good)] == ["kept", "worse", "better"]
     assert gallery.said(good, ("sky", "road")) == "IoU 90.0 %, 90.0 % sure of the truth"
     assert gallery.said(wrong, ("sky", "road")) == "road (wrong), 20.0 % sure of the truth"
 
@@ -95,13 +91,15 @@ def test_the_worst_conditions_are_those_that_can_be_told_from_chance():
 
 
 def test_the_example_of_a_condition_is_a_valid_pair_that_holds_little_else(tmp_path):
-    out = pipeline(tmp_path / "store", models=(Model(),)).run(tmp_path)
+    whole = pipeline(tmp_path / "store", models=(Model(),))
+    out = whole.run(tmp_path)
+    chosen = gallery.chosen(out, whole.dataset)
     foggy = [p for p in out.pairs if any(e.replacement == "foggy" for e in p.counterfactual.edits)]
     row = {"attribute": "weather", "from": "clear", "to": "foggy"}
-    shown = gallery.example(out.pairs, "brightest", row)
+    shown = gallery.example(chosen, "brightest", row)
     fewest = min(len(p.counterfactual.edits) for p in foggy)
     assert shown["text"] in {p.counterfactual.text for p in foggy if len(p.counterfactual.edits) == fewest}
-    assert gallery.example(out.pairs, "brightest", row | {"to": "snowy"}) is None
+    assert gallery.example(chosen, "brightest", row | {"to": "snowy"}) is None
 
 
 @pytest.mark.parametrize(
