@@ -41,12 +41,11 @@ class Pairs:
     """
 
     def __init__(self, folder: Path, samples: Mapping[str, Sample], store: Store) -> None:
-        self._folder, self._samples, self._store, self._count = folder, samples, store, 0
-        (folder / "images").mkdir(parents=True)
-        (folder / "metadata.jsonl").touch()
+        self._folder, self._samples, self._store = folder, samples, store
 
     def __len__(self) -> int:
-        return self._count
+        with (self._folder / "metadata.jsonl").open() as lines:
+            return sum(1 for _ in lines)
 
     def __iter__(self) -> Iterator[Pair]:
         with (self._folder / "metadata.jsonl").open() as lines:
@@ -66,10 +65,10 @@ class Pairs:
 
     def add(self, pairs: Iterable[Pair], dataset: Dataset, size: Literal["generated", "source"] | tuple[int, int], save_controls: bool) -> None:
         """Writes pairs, with images and masks of a size."""
+        (self._folder / "images").mkdir(parents=True, exist_ok=True)
         with (self._folder / "metadata.jsonl").open("a") as lines:
             for pair in pairs:
                 lines.write(json.dumps(self._written(pair, dataset, size, save_controls)) + "\n")
-                self._count += 1
 
     def _written(self, pair: Pair, dataset: Dataset, wanted: Literal["generated", "source"] | tuple[int, int], save_controls: bool) -> dict[str, object]:
         """Returns the line of a pair; its files are written."""

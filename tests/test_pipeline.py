@@ -238,3 +238,27 @@ def test_where_the_data_set_can_make_the_real_image_the_truth_is_known(tmp_path)
     assert (truth["n"], truth["sources"], truth["true"]) == (6, 6, 0)
     assert truth["error"] == pytest.approx(truth["estimated"])
     assert {row["attribute"] for row in truth["per_attribute"]} == {"weather"}
+
+
+def test_many_sources_take_the_steps_in_blocks_whose_sizes_and_order_change_nothing(tmp_path, monkeypatch, caplog):
+    parts = {"models": (Model(), Model(name="same")), "validity": Gate(least=0.5)}
+    whole = run(tmp_path, **parts)
+    monkeypatch.setattr("dillema.pipeline.BLOCK", 4)
+    with caplog.at_level("INFO", "dillema"):
+        cut = run(tmp_path, "cut", "elsewhere", dataset=Noise(backwards=True), **parts)
+    assert "4 of 6 sources are done" in caplog.text and "6 of 6 sources are done" in caplog.text
+    (one, figures), (other, same) = (left_behind(tmp_path / name) for name in ("run", "cut"))
+    assert figures == same
+    assert all(one[name] == other[name] for name in one if name.endswith(".png"))
+    assert sorted(one["generated/metadata.jsonl"].splitlines()) == sorted(other["generated/metadata.jsonl"].splitlines())
+    assert len(cut.pairs) == 12 and {(p.id, p.counterfactual, p.image.name) for p in cut.pairs} == {(p.id, p.counterfactual, p.image.name) for p in whole.pairs}
+
+
+def test_the_pairs_are_read_as_they_were_made(tmp_path):
+    out = run(tmp_path, "run", validity=Gate(least=0.5), size=(96, 48))
+    for pair in out.pairs:
+        assert pair.painted().size == SIZE  # the image in the store, not that of the size asked for
+        assert pair.controls.keys() == {"grey"} and Image.open(pair.controls["grey"]).size == SIZE
+        assert pair.sample.attributes == {"weather": "clear"} and pair.counterfactual.edits
+        assert all(edit.replacement in pair.counterfactual.text and edit.original in pair.caption.text for edit in pair.counterfactual.edits)
+        assert pair.verdict.valid == (pair.verdict.scores["brightness"] >= 0.5) and pair.quality.keys() == {"ssim", "psnr"}

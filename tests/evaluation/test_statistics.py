@@ -327,14 +327,16 @@ def test_the_truth_stands_beside_the_estimate(table):
 
 
 LARGE = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 import numpy as np
 from dillema.evaluation.predictions import read, row, write
 from dillema.evaluation.statistics import summary
-from dillema.pipeline import Pair, Run
+from dillema.pairs import Pairs
+from dillema.pipeline import Run
 from dillema.report import write as render
-from dillema.types import Caption, Counterfactual, Edit, Sample, Verdict
+from dillema.store import Store
+from dillema.types import Edit, Sample
 from tests import tiny
 from tests.backends import Noise
 
@@ -367,23 +369,24 @@ for valid in (True, False):
     figures = summary(predictions, dataset, 0, valid=valid)
 assert figures["images"] == 80_000 and len(figures["per_attribute"]) == 13 and figures["low"] < figures["drop"] < figures["high"]
 counted = time.process_time()
-del predictions  # as the pipeline lets go of them
 
-# the page: of as many pairs, with a few images and answers among them
-files = [path.with_name(f"{i}.png") for i in range(40)]
-for i, file in enumerate(files):
-    tiny.image(i, (256, 160)).resize((32, 20)).resize((256, 160)).save(file)
-answers = [(said(s, 0.1), said(s, 0.3)) for s in range(100)]
-samples = [Sample(f"s{s}", files[s % 40].read_bytes, None, s % 1000 if task == "classification" else None) for s in range(n)]
-change = Counterfactual("a foggy street", (Edit("weather", "clear", "foggy"),))
-pairs = [
-    Pair(f"s{s}_{v}", samples[s], Caption("a clear street"), change, 0, {}, files[(s + v) % 40], Verdict({}, True), said={"m": answers[(s + v) % 100]})
-    for s in range(n) for v in range(4)
-]
+# the page: of as many pairs, with a few images among them
+store, keys = Store(path.parent / "store"), [f"{i:064x}" for i in range(40)]
+for i, key in enumerate(keys):
+    store.image(key).parent.mkdir(parents=True, exist_ok=True)
+    tiny.image(i, (256, 160)).resize((32, 20)).resize((256, 160)).save(store.image(key))
+samples = {f"s{s}": Sample(f"s{s}", store.image(keys[s % 40]).read_bytes, None, s % 1000 if task == "classification" else None) for s in range(n)}
+(path.parent / "generated").mkdir()
+with (path.parent / "generated" / "metadata.jsonl").open("w") as lines:
+    for s in range(n):
+        for v in range(4):
+            line = {"file_name": f"images/s{s}_{v}.png", "source": f"s{s}", "caption": "a clear street", "counterfactual": "a foggy street", "seed": 0}
+            line |= {"edits": [{"attribute": "weather", "original": "clear", "replacement": "foggy"}], "scores": {}, "valid": True, "quality": {"ssim": 0.5}}
+            print(json.dumps(line | {"image_record": keys[(s + v) % 40]}), file=lines)
 results = {"dataset": "d", "task": task, "seed": 0, "counts": {"generated": 80_000, "valid": 80_000}, "seconds": {}}
 results["models"] = {"m": figures | {"all": figures}}
 made = time.process_time()
-render(Run(results, pairs, []), dataset, path.parent)
+render(Run(results, Pairs(path.parent / "generated", samples, store), [], {"m": predictions}), dataset, path.parent)
 print(written - start, counted - written, time.process_time() - made)
 """
 
