@@ -100,14 +100,20 @@ def _show(results: dict[str, Any]) -> None:
     console = Console()
     console.print(f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()), highlight=False)
     for model, figures in results["models"].items():
-        table = Table("images", "figure", "original", "counterfactual", "drop", "95 % interval", title=model, title_justify="left")
-        for which, part in (("valid", figures), ("all", figures["all"])):
+        every = figures["all"]
+        parts = {"valid": figures, "images in all": every} if figures["images"] < every["images"] else {"images, all valid": figures}
+        for which, part in parts.items():
+            table = Table(
+                "figure", "original", "counterfactual", "drop, points", "95 % interval", title=f"{model}: {part['images']} {which}", title_justify="left"
+            )
             for metric in part.get("original", ()):
                 main = metric == part["metric"]
-                interval = f"{percent(part['low'])} to {percent(part['high'])}" if main and part["low"] is not None else ""
+                interval = f"{words.points(part['low'])} to {words.points(part['high'])}" if main and part["low"] is not None else ""
                 before, after = percent(part["original"][metric]), percent(part["counterfactual"][metric])
-                table.add_row(f"{part['images']} {which}", metric.replace("_", " "), before, after, percent(part["drop"]) if main else "", interval)
-        console.print(table)
+                table.add_row(words.name_of(metric), before, after, words.points(part["drop"]) if main else "", interval)
+            console.print(table)
         log.info("%s", verdict(model, figures))
+        if worst := [f"{row['attribute']} {row['from']} → {row['to']} ({words.points(row['drop'])} points)" for row in words.worst(figures)]:
+            log.info("Worst: %s", ", ".join(worst))
     if results["comparisons"]:
         console.print(against("models", results["comparisons"], "Differences in points, paired"))

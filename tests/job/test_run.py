@@ -11,6 +11,7 @@ from omegaconf import open_dict
 from dillema.config import conf_dir
 from dillema.errors import UserError
 from dillema.job.run import run
+from dillema.report.words import points
 from tests.backends import Backend
 
 SMALL = {
@@ -61,7 +62,7 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     assert {p.name for p in folder.iterdir()} == {"results.json", "report.html", "predictions.parquet", "failures.jsonl", "generated"}
     shown = capsys.readouterr().out
     drop = json.loads((folder / "results.json").read_text())["models"]["brightest"]["drop"]
-    assert f"{100 * drop:.1f} %" in shown and "12 generated" in shown
+    assert f"│ {points(drop)} " in shown and "drop, points" in shown and "12 images, all valid" in shown and "12 generated" in shown
     assert "outputs/day/time (open report.html)" in caplog.text
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text
     (found,) = tracked()
