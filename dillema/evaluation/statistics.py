@@ -34,7 +34,8 @@ LEVEL = 0.95
 DRAWS = 2000
 MAIN = {"classification": "accuracy", "segmentation": "mean_iou"}
 FLIPS = ("flip_rate", "flip_rate_low", "flip_rate_high", "any_flip_rate", "any_flip_rate_low", "any_flip_rate_high", "mcnemar_p")
-AT_ONCE = 4_000_000  # numbers drawn at a time: they bound the memory
+UNITS = 2000  # that are drawn at most
+AT_ONCE = 1_000_000  # numbers drawn at a time: they bound the memory
 ENOUGH = 50
 SEEDS = 5
 BINS = 15  # of the calibration error, as in Guo et al.
@@ -116,9 +117,7 @@ def metric(tallies: np.ndarray, dataset: Labels) -> np.ndarray:
 
 def by_source(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
     """Returns the tallies of some rows added up for each source that has any (sources, k)."""
-    sums = np.zeros((len(predictions.sources), predictions.tallies.shape[1]))
-    np.add.at(sums, predictions.source[rows], predictions.tallies[rows])
-    return sums[np.bincount(predictions.source[rows], minlength=len(sums)) > 0]
+    return _added(predictions.tallies, np.arange(len(predictions.tallies))[rows], np.unique(predictions.source[rows], return_inverse=True)[1])
 
 
 def rate(name: str, hits: np.ndarray, images: np.ndarray) -> dict[str, float | None]:
@@ -132,15 +131,21 @@ def rate(name: str, hits: np.ndarray, images: np.ndarray) -> dict[str, float | N
     return {name: float(share), f"{name}_low": low, f"{name}_high": high}
 
 
-def means(values: Sequence[tuple[str, float]], seed: int) -> dict[str, Any]:
-    """Returns the mean of the values of images, each given with its source, and its interval."""
-    if not values:
+def means(values: Iterable[tuple[str, float]], seed: int) -> dict[str, Any]:
+    """Returns the mean of the values of images, each given with its source, and its interval. Holds the sums of each source."""
+    found: dict[str, list[float]] = {}
+    for source, value in values:
+        held = found.setdefault(source, [0, 0])
+        held[0] += value
+        held[1] += 1
+    if not found:
         return {"images": 0, "mean": None, "low": None, "high": None}
-    _, source = np.unique([name for name, _ in values], return_inverse=True)
-    sums = np.stack([np.bincount(source, [value for _, value in values]), np.bincount(source)], 1)
-    figures = {"images": len(values), "mean": number(sums[:, 0].sum() / len(values)), "low": None, "high": None}
+    sums = np.array([found[source] for source in sorted(found)])
+    value, images = sums.sum(0)
+    figures = {"images": int(images), "mean": number(value / images), "low": None, "high": None}
     if len(sums) > 1:
-        low, high = interval([sums], lambda drawn: drawn[..., :1] / drawn[..., 1:], seed)
+        unit = _units(len(sums), seed)
+        low, high = interval([_added(sums, np.arange(len(sums)), unit)], lambda drawn: drawn[..., :1] / drawn[..., 1:], seed)
         figures |= {"low": number(low[0]), "high": number(high[0])}
     return figures
 
@@ -208,15 +213,14 @@ class Sides:
 
     def __init__(self, predictions: Predictions, dataset: Labels, before: np.ndarray, after: np.ndarray, seed: int) -> None:
         self.predictions, self.dataset, self.before, self.after, self.seed = predictions, dataset, before, after, seed
-        starts = np.flatnonzero(np.diff(predictions.source[after], prepend=-1))
-        self.sources, self.images = len(starts), np.diff(starts, append=len(after))
-        self.starts = starts
+        self.starts = np.flatnonzero(np.diff(predictions.source[after], prepend=-1))
+        self.sources, self.images = len(self.starts), np.diff(self.starts, append=len(after))
+        unit = np.repeat(_units(self.sources, seed), self.images)
         scored = ~np.isnan(predictions.confidence[before] + predictions.confidence[after])
         self.sums = []
         for rows in (before, after):
-            tallies = np.add.reduceat(predictions.tallies[rows], starts, axis=0, dtype=float)
             confidence = np.stack([np.where(scored, predictions.confidence[rows], 0), scored], 1)
-            self.sums.append(np.hstack([tallies, np.add.reduceat(confidence, starts, axis=0)]))
+            self.sums.append(np.hstack([_added(predictions.tallies, rows, unit), _added(confidence, np.arange(len(rows)), unit)]))
 
     def of(self, some: np.ndarray) -> "Sides":
         """Returns some of the pairs, given in their order."""
@@ -264,7 +268,7 @@ class Sides:
 def summary(predictions: Predictions, dataset: Dataset, seed: int, *, valid: bool) -> dict[str, Any]:
     """Returns all figures of one model, on valid counterfactuals or on all. Flips are about right and wrong answers: None for segmentation."""
     rows = predictions.pairs(valid=valid)
-    figures: dict[str, Any] = {"metric": MAIN[dataset.task], "sources": len(set(predictions.source[rows[1]])), "images": len(rows[1])}
+    figures: dict[str, Any] = {"metric": MAIN[dataset.task], "sources": len(np.unique(predictions.source[rows[1]])), "images": len(rows[1])}
     if not figures["images"]:
         return figures
     sides = Sides(predictions, dataset, *rows, seed)
@@ -484,6 +488,22 @@ def _mean_iou(hits: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.full(np.broadcast_shapes(np.shape(a), np.shape(b)), np.nan), where=np.asarray(b) > 0)
+
+
+def _units(sources: int, seed: int) -> np.ndarray:
+    """Returns the unit of each source: itself, or one of UNITS groups of about as many sources, thrown together at random."""
+    return np.arange(sources) if sources <= UNITS else np.random.default_rng(seed).permutation(np.arange(sources) % UNITS)
+
+
+def _added(tallies: np.ndarray, rows: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Returns the tallies of rows added up for each unit (units, k), where `unit` says of which each row is."""
+    sums = np.zeros((unit.max(initial=-1) + 1, tallies.shape[1]))
+    order = np.argsort(unit, kind="stable")
+    for i in range(0, len(rows), BATCH):
+        some = order[i : i + BATCH]
+        starts = np.flatnonzero(np.diff(unit[some], prepend=-1))
+        sums[unit[some[starts]]] += np.add.reduceat(tallies[rows[some]], starts, axis=0, dtype=float)
+    return sums
 
 
 def _blocks(sources: int) -> Iterator[int]:
