@@ -26,6 +26,7 @@ from ..types import Edit, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 KINDS = ORIGINAL, COUNTERFACTUAL, TRUTH = ("original", "counterfactual", "truth")
 BATCH = 10_000  # rows held while a file is written, and confusions while it is read
@@ -84,9 +85,9 @@ class Predictions:
         n = self.classes
         if len(self.label):
             return np.bincount(self.label * n + self.predicted, weights, n * n).reshape(n, n)
-        total = np.zeros(n * n)
-        for rows, true, predicted, pixels in _cells(self.path, self.place):
-            total += np.bincount(true * n + predicted, pixels * weights[rows], n * n)
+        total, weights = np.zeros(n * n), np.append(weights, 0)  # the last is that of places of -1
+        for places, row, true, predicted, pixels in _cells(self.path, self.place):
+            total += np.bincount(true * n + predicted, pixels * weights[places][row], n * n)
         return total.reshape(n, n)
 
 
@@ -118,56 +119,70 @@ def read(path: Path, model: str, dataset: Labels) -> Predictions:
     Memory grows by some 200 bytes a row and 12 bytes a row and class. Raises a UserError for a file that holds no predictions.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    names = ["source", "kind", "image", "model", "valid", "edits", "confidence", "digest"]
+    names = {"source", "kind", "image", "model", "valid", "edits", "confidence", "digest"}
     if dataset.task == "classification":
-        names += ["label", "predicted", "certainty", "top5"]
+        names |= {"label", "predicted", "certainty", "top5"}
     try:
-        table = pq.ParquetFile(path).read(names).select(names)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        file = pq.ParquetFile(path)
+        if lacking := names - {*file.schema_arrow.names}:
+            raise UserError(f"{path} holds no predictions: it has no column {min(lacking)}")
+        rows = _rows(file, model)
+    except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} holds no predictions: {error}") from error
-    count = len(table)
-    table = table.append_column("row", pa.array(np.arange(count))).filter(pc.equal(table["model"], model)).drop_columns("model")
-    table = table.sort_by([(name, "ascending") for name in names[:3]])
-    image = table["image"].to_numpy()
-    encoded = {name: table[name].combine_chunks().dictionary_encode() for name in ("source", "kind", "edits")}
-    codes = {name: column.indices.to_numpy(zero_copy_only=False).astype(np.int64) for name, column in encoded.items()}
-    again = np.zeros(len(table), bool)
-    again[1:] = (image[1:] == image[:-1]) & (np.diff(codes["source"]) == 0) & (np.diff(codes["kind"]) == 0)
-    kept = np.flatnonzero(~again)
-    place = np.full(count, -1)
-    place[table["row"].to_numpy()[kept]] = np.arange(len(kept))
+    place = np.full(file.metadata.num_rows, -1)
+    place[rows] = np.arange(len(rows))
 
-    def column(name: str) -> np.ndarray:
-        return table[name].to_numpy()[kept]
+    def column(name: str) -> "pa.Array":  # one at a time, for they are large
+        return file.read([name])[name].take(rows).combine_chunks()
+
+    def values(name: str) -> np.ndarray:
+        return column(name).to_numpy(zero_copy_only=False)
+
+    def encoded(name: str) -> tuple["pa.Array", np.ndarray]:
+        codes = column(name).dictionary_encode()
+        return codes.dictionary, codes.indices.to_numpy().astype(np.int64)
 
     label = predicted = certainty = np.zeros(0, np.int64)
     if dataset.task == "classification":
-        label, predicted, certainty = column("label").astype(np.int64), column("predicted").astype(np.int64), column("certainty")
-        tallies = np.stack([label == predicted, _among(table["top5"].combine_chunks(), table["label"].to_numpy())[kept], np.ones(len(kept), bool)], 1)
-        tallies = tallies.astype(np.int32)
+        label, predicted, certainty = values("label").astype(np.int64), values("predicted").astype(np.int64), values("certainty")
+        tallies = np.stack([label == predicted, _among(column("top5"), label), np.ones(len(rows), bool)], 1).astype(np.int32)
     else:
-        tallies = _tallies(path, place, len(kept), len(dataset.classes))
+        tallies = _tallies(path, place, len(rows), len(dataset.classes))
+    (sources, source), (kinds, kind), (edits, combination) = map(encoded, ("source", "kind", "edits"))
     return Predictions(
         path=path,
         classes=len(dataset.classes),
         place=place,
-        image=image[kept],
-        digest=column("digest"),
-        sources=encoded["source"].dictionary.to_numpy(zero_copy_only=False),
-        source=codes["source"][kept],
-        kind=encoded["kind"].dictionary.to_numpy(zero_copy_only=False)[codes["kind"][kept]],
-        valid=column("valid"),
-        combinations=[tuple(Edit(*edit) for edit in json.loads(text)) for text in encoded["edits"].dictionary.to_pylist()],
-        combination=codes["edits"][kept],
-        confidence=column("confidence"),
+        image=values("image"),
+        digest=values("digest"),
+        sources=sources.to_numpy(zero_copy_only=False),
+        source=source,
+        kind=kinds.to_numpy(zero_copy_only=False)[kind],
+        valid=values("valid"),
+        combinations=[tuple(Edit(*edit) for edit in json.loads(text)) for text in edits.to_pylist()],
+        combination=combination,
+        confidence=values("confidence"),
         tallies=tallies,
         label=label,
         predicted=predicted,
         certainty=certainty,
     )
+
+
+def _rows(file: "pq.ParquetFile", model: str) -> np.ndarray:
+    """Returns the rows of a file that are of a model, sorted by source, kind and image, each image once."""
+    import pyarrow.compute as pc
+
+    names = ["source", "kind", "image"]
+    rows = np.flatnonzero(pc.equal(file.read(["model"])["model"], model).to_numpy())
+    keys = file.read(names).take(rows)
+    order = pc.sort_indices(keys, [(name, "ascending") for name in names]).to_numpy()
+    keys = keys.take(order)
+    new = np.ones(len(rows), bool)
+    new[1:] = ~np.logical_and.reduce([pc.equal(keys[name][1:], keys[name][:-1]).to_numpy() for name in names])
+    return rows[order][new]
 
 
 def _among(lists: "pa.ListArray", wanted: np.ndarray) -> np.ndarray:
@@ -179,24 +194,21 @@ def _among(lists: "pa.ListArray", wanted: np.ndarray) -> np.ndarray:
 
 
 def _tallies(path: Path, place: np.ndarray, rows: int, classes: int) -> np.ndarray:
-    tallies = np.zeros((rows, 3 * classes), np.int32)
-    for where, true, predicted, pixels in _cells(path, place):
-        hit = true == predicted
-        np.add.at(tallies, (where[hit], true[hit]), pixels[hit])
-        np.add.at(tallies, (where, classes + true), pixels)
-        np.add.at(tallies, (where, 2 * classes + predicted), pixels)
-    return tallies
+    tallies = np.zeros((rows + 1, 3, classes), np.int32)  # the last row takes what has a place of -1
+    for places, row, true, predicted, pixels in _cells(path, place):
+        for i, (found, counted) in enumerate(((true, pixels * (true == predicted)), (true, pixels), (predicted, pixels))):
+            tallies[places, i] = np.bincount(row * classes + found, counted, len(places) * classes).reshape(-1, classes)
+    return tallies[:-1].reshape(rows, 3 * classes)
 
 
-def _cells(path: Path, place: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields the confusions of a file batch by batch: row, true class, predicted class and pixels, one entry a cell."""
+def _cells(path: Path, place: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yields the confusions of a file batch by batch: the places of its rows, and, one entry a cell, its row there, true class, predicted class and pixels."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     start = 0
     for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=["confusion"]):
         lists = batch.column(0)
-        rows = place[start + pc.list_parent_indices(lists).to_numpy()]
-        true, predicted, pixels = lists.flatten().flatten().to_numpy().reshape(-1, 3)[rows >= 0].astype(np.int64).T
-        yield rows[rows >= 0], true, predicted, pixels
+        cells = lists.flatten().flatten().to_numpy().reshape(-1, 3)
+        yield place[start : start + len(batch)], pc.list_parent_indices(lists).to_numpy(), *(cells[:, i].astype(np.int64) for i in range(3))
         start += len(batch)

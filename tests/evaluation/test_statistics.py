@@ -247,6 +247,42 @@ def test_intervals_hold_what_they_say(draws, least, most):
     assert by_image < 0.8  # an interval that takes images for independent
 
 
+@pytest.mark.slow
+def test_intervals_of_random_groups_of_sources_hold_what_they_say():
+    random, held = np.random.default_rng(0), []
+    for seed in range(1000):
+        images, before, after = simulated(random, 3000)
+        lost = np.arange(images.sum()) < np.repeat(images.cumsum() - images + before - after, images)
+        figures = statistics.means(zip(np.repeat(np.arange(3000), images).tolist(), lost.tolist(), strict=True), seed)
+        held.append(figures["low"] <= 0.3 <= figures["high"])
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_many_sources_are_drawn_in_groups_and_counted_one_by_one(table):
+    n, units = 3 * statistics.UNITS // 2, statistics.UNITS
+    every, some = (summary(table(shares(k, k // 5, 2)), CLASSIFICATION, 0, valid=True) for k in (n, units))
+    assert (every["sources"], every["images"], every["rough"]) == (n, 2 * n, False)
+    assert every["drop"] == pytest.approx(0.2) and every["p"] < 0.001 and every["any_flip_rate"] == pytest.approx(0.2)
+    for figures, sources in ((every, n), (some, units)):
+        half = 1.96 * np.sqrt(0.2 * 0.8 / sources)
+        assert [figures["low"], figures["high"]] == pytest.approx([0.2 - half, 0.2 + half], abs=0.15 * half)
+    sums = np.random.default_rng(0).random((n, 3))
+    unit = statistics._units(n, 0)
+    groups = statistics._added(sums, np.arange(n), unit)
+    assert np.bincount(unit).tolist() == [2] * (n - units) + [1] * (2 * units - n)
+    np.testing.assert_allclose(groups, [sums[unit == i].sum(0) for i in range(units)])
+    assert (unit != np.arange(n) % units).any() and (unit == statistics._units(n, 0)).all()
+
+
+def test_means_of_images_read_them_once():
+    values = [(f"s{i % 40:02}", float(i % 7)) for i in range(400)]
+    figures = statistics.means(iter(values), 0)
+    assert (figures["images"], figures["mean"]) == (400, pytest.approx(np.mean([value for _, value in values])))
+    assert figures["low"] < figures["mean"] < figures["high"]
+    assert statistics.means(iter([]), 0) == {"images": 0, "mean": None, "low": None, "high": None}
+    assert statistics.means(iter([("a", 1.0), ("a", 2.0)]), 0) == {"images": 2, "mean": 1.5, "low": None, "high": None}
+
+
 def test_rates_of_nothing_and_of_everything_have_intervals():
     images = np.array([1, 5, 3, 2] * 5)
     none, every = rate("flip", np.zeros(20), images), rate("flip", images, images)
@@ -399,6 +435,63 @@ def test_a_hundred_thousand_predictions_take_seconds(tmp_path, task):
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     print(f"{task}: {written:.1f} s to write, {counted:.1f} s of statistics, {rendered:.1f} s of rendering, {memory:.2f} GB")
     assert counted + rendered < 30 and memory < 1
+
+
+MILLION = """
+import resource, sys, time
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dillema.evaluation.predictions import read, row, write
+from dillema.evaluation.statistics import summary
+from dillema.types import Edit
+from tests.backends import Noise
+
+task, path = sys.argv[1], Path(sys.argv[2])
+classes = tuple(map(str, range({"segmentation": 23, "classification": 1000}[task])))
+dataset, random = Noise(task=task, classes=classes), np.random.default_rng(0)
+
+def said(wrong):
+    if task == "classification":
+        label = int(random.integers(1000))
+        predicted = label if random.random() > wrong else int(random.integers(1000))
+        return {"label": label, "predicted": predicted, "certainty": 0.7, "confidence": random.random(), "top5": [predicted, 1, 2, 3, 4]}
+    true, guess = random.integers(0, 23, (2, 30))
+    cells = {(int(t), int(t if u > wrong else g)) for t, g, u in zip(true, guess, random.random(30))}
+    return {"confusion": [[*cell, 100] for cell in cells], "confidence": random.random()}
+
+def rows():
+    for s in range(2000):
+        yield row("m", "", "", "original", said(0.1))
+        for v in range(4):
+            yield row("m", "", "", "counterfactual", said(0.3), [Edit("weather", "clear", f"w{random.integers(9)}")], random.random() < 0.8)
+
+write(path, rows())
+block = pq.read_table(path)
+with pq.ParquetWriter(path, block.schema, compression="zstd") as writer:  # the same answers a hundred times, of other images
+    for b in range(100):
+        names = {"source": [f"{b} {i // 5}" for i in range(10_000)], "image": [f"{b} {i}" for i in range(10_000)]}
+        names["digest"] = [f"{b:032x}{i:032x}" for i in range(10_000)]
+        for name, texts in names.items():
+            block = block.set_column(block.schema.get_field_index(name), name, pa.array(texts))
+        writer.write_table(block)
+start = time.process_time()
+predictions = read(path, "m", dataset)
+for valid in (True, False):
+    figures = summary(predictions, dataset, 0, valid=valid)
+assert (figures["sources"], figures["images"], len(figures["per_attribute"])) == (200_000, 800_000, 9)
+print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "bar"), [("segmentation", 1.2), ("classification", 1.2)])
+def test_a_million_predictions_take_a_minute_and_a_gigabyte(tmp_path, task, bar):
+    done = subprocess.run([sys.executable, "-c", MILLION, task, str(tmp_path / "p.parquet")], capture_output=True, text=True, check=True)
+    seconds, memory = map(float, done.stdout.split())
+    print(f"{task}: {seconds:.1f} s of statistics, {memory:.2f} GB")
+    assert seconds < 60 and memory < bar
 
 
 def test_draws_are_bounded_in_memory():
