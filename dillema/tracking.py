@@ -70,15 +70,26 @@ class Note:
 
 @contextmanager
 def track(
-    uri: str, artifacts: str, experiment: str, *, folder: Path, name: str, params: Mapping[str, Any], config: str, sweep: Path | None = None
+    uri: str,
+    artifacts: str,
+    experiment: str,
+    price_per_hour: float | None = None,
+    *,
+    folder: Path,
+    name: str,
+    params: Mapping[str, Any],
+    config: str,
+    sweep: Path | None = None,
 ) -> Iterator["Tracked"]:
     """Gives a run in MLflow for as long as the job takes, and marks it failed, with the error, when that raises.
 
-    `folder` is the run folder; `sweep` is the folder of the sweep that the job belongs to: its runs lie under one parent.
+    `price_per_hour` is what the machine costs; `folder` is the run folder; `sweep` is the folder of the sweep that the job
+    belongs to: its runs lie under one parent.
     """
     tags = {"mlflow.source.name": "dillema", "dillema.id": uuid.uuid4().hex, "dillema.folder": str(folder.resolve())} | _process()
     texts = {_key(key): str(value)[:LONGEST] for key, value in params.items()}
-    tracked = Tracked(folder, Note(absolute(uri), _location(artifacts), experiment, name, _now(), texts, tags, str(sweep) if sweep else None))
+    note = Note(absolute(uri), _location(artifacts), experiment, name, _now(), texts, tags, str(sweep) if sweep else None)
+    tracked = Tracked(folder, note, price_per_hour)
     with _kept("the run starts without tracking"):
         tracked.start(config)
     try:
@@ -94,8 +105,8 @@ def track(
 class Tracked:
     """One run in MLflow; a server that was away at its start is left alone until `job=sync`."""
 
-    def __init__(self, folder: Path, note: Note) -> None:
-        self._folder, self._note = folder, note
+    def __init__(self, folder: Path, note: Note, price_per_hour: float | None = None) -> None:
+        self._folder, self._note, self._price = folder, note, price_per_hour
         self._client: MlflowClient | None = None
         self._run = ""
 
@@ -127,7 +138,7 @@ class Tracked:
     def _log(self, run: Run, unsent: Path) -> None:
         models = run.results["models"]
         self._note.tags["models"] = ", ".join(models)
-        self._note.metrics = figures(run.results | totals(run.results))
+        self._note.metrics = figures(run.results | totals(run.results, self._price))
         self._note.dataset = {
             "name": f"{run.results['dataset']}-counterfactuals",
             "digest": digest(*(pair.image.name for pair in run.pairs))[:32],
@@ -211,11 +222,16 @@ def figures(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def totals(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns the share of valid images, and the seconds of a run: all of them, and for each valid image."""
+def totals(results: Mapping[str, Any], price_per_hour: float | None) -> dict[str, float | None]:
+    """Returns the share of valid images, the seconds of a run, all of them and for each valid image, and the cost of one where the price is known.
+
+    Work that earlier runs had finished, and that the run took from the store, is in neither the seconds nor the cost.
+    """
     counts, seconds = results["counts"], sum(results["seconds"].values())
     valid, generated = counts["valid"], counts["generated"]
-    return {"validity": valid / generated if generated else None, "seconds_total": seconds, "seconds_per_valid_image": seconds / valid if valid else None}
+    each = seconds / valid if valid else None
+    cost = None if each is None or price_per_hour is None else each * price_per_hour / 3600
+    return {"validity": valid / generated if generated else None, "seconds_total": seconds, "seconds_per_valid_image": each, "cost_per_valid_image": cost}
 
 
 def beside(pair: Pair) -> Image.Image:
