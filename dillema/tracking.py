@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 UNSENT = "unsent"
 GRID = 16  # pairs whose images are logged: the same ones in all runs on the same sources
-AT_ONCE = 100  # parameters that MLflow takes in one call
+AT_ONCE = 100  # parameters that MLflow takes in one call; of metrics it takes 1000, which 20 models have
 LONGEST = 500  # characters of a parameter
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # left to itself, MLflow waits for minutes
 DEAD = "The process is gone and left no error: it was killed, or the machine went down."
@@ -279,7 +279,9 @@ def _finish(client: "MlflowClient", folder: Path, note: Note, run: str) -> None:
     unsent = folder / UNSENT
     there = {file.path for file in client.list_artifacts(run)} | {re.split("[+%]", file.path)[0] for file in client.list_artifacts(run, "images")}
     # what is sent again with the same time counts once
-    client.log_batch(run, [Metric(key, value, note.end or note.start, 0) for key, value in note.metrics.items()])
+    metrics = [Metric(key, value, note.end or note.start, 0) for key, value in note.metrics.items()]
+    for i in range(0, len(metrics), AT_ONCE):
+        client.log_batch(run, metrics[i : i + AT_ONCE])
     if note.dataset:
         client.log_inputs(run, [DatasetInput(Dataset(**note.dataset), [InputTag("mlflow.data.context", "generated")])])
     for table in sorted(unsent.glob("tables/*.json")):
@@ -292,8 +294,8 @@ def _finish(client: "MlflowClient", folder: Path, note: Note, run: str) -> None:
     for file in (folder / "predictions.parquet", folder / "report.html"):
         if file.exists():
             client.log_artifact(run, str(file))
-    if (folder / "report").is_dir():  # the images that did not fit into the page
-        client.log_artifacts(run, str(folder / "report"), "report")
+    if (folder / "report").is_dir():  # the images that did not fit into the page: thousands, which would take a call each
+        client.log_artifact(run, shutil.make_archive(str(unsent / "report"), "zip", folder, "report"))
     for key in note.tags.keys() & {"models", "error"}:
         client.set_tag(run, key, note.tags[key])
     client.set_terminated(run, note.status, note.end)
