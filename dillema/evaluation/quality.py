@@ -19,7 +19,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a.astype(np.float64), b.astype(np.float64)
     mean_a, mean_b, c1, c2 = local(a), local(b), (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    spread = local(a * a) - mean_a**2 + local(b * b) - mean_b**2
+    spread = local(a * a + b * b) - mean_a**2 - mean_b**2
     return float((luminance * (2 * (local(a * b) - mean_a * mean_b) + c2) / (spread + c2)).mean())
 
 

@@ -8,7 +8,7 @@ from dillema.errors import ItemError, UserError
 from dillema.evaluation.module import evaluate
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from tests import tiny
-from tests.backends import Noise
+from tests.backends import Model, Noise
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +119,10 @@ def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, t
     assert len((tmp_path / "read").read_text().split()) == 8  # Lightning's sampler hands out an eighth one
 
 
-def test_what_ends_a_process_is_said_once(segmenter):
+def test_what_ends_a_process_is_said_once():
     items = [(f"k{i}", lambda i=i: tiny.image(i), lambda: np.zeros((32, 64), np.uint8)) for i in range(3)]
-    with pytest.raises(UserError, match=r"^model=m tells 23 classes apart, tiny has 3; give"):
-        evaluate(segmenter, items, Noise(name="tiny"), 1, devices=2)
+    with pytest.raises(UserError, match=r"^model=m tells 3 classes apart, noise has 2; give"):
+        evaluate(Model(name="m"), items, Noise(classes=("sky", "road")), 1, devices=2)
     items[1] = "k1", lambda: os.kill(os.getpid(), signal.SIGKILL), items[1][2]  # as the kernel does when memory is short
     with pytest.raises(UserError, match=r"devices=2: a process that ran model=m ended: process \d terminated with signal SIGKILL"):
-        evaluate(segmenter, items, Noise(classes=tiny.dataset().classes), 1, devices=2)
+        evaluate(Model(name="m"), items, Noise(), 1, devices=2)
