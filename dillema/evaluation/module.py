@@ -166,6 +166,7 @@ def _spread(model: Any, items: Sequence[Item], dataset: Dataset, batch_size: int
 
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "task").write_bytes(cloudpickle.dumps((replace(model), dataset, items)))  # the copy is not loaded
+        torch.cuda.empty_cache()  # what models before this one left to this process, the others cannot have
         try:
             # the processes are Lightning's to start, whatever Slurm or torchrun started this one
             trainer = L.Trainer(devices=devices, strategy="ddp_spawn", plugins=LightningEnvironment(), **QUIET)

@@ -1,5 +1,6 @@
 """Image quality by networks: generated images beside their originals and captions, and, as a set, beside the set of originals."""
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from ..model import read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 INSTEAD = "quality=null"
 BLOCK = 1024  # images whose features are added to the covariance at once: their number hardly matters to what that takes
@@ -103,6 +106,8 @@ class Networks:
             fid, kid = FrechetInceptionDistance(given), KernelInceptionDistance(given, subset_size=min(SUBSET, fewest))
             for some, real in ((originals, True), (images, False)):
                 for start in range(0, len(some), BLOCK):
+                    if start and not start % (64 * BLOCK):
+                        log.info("distance: features of %d of %d %s", start, len(some), "originals" if real else "images")
                     features = self._features([some[place] for place in range(start, min(start + BLOCK, len(some)))])
                     fid.update(features, real)
                     kid.update(features[torch.rand(len(features)) < KERNEL / len(some)], real)
