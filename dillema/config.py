@@ -28,11 +28,12 @@ DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 @dataclass
 class Tracking:
-    """Where MLflow keeps its runs (`uri`) and their files, and under which experiment."""
+    """Where MLflow keeps its runs (`uri`) and their files, under which experiment, and what an hour of the machine costs."""
 
     uri: str
     artifacts: str
     experiment: str
+    price_per_hour: float | None = None
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Opens weights: the local copy first, the hub where it can be reached, and plain words where there is neither."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     import torch
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+# diffusers imports bitsandbytes where it is installed, whose one warning here asks for a package that only speeds up 4-bit weights on a CPU
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load(kind: Any, name: str, instead: str, **options: Any) -> Any:

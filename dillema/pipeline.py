@@ -256,7 +256,7 @@ class Pipeline:
     def _label(self, sample: Sample) -> str:
         return "" if self.dataset.task == "segmentation" or sample.label is None else self.dataset.classes[sample.label]
 
-    def _predict(self, model: Any, batch: list[tuple[Sample, Callable[[], Image.Image] | None]]) -> list[dict[str, Any]]:
+    def _predict(self, model: Any, batch: list[tuple[Sample, Callable[[], Image.Image] | None]]) -> list[dict[str, Any] | Exception]:
         from .evaluation.module import evaluate
 
         size = (self.generator.width, self.generator.height)

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 UNSENT = "unsent"
 TABLE = 10_000  # pairs in the table of pairs, which MLflow's page takes whole
 GRID = 16  # pairs whose images are logged: the same ones in all runs on the same sources
-AT_ONCE = 100  # parameters that MLflow takes in one call
+AT_ONCE = 100  # parameters that MLflow takes in one call; of metrics it takes 1000, which 20 models have
 LONGEST = 500  # characters of a parameter
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # left to itself, MLflow waits for minutes
 DEAD = "The process is gone and left no error: it was killed, or the machine went down."
@@ -74,15 +74,26 @@ class Note:
 
 @contextmanager
 def track(
-    uri: str, artifacts: str, experiment: str, *, folder: Path, name: str, params: Mapping[str, Any], config: str, sweep: Path | None = None
+    uri: str,
+    artifacts: str,
+    experiment: str,
+    price_per_hour: float | None = None,
+    *,
+    folder: Path,
+    name: str,
+    params: Mapping[str, Any],
+    config: str,
+    sweep: Path | None = None,
 ) -> Iterator["Tracked"]:
     """Gives a run in MLflow for as long as the job takes, and marks it failed, with the error, when that raises.
 
-    `folder` is the run folder; `sweep` is the folder of the sweep that the job belongs to: its runs lie under one parent.
+    `price_per_hour` is what the machine costs; `folder` is the run folder; `sweep` is the folder of the sweep that the job
+    belongs to: its runs lie under one parent.
     """
     tags = {"mlflow.source.name": "dillema", "dillema.id": uuid.uuid4().hex, "dillema.folder": str(folder.resolve())} | _process()
     texts = {_key(key): str(value)[:LONGEST] for key, value in params.items()}
-    tracked = Tracked(folder, Note(absolute(uri), _location(artifacts), experiment, name, _now(), texts, tags, str(sweep) if sweep else None))
+    note = Note(absolute(uri), _location(artifacts), experiment, name, _now(), texts, tags, str(sweep) if sweep else None)
+    tracked = Tracked(folder, note, price_per_hour)
     with _kept("the run starts without tracking"):
         tracked.start(config)
     try:
@@ -98,8 +109,8 @@ def track(
 class Tracked:
     """One run in MLflow; a server that was away at its start is left alone until `job=sync`."""
 
-    def __init__(self, folder: Path, note: Note) -> None:
-        self._folder, self._note = folder, note
+    def __init__(self, folder: Path, note: Note, price_per_hour: float | None = None) -> None:
+        self._folder, self._note, self._price = folder, note, price_per_hour
         self._client: MlflowClient | None = None
         self._run = ""
 
@@ -133,7 +144,7 @@ class Tracked:
         for pair in run.pairs:
             images.update(pair.image.name.encode())
         self._note.tags["models"] = ", ".join(models)
-        self._note.metrics = figures(run.results | totals(run.results))
+        self._note.metrics = figures(run.results | totals(run.results, self._price))
         self._note.dataset = {
             "name": f"{run.results['dataset']}-counterfactuals",
             "digest": images.hexdigest()[:32],
@@ -217,11 +228,16 @@ def figures(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def totals(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns the share of valid images, and the seconds of a run: all of them, and for each valid image."""
+def totals(results: Mapping[str, Any], price_per_hour: float | None) -> dict[str, float | None]:
+    """Returns the share of valid images, the seconds of a run, all of them and for each valid image, and the cost of one where the price is known.
+
+    Work that earlier runs had finished, and that the run took from the store, is in neither the seconds nor the cost.
+    """
     counts, seconds = results["counts"], sum(results["seconds"].values())
     valid, generated = counts["valid"], counts["generated"]
-    return {"validity": valid / generated if generated else None, "seconds_total": seconds, "seconds_per_valid_image": seconds / valid if valid else None}
+    each = seconds / valid if valid else None
+    cost = None if each is None or price_per_hour is None else each * price_per_hour / 3600
+    return {"validity": valid / generated if generated else None, "seconds_total": seconds, "seconds_per_valid_image": each, "cost_per_valid_image": cost}
 
 
 def beside(pair: Pair) -> Image.Image:
@@ -269,7 +285,9 @@ def _finish(client: "MlflowClient", folder: Path, note: Note, run: str) -> None:
     unsent = folder / UNSENT
     there = {file.path for file in client.list_artifacts(run)} | {re.split("[+%]", file.path)[0] for file in client.list_artifacts(run, "images")}
     # what is sent again with the same time counts once
-    client.log_batch(run, [Metric(key, value, note.end or note.start, 0) for key, value in note.metrics.items()])
+    metrics = [Metric(key, value, note.end or note.start, 0) for key, value in note.metrics.items()]
+    for i in range(0, len(metrics), AT_ONCE):
+        client.log_batch(run, metrics[i : i + AT_ONCE])
     if note.dataset:
         client.log_inputs(run, [DatasetInput(Dataset(**note.dataset), [InputTag("mlflow.data.context", "generated")])])
     for table in sorted(unsent.glob("tables/*.json")):
@@ -282,8 +300,8 @@ def _finish(client: "MlflowClient", folder: Path, note: Note, run: str) -> None:
     for file in (folder / "predictions.parquet", folder / "report.html"):
         if file.exists():
             client.log_artifact(run, str(file))
-    if (folder / "report").is_dir():  # the images that did not fit into the page
-        client.log_artifacts(run, str(folder / "report"), "report")
+    if (folder / "report").is_dir():  # the images that did not fit into the page: thousands, which would take a call each
+        client.log_artifact(run, shutil.make_archive(str(unsent / "report"), "zip", folder, "report"))
     for key in note.tags.keys() & {"models", "error"}:
         client.set_tag(run, key, note.tags[key])
     client.set_terminated(run, note.status, note.end)

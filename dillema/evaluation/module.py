@@ -1,11 +1,12 @@
 """A model under test, run over images by Lightning: one record an image, and nothing else kept."""
 
-import json
 import logging
+import os
 import pickle
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..errors import ItemError, UserError
+from ..execution import attempt, together
 from ..types import Dataset
 from .confusion import confusion
 
@@ -31,9 +34,12 @@ QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable
 Item = tuple[str, Callable[[], Image.Image], Callable[[], int | np.ndarray]]
 """A key, and what reads the image and its label or mask (height, width; as large as the image)."""
 
+Records = dict[str, dict[str, Any] | Exception]
+"""By key what a model said of an item (see Evaluation), or the exception that the item raises."""
+
 
 class Evaluation(L.LightningModule):
-    """Fills `records`: for every key of the batches (lists of key, image, label or mask) what the model said.
+    """Fills `records`: for every item of the batches what the model said, or the exception that the item raises.
 
     Classification: `label`, `predicted`, `certainty` (the probability of `predicted`), `confidence` (that of the label) and `top5` (class ids, best first).
     Segmentation: `confusion`, a list of [true, predicted, pixels], and `confidence`, the mean probability of the true
@@ -44,21 +50,28 @@ class Evaluation(L.LightningModule):
         super().__init__()
         self.model = model
         self.dataset = dataset
-        self.records: dict[str, dict[str, Any]] = {}
+        self.records: Records = {}
 
-    def test_step(self, batch: list[tuple[str, Image.Image, int | np.ndarray]], index: int) -> None:
-        """Adds the records of a batch; raises a UserError when the model's classes cannot be the data set's."""
+    def test_step(self, batch: list[Item], index: int) -> None:
+        """Reads the items of a batch, all at once, and adds their records; raises a UserError when the model's classes cannot be the data set's."""
+        read = dict(zip((key for key, _, _ in batch), together(lambda item: (item[1](), item[2]()), batch), strict=True))
+        whole = [(key, *both) for key, both in read.items() if not isinstance(both, Exception)]
+        self.records |= read | dict(zip((key for key, *_ in whole), attempt(self._said, self.model, whole), strict=True))
+
+    def _said(self, model: Any, batch: list[tuple[str, Image.Image, int | np.ndarray]]) -> list[dict[str, Any]]:
         keys, images, truths = zip(*batch, strict=True)
-        for key, logits, truth in zip(keys, self.model.predict(images), truths, strict=True):
+        records = []
+        for key, logits, truth in zip(keys, model.predict(images), truths, strict=True):
             if len(logits) > len(self.dataset.classes):
                 raise UserError(
-                    f"model={self.model.name} tells {len(logits)} classes apart, {self.dataset.name} has {len(self.dataset.classes)}; "
+                    f"model={model.name} tells {len(logits)} classes apart, {self.dataset.name} has {len(self.dataset.classes)}; "
                     "give model.class_map, which maps the model's class ids to the data set's"
                 )
             # classes that the model does not know have probability 0
             known = logits.softmax(0)
             probabilities = torch.cat([known, known.new_zeros(len(self.dataset.classes) - len(known), *known.shape[1:])])
-            self.records[key] = _classified(probabilities, truth) if isinstance(truth, int) else self._segmented(key, probabilities, truth)
+            records.append(_classified(probabilities, truth) if isinstance(truth, int) else self._segmented(key, probabilities, truth))
+        return records
 
     def _segmented(self, key: str, probabilities: Tensor, truth: np.ndarray) -> dict[str, Any]:
         if truth.shape != probabilities.shape[1:]:
@@ -76,21 +89,23 @@ def _classified(probabilities: Tensor, label: int) -> dict[str, Any]:
     return answer | {"confidence": probabilities[label].item(), "top5": best.tolist()}
 
 
-class _Items(IterableDataset[tuple[str, Image.Image, int | np.ndarray]]):
+class _Items(IterableDataset[Item]):
     def __init__(self, items: Iterable[Item]) -> None:
         self.items = items
 
-    def __iter__(self) -> Iterator[tuple[str, Image.Image, int | np.ndarray]]:
-        for key, image, truth in self.items:
-            yield key, image(), truth()
+    def __iter__(self) -> Iterator[Item]:
+        yield from self.items
 
 
 class _Share(Evaluation):
-    """One process's share of an evaluation, of places in a list of items: it opens its own model on its own device, and leaves its records in a folder."""
+    """One process's share of an evaluation, of places in a list of items: it opens its own model on its own device.
 
-    def __init__(self, task: bytes, folder: str) -> None:
+    What it is about lies in a folder, where it leaves its records, or the mistake of the user's that ends it.
+    """
+
+    def __init__(self, folder: str) -> None:
         L.LightningModule.__init__(self)
-        self.task, self.folder = task, folder
+        self.folder = folder
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         warnings.filterwarnings("ignore", module="lightning")  # as in `evaluate`, of which this process knows nothing
@@ -98,55 +113,77 @@ class _Share(Evaluation):
 
     def setup(self, stage: str) -> None:
         """Unpacks the model, the data set and the items, and loads the model."""
-        model, self.dataset, self.items = pickle.loads(self.task)
+        model, self.dataset, self.items = pickle.loads(Path(self.folder, "task").read_bytes())
         self.model = replace(model, device=str(self.trainer.strategy.root_device)) if hasattr(model, "device") else model
-        self.model.load()
         self.records = {}
+        with self._mistakes():
+            self.model.load()
 
     def test_step(self, batch: list[int], index: int) -> None:  # type: ignore[override]  # the items come by their places
         """Reads the items of a batch and adds their records."""
-        super().test_step([(key, image(), truth()) for key, image, truth in (self.items[place] for place in batch)], index)
+        with self._mistakes():
+            super().test_step([self.items[place] for place in batch], index)
 
     def on_test_end(self) -> None:
-        """Leaves the records."""
-        Path(self.folder, f"{self.global_rank}.json").write_text(json.dumps(self.records))
+        """Leaves the records; exceptions as ItemErrors, for not all of them can be sent to another process."""
+        for key, record in self.records.items():
+            if isinstance(record, Exception) and not isinstance(record, ItemError):
+                self.records[key] = ItemError(f"{type(record).__name__}: {record}")
+        Path(self.folder, f"{self.global_rank}.records").write_bytes(pickle.dumps(self.records))
+
+    @contextmanager
+    def _mistakes(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            Path(self.folder, f"{self.global_rank}.mistake").write_text(str(error))
+            raise
 
 
-def evaluate(model: Any, items: Iterable[Item], dataset: Dataset, batch_size: int, devices: int = 1) -> dict[str, dict[str, Any]]:
-    """Returns the record of each item (see Evaluation); reads the items as it goes and holds one batch of images at a time.
+def evaluate(model: Any, items: Iterable[Item], dataset: Dataset, batch_size: int, devices: int = 1) -> Records:
+    """Returns the record of each item, or the exception that it raises; reads the items as it goes and holds one batch of images at a time.
 
-    `model` is loaded. What reading an item raises comes out as it is, and ends the evaluation. On several `devices`, GPUs or
-    processes, each has its share of the items; where that fails, the exception is that of Lightning's.
+    `model` is loaded. On several `devices`, GPUs or processes, each has its share of the items. What is no item's raises a
+    UserError: what the model or the data set says is one, and that a process ended.
     """
     with warnings.catch_warnings():
-        # advice about worker processes, which would read images faster than models take them, and what Lightning's own code is warned about
+        # advice about worker processes, whose work threads do here, and what Lightning's own code is warned about
         warnings.filterwarnings("ignore", module="lightning")
         if devices > 1 and len(listed := list(items)) > batch_size:
             return _spread(model, listed, dataset, batch_size, devices)
         evaluation = Evaluation(model, dataset)
-        trainer = L.Trainer(devices=1, **QUIET)
+        trainer = L.Trainer(accelerator="cpu", devices=1, plugins=LightningEnvironment(), **QUIET)  # a model knows its own device
         trainer.test(evaluation, DataLoader(_Items(items), batch_size=batch_size, collate_fn=list), verbose=False)
     return evaluation.records
 
 
-def _spread(model: Any, items: Sequence[Item], dataset: Dataset, batch_size: int, devices: int) -> dict[str, dict[str, Any]]:
-    """Returns the record of each item from fresh processes, one a device (a process that has used torch cannot be forked).
+def _spread(model: Any, items: Sequence[Item], dataset: Dataset, batch_size: int, devices: int) -> Records:
+    """Returns what `evaluate` does from fresh processes, one a device (a process that has used torch cannot be forked).
 
     Lightning's DistributedSampler gives some items to two processes, so that all have as many: here each counts once.
     """
     import cloudpickle  # type: ignore[import-untyped]  # the readers of images may be lambdas
 
     with tempfile.TemporaryDirectory() as folder:
-        share = _Share(cloudpickle.dumps((replace(model), dataset, items)), folder)  # the copy is not loaded
+        Path(folder, "task").write_bytes(cloudpickle.dumps((replace(model), dataset, items)))  # the copy is not loaded
+        torch.cuda.empty_cache()  # what models before this one left to this process, the others cannot have
         try:
-            trainer = L.Trainer(devices=devices, strategy="ddp_spawn", **QUIET)
-            trainer.test(share, DataLoader(range(len(items)), batch_size=batch_size, collate_fn=list), verbose=False)  # type: ignore[arg-type]  # it has all that a data set needs
+            # the processes are Lightning's to start, whatever Slurm or torchrun started this one
+            trainer = L.Trainer(devices=devices, strategy="ddp_spawn", plugins=LightningEnvironment(), **QUIET)
+            trainer.test(_Share(folder), DataLoader(range(len(items)), batch_size=batch_size, collate_fn=list), verbose=False)  # type: ignore[arg-type]  # it has all that a data set needs
         except MisconfigurationException as error:
             raise UserError(f"devices={devices}: {error}") from error
         except Exception as error:
-            log.warning("devices=%d: the images are tried one by one here, for a process ended with %s", devices, str(error).strip().splitlines()[-1])
-            raise
-        records: dict[str, dict[str, Any]] = {}
-        for path in Path(folder).iterdir():
-            records |= json.loads(path.read_text())
-    return records
+            if mistakes := [path.read_text() for path in Path(folder).glob("*.mistake")]:
+                raise UserError(max(mistakes, key=len)) from error  # one may have been cut off as it wrote
+            log.error("%s", error)
+            raise UserError(
+                f"devices={devices}: a process that ran model={model.name} ended: {str(error).strip().splitlines()[-1]}. Finished work is kept; "
+                "where memory was short, a smaller batch_size of the model may do"
+            ) from error
+        finally:
+            os.environ.pop("MASTER_PORT", None)  # Lightning would take the same port again, which may be another's by then
+        records: Records = {}
+        for path in Path(folder).glob("*.records"):
+            records |= pickle.loads(path.read_bytes())
+    return {key: records[key] for key, _, _ in items}

@@ -1,8 +1,9 @@
 """Image quality by networks: generated images beside their originals and captions, and, as a set, beside the set of originals."""
 
-import math
+import logging
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,14 +12,17 @@ import numpy as np
 from PIL import Image
 
 from .. import hub
-from ..errors import NoWeights, UserError
+from ..errors import ItemError, NoWeights, UserError
 from ..model import read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 INSTEAD = "quality=null"
-KERNEL = 20_000  # images a side whose features KID holds in memory: of more it takes every n-th batch
+BLOCK = 1024  # images whose features are added to the covariance at once: their number hardly matters to what that takes
+KERNEL = 20_000  # images a side, about, whose features KID holds in memory: of more it takes so many by chance
 SUBSET = 1000  # images a side in each of its subsets, as in the paper
 
 Opened = Callable[[], Image.Image]
@@ -29,12 +33,13 @@ class Networks:
     """Scores `lpips` and `clip_score` of images, and FID and KID of sets of images; what is null is left out.
 
     `features` names the network whose features FID and KID compare: a file or URL of the Inception weights of torch-fidelity,
-    on which published figures rest, or an image encoder of transformers with a pooled output (DINOv2, ResNet, ...), by folder
-    or hub id. Figures on different features have nothing to do with each other. `clip` is a CLIP model, by folder or hub id;
-    `lpips` a file or URL of torchvision's AlexNet, whose linear heads torchmetrics brings.
+    on which published figures rest, in its own network with its own resizing (torchmetrics smooths as it shrinks, and says
+    something else); or an image encoder of transformers with a pooled output (DINOv2, ResNet, ...), by folder or hub id. Figures
+    on different features have nothing to do with each other. `clip` is a CLIP model, by folder or hub id; a text longer than it
+    takes is cut. `lpips` is a file or URL of torchvision's AlexNet, whose linear heads torchmetrics brings.
 
-    FID: Heusel et al., NeurIPS 2017; KID: Bińkowski et al., ICLR 2018; LPIPS: Zhang et al., CVPR 2018; CLIP score: Hessel et al.,
-    EMNLP 2021, as 100 times the cosine. All but the CLIP score are torchmetrics' own.
+    FID: Heusel et al., NeurIPS 2017; KID: Bińkowski et al., ICLR 2018, over 100 subsets; LPIPS: Zhang et al., CVPR 2018; CLIP score:
+    Hessel et al., EMNLP 2021, as 100 times the cosine, and 0 for a negative one. All but the CLIP score are torchmetrics' own.
     """
 
     features: str | None
@@ -44,7 +49,7 @@ class Networks:
     device: str = "auto"
 
     transient: ClassVar[tuple[str, ...]] = ("batch_size", "device")
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     weights: ClassVar[tuple[str, ...]] = ("features", "clip", "lpips")
 
     @property
@@ -71,7 +76,7 @@ class Networks:
         scores: dict[str, list[float]] = {}
         with torch.inference_mode():
             if self.lpips:
-                scores["lpips"] = self._lpips(*(_pixels(some).to(self._device) / 127.5 - 1 for some in (originals, images))).flatten().tolist()
+                scores["lpips"] = self._lpips(*(_pixels([*originals, *images]).to(self._device) / 127.5 - 1).chunk(2)).flatten().tolist()
             if self.clip:
                 inputs = self._processor(text=list(texts), images=list(images), return_tensors="pt", padding=True, truncation=True)
                 output = self._clip(**inputs.to(self._device))
@@ -79,42 +84,51 @@ class Networks:
         return [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
 
     def distance(self, originals: Sequence[Opened], images: Sequence[Opened]) -> dict[str, Any]:
-        """Returns FID and KID of images (two or more) from originals (two or more), and on which features; one batch is in memory at a time.
+        """Returns FID and KID of images (two or more) from originals (two or more), and on which features.
 
-        FID grows as sets shrink, so it may be held only against the FID of sets as large; KID does not.
+        What opens an image is asked for when its turn comes, and one batch of images is in memory at a time. FID is biased: it grows
+        as sets shrink, and with fewer images than features (Inception has 2048) it knows the covariances from too little, so it may be
+        held only against the FID of sets as large. KID has no such bias, but scatters the more the smaller the sets. Raises an ItemError
+        for fewer than two images, for images that differ in size where the features are Inception's, and for features that are not finite.
         """
         import torch
         from torchmetrics.image.fid import FrechetInceptionDistance
         from torchmetrics.image.kid import KernelInceptionDistance
 
         assert self.features
-        first = self._batch(originals, 0)
+        if (fewest := min(len(originals), len(images))) < 2:
+            raise ItemError(f"FID and KID compare two images or more with two originals or more, not {len(images)} with {len(originals)}")
         given = torch.nn.Identity()  # both metrics take the features, which are computed once
-        given.num_features = first.shape[1]  # type: ignore[assignment]
-        with warnings.catch_warnings():
+        given.num_features = self._features([originals[0]]).shape[1]  # type: ignore[assignment]
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore", UserWarning)  # of KID's memory, which KERNEL bounds
-            fid, kid = FrechetInceptionDistance(given), KernelInceptionDistance(given, subset_size=min(SUBSET, len(originals), len(images)))
-        for some, real in ((originals, True), (images, False)):
-            every = math.ceil(len(some) / KERNEL)
-            for n, start in enumerate(range(0, len(some), self.batch_size)):
-                features = first if real and not start else self._batch(some, start)
-                fid.update(features, real)
-                if n % every == 0:
-                    kid.update(features, real)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # of the subsets
+            torch.manual_seed(0)  # of the images that KID takes, and of its subsets
+            fid, kid = FrechetInceptionDistance(given), KernelInceptionDistance(given, subset_size=min(SUBSET, fewest))
+            for some, real in ((originals, True), (images, False)):
+                for start in range(0, len(some), BLOCK):
+                    if start and not start % (64 * BLOCK):
+                        log.info("distance: features of %d of %d %s", start, len(some), "originals" if real else "images")
+                    features = self._features([some[place] for place in range(start, min(start + BLOCK, len(some)))])
+                    fid.update(features, real)
+                    kid.update(features[torch.rand(len(features)) < KERNEL / len(some)], real)
             kernel, _ = kid.compute()
         name = "Inception" if _is_file(self.features) else Path(self.features).name if Path(self.features).exists() else self.features
-        return {"features": name, "originals": len(originals), "images": len(images), "fid": fid.compute().item(), "kid": kernel.item()}
+        # rounding takes the FID of equal sets below 0
+        return {"features": name, "originals": len(originals), "images": len(images), "fid": max(0.0, fid.compute().item()), "kid": kernel.item()}
 
-    def _batch(self, some: Sequence[Opened], start: int) -> "Tensor":
-        """Returns the features of a batch of images (images, k), on the CPU."""
+    def _features(self, some: Sequence[Opened]) -> "Tensor":
+        """Returns the features of images (images, k), on the CPU."""
         import torch
 
         assert self._encode
-        with torch.inference_mode():
-            features = self._encode([opened() for opened in some[start : start + self.batch_size]])
-        return features.clone()
+        with torch.no_grad(), ThreadPoolExecutor(self.batch_size) as threads:
+            batches = [some[start : start + self.batch_size] for start in range(0, len(some), self.batch_size)]
+            features = torch.cat([self._encode(list(threads.map(lambda opened: opened(), batch))) for batch in batches])
+        if not features.isfinite().all():
+            raise ItemError(
+                f"quality.features={self.features} gives features of an image that are not finite: its weights are damaged, or not meant for this network"
+            )
+        return features
 
     def _encoder(self, name: str) -> Callable[[Sequence[Image.Image]], "Tensor"]:
         """Returns what gives the features of images (images, k)."""
@@ -122,7 +136,7 @@ class Networks:
 
         if _is_file(name):
             inception = _inception(name).to(self._device)
-            return lambda images: inception(_pixels(images).to(self._device)).float().cpu()
+            return lambda images: inception(_pixels(images).to(self._device))[0].cpu()
         processor = hub.load(transformers.AutoImageProcessor, name, INSTEAD)
         network = hub.network(transformers.AutoModel, name, INSTEAD, self.device, "float32")
 
@@ -141,10 +155,12 @@ def _is_file(name: str) -> bool:
 
 
 def _pixels(images: Sequence[Image.Image]) -> "Tensor":
-    """Returns images as bytes (images, 3, height, width)."""
+    """Returns images as bytes (images, 3, height, width); raises an ItemError for images of several sizes."""
     import torch
 
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
+    if len(sizes := {f"{image.width} x {image.height}" for image in images}) > 1:
+        raise ItemError(f"LPIPS and Inception take images of one size, not of {' and '.join(sorted(sizes))} pixels")
+    return torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images])).permute(0, 3, 1, 2).contiguous()
 
 
 def _file(address: str, setting: str) -> str:
@@ -166,14 +182,13 @@ def _file(address: str, setting: str) -> str:
 
 
 def _inception(address: str) -> Any:
-    """Returns the Inception network of Heusel et al., which takes bytes (images, 3, height, width) and gives 2048 features."""
-    from torchmetrics.image.fid import NoTrainInceptionV3
-
+    """Returns the Inception network of Heusel et al., which takes bytes (images, 3, height, width) and gives a tuple of 2048 features."""
     path = _file(address, "quality.features")
-    if not Path(path).is_file():
-        raise UserError(f"quality.features={path}: there is no such file")
+    read_weights(path, "quality.features")  # torch-fidelity would run code that is pickled in the file
     try:
-        return NoTrainInceptionV3("inception-v3-compat", ["2048"], path)
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped]
+
+        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], path)
     except ModuleNotFoundError as error:
         raise UserError(
             f"quality.features={address}: the network of these weights is that of torch-fidelity, which is not installed: pip install torch-fidelity. "

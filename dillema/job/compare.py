@@ -125,10 +125,11 @@ def _settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
 def _rows(folders: Sequence[Path]) -> list[Row]:
     """Returns a row for each model of each run, the largest drop first."""
     rows = []
-    for folder, settings in zip(folders, differences(map(_settings, folders)), strict=True):
+    known = [_settings(folder) for folder in folders]
+    for folder, settings, (_, values, _) in zip(folders, differences(known), known, strict=True):
         results = json.loads((folder / "results.json").read_text())
-        labels = Labels(results["dataset"], results["task"], results.get("classes", []))
-        rows += [Row(folder, settings, model, figures, results["counts"], totals(results), labels) for model, figures in results["models"].items()]
+        labels, sums = Labels(results["dataset"], results["task"], results.get("classes", [])), totals(results, values.get("tracking.price_per_hour"))
+        rows += [Row(folder, settings, model, figures, results["counts"], sums, labels) for model, figures in results["models"].items()]
     return sorted(rows, key=lambda row: -2 if row.figures.get("drop") is None else row.figures["drop"], reverse=True)
 
 
@@ -179,6 +180,8 @@ def _write(rows: Sequence[Row], differences: Sequence[dict[str, Any]], first: st
         percent=percent,
         verdict=verdict,
         seconds=_seconds,
+        cost=_cost,
+        priced=_priced(rows),
         place=lambda value: 100 * (value - left) / (right - left),
     )
     temporary = target / "comparison.html.tmp"
@@ -188,13 +191,14 @@ def _write(rows: Sequence[Row], differences: Sequence[dict[str, Any]], first: st
 
 def _show(rows: Sequence[Row]) -> None:
     table = Table(show_lines=True)
-    for header in ("run", "settings that differ", "model", "drop", "95 % interval", "flip rate", "valid", "seconds", "s per valid image"):
+    price = ["cost per valid image"] if _priced(rows) else []
+    for header in ("run", "settings that differ", "model", "drop", "95 % interval", "flip rate", "valid", "seconds", "s per valid image", *price):
         table.add_column(header, overflow="fold")
     for row in rows:
         figures, settings = row.figures, "\n".join(f"{name}={value}" for name, value in row.settings.items())
         interval = "" if figures.get("low") is None else f"{percent(figures['low'])} to {percent(figures['high'])}"
         shares = percent(figures.get("drop")), interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
-        effort = _seconds(row.totals["seconds_total"]), _seconds(row.totals["seconds_per_valid_image"])
+        effort = _seconds(row.totals["seconds_total"]), _seconds(row.totals["seconds_per_valid_image"]), *(_cost(row) for _ in price)
         table.add_row(*map(Text, (_name(row.folder), settings, f"{row.model}, {_metric(figures)}", *shares, *effort)))
     Console().print(table)
 
@@ -209,3 +213,13 @@ def _metric(figures: dict[str, Any]) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def _priced(rows: Sequence[Row]) -> bool:
+    """Returns whether the price of any run is known."""
+    return any(row.totals["cost_per_valid_image"] is not None for row in rows)
+
+
+def _cost(row: Row) -> str:
+    value = row.totals["cost_per_valid_image"]
+    return "-" if value is None else f"{value:.3g}"

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -5,7 +8,7 @@ from dillema.errors import ItemError, UserError
 from dillema.evaluation.module import evaluate
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from tests import tiny
-from tests.backends import Noise
+from tests.backends import Model, Noise
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +72,57 @@ def test_items_are_read_as_they_are_needed(segmenter):
 
     counts = []
     evaluate(segmenter, items(), tiny.dataset(), 2)
-    assert counts == [1, 2, 3, 4, 5, 6]
+    assert counts == [4, 4, 6, 6, 6, 6]  # Lightning asks for the readers of one batch ahead
 
 
 def test_mistakes_are_named(segmenter):
     with pytest.raises(UserError, match="m tells 23 classes apart, tiny has 3; give"):
         evaluate(segmenter, [("k", lambda: tiny.image(0), lambda: np.zeros((32, 64), np.uint8))], tiny.dataset(classes=("a", "b", "c")), 1)
-    with pytest.raises(ItemError, match=r"the mask of k is \(8, 4\) pixels"):
-        evaluate(segmenter, [("k", lambda: tiny.image(0), lambda: np.zeros((4, 8), np.uint8))], tiny.dataset(), 1)
 
 
-def test_a_damaged_image_comes_out_as_it_is(segmenter):
-    def damaged():
-        raise OSError("image file is truncated")
+def damaged():
+    raise OSError("image file is truncated")
 
-    with pytest.raises(OSError, match="truncated"):
-        evaluate(segmenter, [("k", damaged, lambda: 0)], tiny.dataset(), 1)
+
+def test_a_damaged_item_costs_itself_and_nothing_is_read_twice(segmenter):
+    read, mask = [], np.zeros((32, 64), np.uint8)
+    items = [(f"k{i}", lambda i=i: read.append(i) or tiny.image(i), lambda: mask) for i in range(9)]
+    whole = evaluate(segmenter, items, tiny.dataset(), 4)
+    read.clear()
+    items[5] = "k5", damaged, lambda: mask
+    items[6] = "k6", items[6][1], lambda: mask[:4, :8]
+    records = evaluate(segmenter, items, tiny.dataset(), 4)
+    assert sorted(read) == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert isinstance(records["k5"], OSError) and "truncated" in str(records["k5"])
+    assert isinstance(records["k6"], ItemError) and "the mask of k6 is (8, 4) pixels" in str(records["k6"])
+    for key in whole.keys() - {"k5", "k6"}:
+        assert records[key] == whole[key] | {"confidence": pytest.approx(whole[key]["confidence"], abs=1e-6)}
 
 
 def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, tmp_path):
     masks = [np.random.default_rng(i).integers(0, 23, (32, 64), np.uint8) for i in range(7)]
-    items = [(f"k{i}", lambda i=i: tiny.image(i), lambda i=i: masks[i]) for i in range(7)]
-    one, two = (evaluate(segmenter, items, Noise(classes=tiny.dataset().classes), 2, devices) for devices in (1, 2))
-    assert one.keys() == two.keys()  # Lightning's sampler hands out an eighth one
+
+    def image(i):
+        with (tmp_path / "read").open("a") as file:
+            file.write(f"{i}\n")
+        return tiny.image(i) if i != 3 else damaged()
+
+    items = [(f"k{i}", lambda i=i: image(i), lambda i=i: masks[i]) for i in range(7)]
+    dataset = Noise(classes=tiny.dataset().classes)
+    one = evaluate(segmenter, items, dataset, 2)
+    (tmp_path / "read").unlink()
+    two = evaluate(segmenter, items, dataset, 2, devices=2)
+    assert list(one) == list(two) == [f"k{i}" for i in range(7)]
+    assert isinstance(one.pop("k3"), OSError) and str(two.pop("k3")) == "OSError: image file is truncated"
     for key, record in one.items():
         assert two[key] == record | {"confidence": pytest.approx(record["confidence"], abs=1e-6)}
+    assert len((tmp_path / "read").read_text().split()) == 8  # Lightning's sampler hands out an eighth one
+
+
+def test_what_ends_a_process_is_said_once():
+    items = [(f"k{i}", lambda i=i: tiny.image(i), lambda: np.zeros((32, 64), np.uint8)) for i in range(3)]
+    with pytest.raises(UserError, match=r"^model=m tells 3 classes apart, noise has 2; give"):
+        evaluate(Model(name="m"), items, Noise(classes=("sky", "road")), 1, devices=2)
+    items[1] = "k1", lambda: os.kill(os.getpid(), signal.SIGKILL), items[1][2]  # as the kernel does when memory is short
+    with pytest.raises(UserError, match=r"devices=2: a process that ran model=m ended: process \d terminated with signal SIGKILL"):
+        evaluate(Model(name="m"), items, Noise(), 1, devices=2)

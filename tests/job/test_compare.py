@@ -101,7 +101,7 @@ def test_runs_and_sweeps_stand_side_by_side_with_what_differs(here, capsys):
     assert settings == [["large", "x", "0"], ["small", "-", "0"], ["small", "-", "1"]]
     assert not {"edits", "llm.temperature", "llm.threads"} & worst.keys()
     assert page.links == ["../../../multirun/day/sweep%20%231/0/report.html", "../mild/report.html"]
-    assert not page.loaded and "url(" not in text
+    assert not page.loaded and "url(" not in text and "cost" not in text
     assert "loses 60.3 points of mean IoU" in text.replace("\n", " ")
     said = capsys.readouterr().out
     assert "60.3" in re.sub(r"\s", "", said)
@@ -115,6 +115,15 @@ def test_runs_that_hydra_did_not_start_can_be_compared(here):
     text = (here / "comparison.html").read_text()
     assert [row["drop"] for row in Page(text).rows[1:]] == ["10.0 %", "10.0 %"]
     assert "has no predictions.parquet of this version" in text
+
+
+def test_the_cost_of_a_valid_image_is_shown_where_the_price_of_the_machine_is_known(here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    run(Path("priced"), results(0.1), {}, {"tracking": {"price_per_hour": 3.6}})  # 100 s, 38 valid images
+    compare(OmegaConf.create(), ["priced", "outputs/day/mild"])
+    text = (here / "comparison.html").read_text()
+    assert [row["cost per valid image"] for row in Page(text).rows[1:]] == ["0.00263", "-"]
+    assert "nor in the cost" in text and "0.00263" in re.sub(r"\s|│", "", capsys.readouterr().out)
 
 
 def test_runs_are_held_against_the_first_on_the_same_images_or_sources(here, capsys):

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def server(tmp_path, mlflow_tables, monkeypatch):
                 except OSError:
                     assert process.poll() is None, Path("server.log").read_text()
                     time.sleep(0.2)
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait()
@@ -68,7 +69,7 @@ def tracked(uri, folder, **more):
     """Gives a run whose results are in its folder, and noted for MLflow."""
     folder.mkdir(parents=True)
     whole = pipeline(Path("store"), models=(Model(),))
-    with track(uri, "outputs/artifacts", "dillema", folder=folder, name=folder.name, params={"seed": 0}, config="seed: 0\n", **more) as run:
+    with track(uri, "outputs/artifacts", "dillema", 7200, folder=folder, name=folder.name, params={"seed": 0}, config="seed: 0\n", **more) as run:
         out = whole.run(folder)
         write(out, whole.dataset, folder)
         run.log(out)
@@ -88,15 +89,29 @@ def content(uri):
     return found
 
 
-def test_nothing_is_lost_when_a_server_goes_away_at_any_time(server, tmp_path, caplog):
+def seconds_to_end(run):
+    begun = time.perf_counter()
+    run.__exit__(None, None, None)
+    return time.perf_counter() - begun
+
+
+def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(server, tmp_path, caplog, monkeypatch):
     uri, listening = server
-    before, middle, never, killed = (Path(f"outputs/day/{name}") for name in ("before", "middle", "never", "killed"))
-    with listening():
+    before, hangs, middle, never, killed = (Path(f"outputs/day/{name}") for name in ("before", "hangs", "middle", "never", "killed"))
+    with listening() as process:
         with tracked(uri, before):
             pass
-        broken = tracked(uri, middle)
+        silent, broken = tracked(uri, hangs), tracked(uri, middle)
+        silent.__enter__()
         broken.__enter__()
-    broken.__exit__(None, None, None)  # the server went away after the start
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # else 5
+        processes = [process, *map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
+        assert seconds_to_end(silent) < 4  # two questions, no answer
+        for each in processes:
+            os.kill(each, signal.SIGCONT)
+    assert seconds_to_end(broken) < 2  # the server went away after the start
     with tracked(uri, never, sweep=tmp_path / "multirun" / "day" / "time"):
         pass
     with pytest.raises(KeyboardInterrupt), tracked(uri, killed):
@@ -104,16 +119,18 @@ def test_nothing_is_lost_when_a_server_goes_away_at_any_time(server, tmp_path, c
     note = json.loads((killed / "unsent" / "run.json").read_text())
     note["tags"]["dillema.started"] = "1"  # as kill -9 leaves it: at work by the note, and no such process
     (killed / "unsent" / "run.json").write_text(json.dumps(note | {"status": "RUNNING"}))
-    assert not (before / "unsent").exists() and (middle / "unsent").exists() and (never / "unsent").exists()
-    with pytest.raises(UserError, match="3 runs wait for it"):
+    assert not (before / "unsent").exists() and all((folder / "unsent").exists() for folder in (hangs, middle, never))
+    with pytest.raises(UserError, match="4 runs wait for it"):
         sync(settings(), FOLDERS)
 
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")
     with listening():
-        assert {name: run[0] for name, run in content(uri).items()} == {"before": "FINISHED", "middle": "RUNNING"}
+        assert {name: run[0] for name, run in content(uri).items()} == {"before": "FINISHED", "hangs": "RUNNING", "middle": "RUNNING"}
         sync(settings(), FOLDERS)
         found = content(uri)
         assert {name: run[0] for name, run in found.items()} == {
             "before": "FINISHED",
+            "hangs": "FINISHED",
             "middle": "FINISHED",
             "never": "FINISHED",
             "killed": "KILLED",
@@ -121,7 +138,8 @@ def test_nothing_is_lost_when_a_server_goes_away_at_any_time(server, tmp_path, c
         }
         whole = found["before"]
         assert len(whole[4]) == 6 + 2 * 12  # each image also small
-        for name in ("middle", "never", "killed"):
+        assert whole[1]["cost_per_valid_image"] == pytest.approx(2 * whole[1]["seconds_per_valid_image"])
+        for name in ("hangs", "middle", "never", "killed"):
             _, metrics, params, tags, files, table, generated = found[name]
             assert metrics.keys() == whole[1].keys() and metrics["brightest/drop"] == whole[1]["brightest/drop"]
             assert params == whole[2] and tags["models"] == "brightest" and table == whole[5] and generated == whole[6]
@@ -145,6 +163,23 @@ def test_what_is_sent_twice_is_there_once(server):
     shutil.copytree("unsent", folder / "unsent")  # as when the process dies after the last word and before it tidies up
     sync(settings(), FOLDERS)
     assert content(uri) == found and not (folder / "unsent").exists()
+
+
+def test_a_run_of_many_models_and_images_is_sent(server):
+    uri = f"sqlite:///{Path('server.db').resolve()}"
+    folder = Path("outputs/day/time")
+    (folder / "report").mkdir(parents=True)
+    for i in range(3):
+        (folder / "report" / f"{i}.jpg").write_bytes(b"image")
+    many = {f"model {i}/drop": i / 1200 for i in range(1200)}
+    with track(uri, "outputs/artifacts", "dillema", folder=folder, name="time", params={}, config=""):
+        shutil.copytree(folder / "unsent", "unsent")
+    note = json.loads(Path("unsent/run.json").read_text())
+    Path("unsent/run.json").write_text(json.dumps(note | {"metrics": many, "status": "FINISHED", "end": note["start"]}))
+    shutil.copytree("unsent", folder / "unsent")
+    sync(settings(), FOLDERS)
+    _, metrics, _, _, files, *_ = content(uri)["time"]
+    assert metrics == pytest.approx(many) and "report.zip" in files
 
 
 def test_a_run_at_work_is_left_alone(server, caplog):
