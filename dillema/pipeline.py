@@ -85,7 +85,7 @@ class Pipeline:
         results: dict[str, Any] = {"dataset": self.dataset.name, "task": self.dataset.task, "classes": list(self.dataset.classes), "seed": self.seed}
         results |= {"counts": counts | {"failed": len(stages.failures)}, "seconds": stages.seconds, "models": {}}
         results["quality"] = {
-            name: statistics.means([(p.sample.id, p.quality[name]) for p in pairs if p.verdict.valid and name in p.quality], self.seed)
+            name: statistics.means(((p.sample.id, p.quality[name]) for p in pairs if p.verdict.valid and name in p.quality), self.seed)
             for name in (*SIMILARITIES, *(self.quality.figures if self.quality else ()))
         }
         results["distance"] = distance
