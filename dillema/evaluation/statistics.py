@@ -23,7 +23,7 @@ so whatever says how certain a figure is takes sources, and not images, for the 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from math import atan, comb, cos, pi, sin, sqrt
+from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -86,29 +86,12 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
 
 
-def student(freedom: int) -> float:
-    """Returns how many standard errors an interval of Student's t reaches to either side (its distribution by Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-
-    def between(t: float) -> float:
-        """Returns the probability of values from -t to t."""
-        angle, odd = atan(t / sqrt(freedom)), freedom % 2
-        term, total = (cos(angle), 0.0) if odd else (1.0, 0.0)
-        for k in range(odd, freedom - 1, 2):
-            total += term
-            term *= (k + 1) / (k + 2) * cos(angle) ** 2
-        return 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
-
-    low, high = 0.0, 20.0  # 12.7 is the largest
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if between(middle) < LEVEL else (low, middle)
-    return (low + high) / 2
-
-
 def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
     """Returns the mean of what several trainings gave, and its interval; NaN and single values have none."""
+    from scipy.stats import t
+
     given, n = np.asarray(values, float), len(values)
-    reach = student(n - 1) * given.std(ddof=1) / sqrt(n) if n > 1 else np.nan
+    reach = t.ppf((1 + LEVEL) / 2, n - 1) * given.std(ddof=1) / sqrt(n) if n > 1 else np.nan
     return {"mean": number(given.mean()), "low": number(given.mean() - reach), "high": number(given.mean() + reach)}
 
 
@@ -154,36 +137,24 @@ def means(values: Iterable[tuple[str, float]], seed: int) -> dict[str, Any]:
 
 def mcnemar(worse: int, better: int) -> float:
     """Returns the two-sided exact p of so many changes for the worse and for the better, if both were equally likely (Psychometrika 12, 1947)."""
-    n, k = worse + better, min(worse, better)
-    part = total = comb(n, k)
-    while part.bit_length() > max(0, total.bit_length() - 99):  # what is left out is less than a float can tell
-        part, k = part * k // (n - k + 1), k - 1
-        total += part
-    return min(1.0, 2 * total / 2**n)
+    from scipy.stats import binomtest
+
+    return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
 
 
 def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
     """Returns p values adjusted for their number; None stays None and does not count."""
-    known = np.array([value for value in p if value is not None])
-    order, n = np.argsort(known)[::-1], len(known)
-    adjusted = np.empty(n)
-    adjusted[order] = np.minimum.accumulate(np.minimum(1, known[order] * n / np.arange(n, 0, -1)))
-    left = iter(adjusted.tolist())
+    from scipy.stats import false_discovery_control
+
+    known = [value for value in p if value is not None]
+    left = iter(false_discovery_control(known).tolist() if known else [])
     return [None if value is None else next(left) for value in p]
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the rank correlation (American Journal of Psychology 15, 1904); ties share the mean of their ranks."""
-    ranks = []
-    for values in (a, b):
-        _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-        ranks.append((count.cumsum() - (count - 1) / 2)[place])
-    x, y = (r - r.mean() for r in ranks)
-    return float(_ratio((x * y).sum(), np.sqrt((x * x).sum() * (y * y).sum())))
 
 
 def interval(sums: Sequence[np.ndarray], figure: Callable[..., np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the bounds (m,) of figure(*sums), where `sums` hold the tallies of each source (sources, k), one matrix a side."""
+    from scipy.stats import t
+
     random, n, drawn = np.random.default_rng(seed), len(sums[0]), []
     for block in _blocks(n):
         chosen = random.integers(0, n, (block, n), np.int32) + np.arange(block)[:, None] * n
@@ -192,10 +163,8 @@ def interval(sums: Sequence[np.ndarray], figure: Callable[..., np.ndarray], seed
     draws = np.concatenate(drawn)
     bounds = np.full((2, draws.shape[1]), np.nan)
     said = ~np.isnan(draws).all(0)
-    # Student's t in place of the normal distribution (by Abramowitz and Stegun 26.7.5), and the bias of the bootstrap's variance undone
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    t = z + (z**3 + z) / (4 * (n - 1)) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * (n - 1) ** 2)
-    outside = NormalDist().cdf(-t * sqrt(n / (n - 1)))
+    # Student's t in place of the normal distribution, and the bias of the bootstrap's variance undone
+    outside = NormalDist().cdf(-t.ppf((1 + LEVEL) / 2, n - 1) * sqrt(n / (n - 1)))
     bounds[:, said] = np.nanquantile(draws[:, said], [outside, 1 - outside], axis=0)
     return bounds[0], bounds[1]
 
@@ -383,6 +352,8 @@ def truth(predictions: Predictions, dataset: Dataset, seed: int) -> dict[str, An
     `error` is the estimated drop less the true one, with its interval. Over the edits: the mean absolute error, and the rank
     correlation of estimated and true drops.
     """
+    from scipy.stats import spearmanr
+
     pairs = [predictions.pairs(kind, valid=True) for kind in (COUNTERFACTUAL, TRUTH)]
     kept = _common(*(predictions.image[after] for _, after in pairs))
     if not len(kept[0]):
@@ -402,7 +373,7 @@ def truth(predictions: Predictions, dataset: Dataset, seed: int) -> dict[str, An
     drops = np.array([(row["estimated"], row["true"]) for row in table if row["error"] is not None]).reshape(-1, 2).T
     return held(estimated, true) | {
         "mean_absolute_error": number(np.abs(drops[0] - drops[1]).mean()) if drops.size else None,
-        "rank_correlation": number(spearman(*drops)) if drops.size else None,
+        "rank_correlation": number(spearmanr(*drops).statistic) if drops.size > 2 and np.ptp(drops, 1).all() else None,  # of what does not differ there is none
         "per_attribute": table,
     }
 

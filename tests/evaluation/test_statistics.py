@@ -2,6 +2,7 @@ import resource
 import subprocess
 import sys
 from itertools import combinations, count
+from math import comb
 
 import numpy as np
 import pytest
@@ -20,7 +21,6 @@ from dillema.evaluation.statistics import (
     pixel_accuracy,
     randomisation,
     rate,
-    spearman,
     summary,
     truth,
     wilson,
@@ -90,20 +90,18 @@ def test_metrics_agree_with_torchmetrics():
     assert mean_iou(three) == pytest.approx(other.multiclass_jaccard_index(predicted.clamp(max=2), label, 3).item(), abs=1e-6)
 
 
-def test_statistics_agree_with_scipy_and_scikit_learn():
+def test_statistics_agree_with_their_definitions_and_with_scipy():
     scipy = pytest.importorskip("scipy.stats")
     random = np.random.default_rng(0)
     for worse, better in [(1, 0), (5, 1), (12, 30), (300, 250)]:
-        assert mcnemar(worse, better) == pytest.approx(scipy.binomtest(worse, worse + better).pvalue)
+        n = worse + better
+        assert mcnemar(worse, better) == pytest.approx(min(1, 2 * sum(comb(n, k) for k in range(min(worse, better) + 1)) / 2**n))
     assert mcnemar(0, 0) == 1
     for hits, n in [(0, 10), (3, 17), (200, 200)]:
         known = scipy.binomtest(hits, n).proportion_ci(method="wilson")
         assert wilson(hits / n, n) == pytest.approx((known.low, known.high), abs=1e-9)
-    p = random.uniform(0, 0.2, 30)
-    assert benjamini_hochberg(p.tolist()) == pytest.approx(scipy.false_discovery_control(p).tolist())
     assert benjamini_hochberg([0.04, None, 0.01]) == pytest.approx([0.04, None, 0.02])
-    a, b = random.integers(0, 5, (2, 40))
-    assert spearman(a, b) == pytest.approx(scipy.spearmanr(a, b).statistic)
+    assert benjamini_hochberg([0.01, 0.02, 0.2, 0.03]) == pytest.approx([0.04, 0.04, 0.2, 0.04]) and benjamini_hochberg([None]) == [None]
     x, y = random.normal(0.3, 1, (2, 40, 1))
     known = scipy.permutation_test((x[:, 0], y[:, 0]), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=20_000, rng=0)
     assert randomisation(x, y, lambda sums: sums, 0)[0] == pytest.approx(known.pvalue, abs=0.03)
@@ -111,8 +109,6 @@ def test_statistics_agree_with_scipy_and_scikit_learn():
 
 def test_intervals_over_seeds_are_students():
     stats = pytest.importorskip("scipy.stats")
-    for freedom in range(1, 40):
-        assert statistics.student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
     values = [0.61, 0.64, 0.58, 0.63]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert statistics.over_seeds(values) == {"mean": pytest.approx(0.615), "low": pytest.approx(low), "high": pytest.approx(high)}
