@@ -82,7 +82,7 @@
     if (target.closest("button, img")) enlarge([...cards.children].indexOf(target.closest("article")));
   });
   dialog.addEventListener("click", ({ target: { dataset, tagName } }) => dataset.step ? enlarge(large + +dataset.step) : ["BUTTON", "DIALOG"].includes(tagName) && dialog.close());
-  dialog.addEventListener("keydown", ({ key }) => enlarge(large + ({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? NaN)));
+  document.addEventListener("keydown", ({ key }) => dialog.open && enlarge(large + ({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? NaN)));
   new IntersectionObserver(([entry]) => entry.isIntersecting && extend(), { rootMargin: "600px" }).observe(more);
 
   // an edit in a table leads to its valid images
