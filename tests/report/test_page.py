@@ -169,7 +169,8 @@ def test_an_image_opens_large_beside_its_original(tab, made):
 
     def press(key):
         for kind in ("keyDown", "keyUp"):
-            tab.do("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode={"Enter": 13, "Escape": 27}.get(key, 0), text="\r" * (key == "Enter"))
+            code = {"Enter": 13, "Escape": 27}.get(key, 0)
+            tab.do("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, text="\r" * (key == "Enter"))
         return tab.ask(f"new Promise(done => setTimeout(() => done({shown}), 50))")
 
     tab.ask("document.querySelectorAll('#cards h3 button')[1].focus()")
