@@ -24,7 +24,7 @@ def verdict(model: str, figures: Mapping[str, Any]) -> str:
 
 def percent(share: float | None) -> str:
     """Returns a share as a person reads it."""
-    return "-" if share is None else f"{points(share)} %"
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def points(share: float | None) -> str:
