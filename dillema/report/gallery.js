@@ -24,9 +24,8 @@
 
   function card(pair, loading, name) {
     const several = pair.said.length > 1;
-    const line = text => element("p", {}, text);
     const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
-    const said = side => pair.said.map(answer => line((several ? `${answer.model}: ` : "") + answer[side]));
+    const said = side => pair.said.map(answer => element("p", {}, (several ? `${answer.model}: ` : "") + answer[side]));
     const title = element("h3", {}, name, cards.dataset.task === "classification" ? ` truly ${pair.classes[0]}, ` : " ");
     title.append(element("span", { className: pair.valid ? "good" : "bad" }, pair.valid ? "valid" : "not valid"));
     for (const { model, outcome } of pair.said) {
@@ -81,6 +80,7 @@
   cards.addEventListener("click", ({ target }) => {
     if (target.closest("button, img")) enlarge([...cards.children].indexOf(target.closest("article")));
   });
+  // a click beside the dialog is one on the dialog itself
   dialog.addEventListener("click", ({ target: { dataset, tagName } }) => dataset.step ? enlarge(large + +dataset.step) : ["BUTTON", "DIALOG"].includes(tagName) && dialog.close());
   document.addEventListener("keydown", ({ key }) => dialog.open && enlarge(large + ({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? NaN)));
   new IntersectionObserver(([entry]) => entry.isIntersecting && extend(), { rootMargin: "600px" }).observe(more);
