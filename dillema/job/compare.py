@@ -192,12 +192,12 @@ def _write(rows: Sequence[Row], differences: Sequence[dict[str, Any]], first: st
 def _show(rows: Sequence[Row]) -> None:
     table = Table(show_lines=True)
     price = ["cost per valid image"] if _priced(rows) else []
-    for header in ("run", "settings that differ", "model", "drop", "95 % interval", "flip rate", "valid", "seconds", "s per valid image", *price):
+    for header in ("run", "settings that differ", "model", "drop, points", "95 % interval", "flip rate", "valid", "seconds", "s per valid image", *price):
         table.add_column(header, overflow="fold")
     for row in rows:
         figures, settings = row.figures, "\n".join(f"{name}={value}" for name, value in row.settings.items())
-        interval = "" if figures.get("low") is None else f"{percent(figures['low'])} to {percent(figures['high'])}"
-        shares = percent(figures.get("drop")), interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
+        interval = "" if figures.get("low") is None else f"{words.points(figures['low'])} to {words.points(figures['high'])}"
+        shares = words.points(figures.get("drop")), interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
         effort = _seconds(row.totals["seconds_total"]), _seconds(row.totals["seconds_per_valid_image"]), *(_cost(row) for _ in price)
         table.add_row(*map(Text, (_name(row.folder), settings, f"{row.model}, {_metric(figures)}", *shares, *effort)))
     Console().print(table)

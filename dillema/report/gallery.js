@@ -5,7 +5,9 @@
   const form = document.getElementById("filters");
   const cards = document.getElementById("cards");
   const more = document.getElementById("more");
+  const dialog = document.getElementById("large");
   let matching = [];
+  let large = 0; // place of the pair in the dialog
 
   // texts come as text, never as HTML: models wrote them
   function element(tag, properties, ...children) {
@@ -20,25 +22,36 @@
     return element("figure", {}, image, element("figcaption", {}, ...caption));
   }
 
-  function card(pair, loading) {
+  function card(pair, loading, name) {
     const several = pair.said.length > 1;
     const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
-    const said = side => pair.said.map(answer => element("small", {}, (several ? `${answer.model}: ` : "") + answer[side]));
-    const outcomes = pair.said.map(answer => (several ? `${answer.model} ${answer.outcome}` : answer.outcome));
-    const title = element("h3", {}, element("a", { href: `generated/images/${encodeURIComponent(pair.id)}.png` }, pair.id), " ");
+    const said = side => pair.said.map(answer => element("p", {}, (several ? `${answer.model}: ` : "") + answer[side]));
+    const title = element("h3", {}, name, cards.dataset.task === "classification" ? ` truly ${pair.classes[0]}, ` : " ");
     title.append(element("span", { className: pair.valid ? "good" : "bad" }, pair.valid ? "valid" : "not valid"));
-    title.append(element("span", { className: "outcome" }, outcomes.map(outcome => `, ${outcome}`).join("")));
-    const edits = pair.edits.map(([attribute, from, to]) => element("small", {}, `${attribute}: ${from} → ${to}`));
+    for (const { model, outcome } of pair.said) {
+      title.append(several ? `, ${model} ` : ", ", element("span", { className: ["flipped", "worse"].includes(outcome) ? "bad" : "" }, outcome));
+    }
+    const edits = pair.edits.map(([attribute, from, to]) => element("small", { className: "edit" }, `${attribute}: ${from} → ${to}`));
+    const scores = pair.scores.map(score => element("small", {}, score));
     return element("article", {}, title, element("div", { className: "images" },
-      figure(loading, images[pair.original], `original image of ${pair.source}`, marked(pair.before), element("small", {}, "original"), ...said("original")),
-      figure(loading, images[pair.image], pair.after.map(([text]) => text).join(""), marked(pair.after), ...edits, ...said("counterfactual"), ...pair.scores.map(score => element("small", {}, score))),
-      ...pair.controls.map(([name, place]) => figure(loading, images[place], `control image (${name}) of ${pair.source}`, element("small", {}, `control image: ${name.replaceAll("_", " ")}`)))));
+      figure(loading, images[pair.original], `original image of ${pair.source}`, element("small", {}, "original"), ...said("original"), marked(pair.before)),
+      figure(loading, images[pair.image], pair.after.map(([text]) => text).join(""), element("small", {}, "counterfactual"), ...said("counterfactual"), marked(pair.after), ...edits, ...scores),
+      ...pair.controls.map(([control, place]) => figure(loading, images[place], `control image (${control}) of ${pair.source}`, element("small", {}, `control image: ${control.replaceAll("_", " ")}`)))));
+  }
+
+  function enlarge(place) {
+    if (!matching[place]) return;
+    large = place;
+    const { id } = matching[place];
+    const file = element("a", { href: `generated/images/${encodeURIComponent(id)}.png` }, id);
+    dialog.querySelector("article").replaceWith(card(matching[place], "eager", file));
+    if (!dialog.open) dialog.showModal();
   }
 
   function extend() {
     const start = cards.childElementCount;
     // those that may be printed are loaded at once: paper does not wait
-    cards.append(...matching.slice(start, start + CHUNK).map(pair => card(pair, start ? "lazy" : "eager")));
+    cards.append(...matching.slice(start, start + CHUNK).map(pair => card(pair, start ? "lazy" : "eager", element("button", { type: "button", title: "enlarge" }, pair.id))));
     more.hidden = cards.childElementCount >= matching.length;
   }
 
@@ -64,6 +77,12 @@
   form.addEventListener("change", update);
   form.addEventListener("reset", () => setTimeout(update)); // the values change after the event
   more.addEventListener("click", extend);
+  cards.addEventListener("click", ({ target }) => {
+    if (target.closest("button, img")) enlarge([...cards.children].indexOf(target.closest("article")));
+  });
+  // a click beside the dialog is one on the dialog itself
+  dialog.addEventListener("click", ({ target: { dataset, tagName } }) => dataset.step ? enlarge(large + +dataset.step) : ["BUTTON", "DIALOG"].includes(tagName) && dialog.close());
+  document.addEventListener("keydown", ({ key }) => dialog.open && enlarge(large + ({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? NaN)));
   new IntersectionObserver(([entry]) => entry.isIntersecting && extend(), { rootMargin: "600px" }).observe(more);
 
   // an edit in a table leads to its valid images

@@ -23,18 +23,18 @@ class Scale:
         return (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
 
 
-def scale(rows: Iterable[Mapping[str, Any]], *keys: str) -> Scale:
+def scale(rows: Iterable[Mapping[str, Any]], *keys: str, ticks: int = TICKS) -> Scale:
     """Returns an axis that holds 0 and what rows say under the keys."""
     values = [0.0, *(row[key] for row in rows for key in keys if row[key] is not None)]
     low, high = min(values), max(values)
-    step = next((s for s in STEPS if ceil(high / s) - floor(low / s) < TICKS), 1.0)
+    step = next((s for s in STEPS if ceil(high / s) - floor(low / s) < ticks), 1.0)
     first = floor(low / step)
     return Scale([step * i for i in range(first, max(ceil(high / step), first + 1) + 1)])
 
 
 def axis(scale: Scale) -> Markup:
     """Returns the labelled ticks of an axis, in points."""
-    labels = (f'<text x="{100 * scale.at(t):.2f}%" y="14" text-anchor="{_anchor(scale, t)}">{_label(t)}</text>' for t in scale.ticks)
+    labels = (f'<text x="{100 * scale.at(t):.2f}%" y="14" text-anchor="middle">{_label(t)}</text>' for t in scale.ticks)
     return Markup(f'<svg class="axis" width="100%" height="18" aria-hidden="true">{"".join(labels)}</svg>')  # numbers only
 
 
@@ -53,7 +53,7 @@ def forest(scale: Scale, row: Mapping[str, Any], told: bool) -> Markup:
 def against(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Returns the estimated drop of each edit over the true one, with the line on which they are equal."""
     known = [row for row in rows if row["estimated"] is not None and row["true"] is not None]
-    both = scale(known, "estimated", "true")
+    both = scale(known, "estimated", "true", ticks=2 * TICKS)
 
     def x(value: float) -> str:
         return f"{EDGE + (SIDE - EDGE - 8) * both.at(value):.1f}"
@@ -100,10 +100,6 @@ def heat(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _label(tick: float) -> str:
     return f"{round(100 * tick, 1) + 0:g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _anchor(scale: Scale, tick: float) -> str:
-    return {scale.ticks[0]: "start", scale.ticks[-1]: "end"}.get(tick, "middle")
 
 
 def marks(scale: Scale, row: Mapping[str, Mapping[str, Any]]) -> Markup:

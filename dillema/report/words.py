@@ -16,7 +16,7 @@ def verdict(model: str, figures: Mapping[str, Any]) -> str:
     if low is None:
         return f"{model} {'loses' if drop >= 0 else 'gains'} {abs(100 * drop):.1f} points of {metric} {basis}: too few sources for an interval."
     rough = ", rough with so few sources" if figures.get("rough") else ""
-    interval = f"({100 * figures['level']:.0f} % interval{rough}: {100 * low:.1f} to {100 * high:.1f} points lost)"
+    interval = f"({100 * figures['level']:.0f} % interval{rough}: {points(low)} to {points(high)} points lost)"
     if low <= 0 <= high:
         return f"{model} shows no change of {metric} that can be told from chance {basis} {interval}."
     return f"{model} {'loses' if drop > 0 else 'gains'} {abs(100 * drop):.1f} points of {metric} {basis} {interval}."

@@ -162,6 +162,19 @@ def test_the_page_fits_and_is_readable(here, width, scheme):
         assert "the same 30 images" in tab.ask("document.body.innerText")
 
 
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
+def test_figures_are_seen_beside_many_settings_and_on_paper(here):
+    settings = {f"a_setting_with_a_long_name_{i}": "a_long_value" for i in range(9)}
+    run(Path("outputs/day/long"), results(0.1, -0.05, 0.2), {"llm": "small"}, {"prompt": settings})
+    compare(OmegaConf.create(), ["outputs/day/long", "outputs/day/mild"])
+    with chromium() as tab:
+        tab.open(here / "comparison.html", 1280)
+        seen = "[...document.querySelectorAll('tbody td.number')].filter(cell => cell.getBoundingClientRect().right <= innerWidth).length"
+        assert tab.ask(seen) == 2 * 6 and "\N{MINUS SIGN}5.0 % to 20.0 %" in tab.ask("document.body.innerText")
+        tab.open(here / "comparison.html", 1000, media="print", scheme="dark")
+        assert tab.ask(FAINT)["faint"] == [] and tab.ask("document.documentElement.scrollWidth") <= 1000
+
+
 def test_a_folder_without_results_is_named(here):
     with pytest.raises(UserError, match=r"job\.runs: outputs/nowhere holds no run"):
         compare(OmegaConf.create(), ["outputs/day/mild", "outputs/nowhere"])
