@@ -94,9 +94,9 @@ def test_runs_and_sweeps_stand_side_by_side_with_what_differs(here, capsys):
     page = Page(text)
     _, worst, mild, empty = page.rows
     assert [row["run"] for row in page.rows[1:]] == ["sweep #1/0", "day/mild", "sweep #1/1"]
-    assert worst["drop"] == "60.3 %" and worst["95 % interval"] == "56.0 % to 64.0 %" and worst["model"] == "<segmenter>"
+    assert worst["drop, points"] == "60.3" and worst["95 % interval"] == "56.0 to 64.0" and worst["model"] == "<segmenter>"
     assert worst["seconds"] == "100.0" and worst["seconds per valid image"] == "2.6" and worst["valid"] == "52.8 % (38 of 72)"
-    assert mild["flip rate"] == "25.0 %" and empty["drop"] == "-" and empty["seconds per valid image"] == "-"
+    assert mild["flip rate"] == "25.0 %" and empty["drop, points"] == "-" and empty["seconds per valid image"] == "-"
     settings = [[row.get(name) for name in ("llm", "llm.api", "seed")] for row in (worst, mild, empty)]
     assert settings == [["large", "x", "0"], ["small", "-", "0"], ["small", "-", "1"]]
     assert not {"edits", "llm.temperature", "llm.threads"} & worst.keys()
@@ -113,7 +113,7 @@ def test_runs_that_hydra_did_not_start_can_be_compared(here):
         Path(name, "results.json").write_text(json.dumps(results(0.1, 0.0, 0.2)))
     compare(OmegaConf.create(), ["one", "other"])
     text = (here / "comparison.html").read_text()
-    assert [row["drop"] for row in Page(text).rows[1:]] == ["10.0 %", "10.0 %"]
+    assert [row["drop, points"] for row in Page(text).rows[1:]] == ["10.0", "10.0"]
     assert "has no predictions.parquet of this version" in text
 
 
@@ -170,7 +170,7 @@ def test_figures_are_seen_beside_many_settings_and_on_paper(here):
     with chromium() as tab:
         tab.open(here / "comparison.html", 1280)
         seen = "[...document.querySelectorAll('tbody td.number')].filter(cell => cell.getBoundingClientRect().right <= innerWidth).length"
-        assert tab.ask(seen) == 2 * 6 and "\N{MINUS SIGN}5.0 % to 20.0 %" in tab.ask("document.body.innerText")
+        assert tab.ask(seen) == 2 * 6 and "\N{MINUS SIGN}5.0 to 20.0" in tab.ask("document.body.innerText")
         tab.open(here / "comparison.html", 1000, media="print", scheme="dark")
         assert tab.ask(FAINT)["faint"] == [] and tab.ask("document.documentElement.scrollWidth") <= 1000
 
@@ -207,7 +207,7 @@ def job(cfg):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
     (page,) = tmp_path.glob("multirun/*/*/comparison.html")
-    assert [(row["seed"], row["drop"]) for row in Page(page.read_text()).rows[1:]] == [("1", "10.0 %"), ("2", "5.0 %")]
+    assert [(row["seed"], row["drop, points"]) for row in Page(page.read_text()).rows[1:]] == [("1", "10.0"), ("2", "5.0")]
     table = done.stdout.partition("s per valid image")[2]
     assert table.index("seed=1") < table.index("seed=2")
     assert "comparison.html" in done.stdout + done.stderr
