@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from ..errors import ItemError, UserError
 from ..types import Dataset, Sample
@@ -60,6 +61,8 @@ def check_sample(sample: Sample, dataset: Dataset) -> None:
         mask = sample.mask
     except ItemError:
         raise
+    except UnidentifiedImageError as error:  # its own words name an object in memory
+        raise ItemError(f"a file of {sample.id} cannot be read: it is damaged, or no image") from error
     except Exception as error:  # damaged files fail in many ways: OSError, SyntaxError, BadZipFile, zlib.error
         raise ItemError(f"a file of {sample.id} cannot be read: {error}") from error
     if mask is not None:

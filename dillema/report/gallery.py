@@ -131,10 +131,14 @@ def outcome(before: Answer, after: Answer) -> str:
 
 def said(answer: Answer, classes: tuple[str, ...]) -> str:
     """Returns in a few words what a model said about an image."""
-    sure = f"{percent(answer.confidence)} sure of the truth"
-    if answer.predicted is not None:
-        return f"{classes[answer.predicted]}{'' if answer.predicted == answer.label else ' (wrong)'}, {sure}"
-    return f"IoU {percent(answer.iou)}, {sure}"
+    sure = percent(answer.confidence)
+    if answer.predicted is None or answer.label is None:
+        return f"IoU {percent(answer.iou)}, {sure} sure of the truth"
+    return (
+        f"{classes[answer.predicted]}, {sure} sure"
+        if answer.predicted == answer.label
+        else f"{classes[answer.predicted]} (wrong), {sure} sure of {classes[answer.label]}"
+    )
 
 
 def marked(text: str, spans: Iterable[str]) -> list[tuple[str, bool]]:
