@@ -1,5 +1,7 @@
 """A model under test, run over images by Lightning: one record an image, and nothing else kept."""
 
+import base64
+import io
 import logging
 import os
 import pickle
@@ -31,6 +33,8 @@ for noisy in ("lightning.pytorch", "lightning.fabric"):
 
 QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
+LARGEST = (320, 320)  # the report's images are as large
+
 Item = tuple[str, Callable[[], Image.Image], Callable[[], int | np.ndarray]]
 """A key, and what reads the image and its label or mask (height, width; as large as the image)."""
 
@@ -43,7 +47,8 @@ class Evaluation(L.LightningModule):
 
     Classification: `label`, `predicted`, `certainty` (the probability of `predicted`), `confidence` (that of the label) and `top5` (class ids, best first).
     Segmentation: `confusion`, a list of [true, predicted, pixels], and `confidence`, the mean probability of the true
-    class; both over the pixels whose class is not ignored, so `confidence` is None where there are none.
+    class; both over the pixels whose class is not ignored, so `confidence` is None where there are none. `mistakes`, an image that
+    is transparent but where the prediction is wrong: there it has the colour of the predicted class (a PNG in base64, of LARGEST pixels at most).
     """
 
     def __init__(self, model: Any, dataset: Dataset) -> None:
@@ -76,11 +81,24 @@ class Evaluation(L.LightningModule):
     def _segmented(self, key: str, probabilities: Tensor, truth: np.ndarray) -> dict[str, Any]:
         if truth.shape != probabilities.shape[1:]:
             raise ItemError(f"the mask of {key} is {truth.shape[::-1]} pixels, the image {tuple(probabilities.shape[:0:-1])}")
-        matrix = confusion(truth, probabilities.argmax(0).numpy(), self.dataset.ignored)
+        predicted = probabilities.argmax(0).numpy()
+        matrix = confusion(truth, predicted, self.dataset.ignored)
         kept = torch.from_numpy(~np.isin(truth, list(self.dataset.ignored)))
         ids = torch.from_numpy(truth.astype(np.int64)) * kept
         confidence = probabilities.gather(0, ids[None])[0][kept].double().mean().item() if kept.any() else None
-        return {"confusion": [[int(t), int(p), int(matrix[t, p])] for t, p in np.argwhere(matrix)], "confidence": confidence}
+        cells = [[int(t), int(p), int(matrix[t, p])] for t, p in np.argwhere(matrix)]
+        wrong = np.where((truth != predicted) & kept.numpy(), predicted + 1, 0)
+        return {"confusion": cells, "confidence": confidence, "mistakes": _painted(wrong, self.dataset.colours)}
+
+
+def _painted(places: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> str:
+    """Returns the file, in base64, of an image that is transparent at 0 and has the colour i at i + 1."""
+    image = Image.fromarray(places.astype(np.uint8))
+    image.putpalette([0, 0, 0, *(value for colour in colours for value in colour)])
+    image.thumbnail(LARGEST, Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=0)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _classified(probabilities: Tensor, label: int) -> dict[str, Any]:

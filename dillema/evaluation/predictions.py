@@ -10,10 +10,11 @@
 | `confidence` | of the true class; null where nothing is scored |
 | `label`, `predicted`, `certainty`, `top5` | classification: class ids, `certainty` is the confidence in `predicted`, `top5` the best first |
 | `confusion` | segmentation: a list of [true class, predicted class, pixels] |
+| `mistakes` | segmentation: where the prediction is wrong, an image (see evaluation.module.Evaluation) |
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -99,6 +100,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     text, number = pa.string(), pa.int32()
     columns = [(name, text) for name in ("model", "image", "digest", "source", "kind", "edits")] + [("valid", pa.bool_()), ("confidence", pa.float64())]
     columns += [("label", number), ("predicted", number), ("certainty", pa.float64()), ("top5", pa.list_(number)), ("confusion", pa.list_(pa.list_(number, 3)))]
+    columns += [("mistakes", text)]
     schema, left = pa.schema(columns), iter(rows)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         while some := list(islice(left, BATCH)):
@@ -169,6 +171,20 @@ def read(path: Path, model: str, dataset: Labels) -> Predictions:
         predicted=predicted,
         certainty=certainty,
     )
+
+
+def mistakes(path: Path, model: str, images: Collection[str]) -> dict[tuple[str, str], str]:
+    """Returns what a model got wrong in some images, as the column has it, by kind and name of the image."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: dict[tuple[str, str], str] = {}
+    wanted = pa.array(images, pa.string())
+    for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=["model", "kind", "image", "mistakes"]):
+        some = batch.filter(pc.and_(pc.equal(batch["model"], model), pc.is_in(batch["image"], wanted)))
+        found.update(zip(zip(some["kind"].to_pylist(), some["image"].to_pylist(), strict=True), some["mistakes"].to_pylist(), strict=True))
+    return found
 
 
 def _rows(file: "pq.ParquetFile", model: str) -> np.ndarray:

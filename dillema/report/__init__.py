@@ -22,7 +22,7 @@ def write(run: Run, dataset: Dataset, folder: Path) -> None:
         failures=run.failures,
         title=f"{', '.join(run.results['models']) or 'Counterfactuals'} on {run.results['dataset']}",
         name=f"{folder.parent.name} {folder.name}",
-        gallery=gallery.of(shown, dataset.classes, folder),
+        gallery=gallery.of(shown, dataset, folder),
         example=lambda model, row: gallery.example(shown, model, row),
         change=gallery.CHANGE,
         left=len(run.pairs) - len(shown),

@@ -16,14 +16,17 @@
     return made;
   }
 
-  function figure(loading, address, alt, ...caption) {
+  function figure(loading, address, alt, mistakes, ...caption) {
     const image = element("img", { loading, alt, src: address });
     image.onerror = () => image.replaceWith(element("p", { className: "soft" }, `${address} is missing: the folder report/ belongs beside this page.`));
-    return element("figure", {}, image, element("figcaption", {}, ...caption));
+    const layers = element("div", { className: "layers" }, image);
+    if (mistakes !== null) layers.append(element("img", { loading, className: "mistakes", alt: "", src: images[mistakes] }));
+    return element("figure", {}, layers, element("figcaption", {}, ...caption));
   }
 
   function card(pair, loading, name) {
     const several = pair.said.length > 1;
+    const { mistakes } = pair.said.find(answer => answer.model === form.elements.model?.value) ?? pair.said[0] ?? { mistakes: [null, null] };
     const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
     const said = side => pair.said.map(answer => element("p", {}, (several ? `${answer.model}: ` : "") + answer[side]));
     const title = element("h3", {}, name, cards.dataset.task === "classification" ? ` truly ${pair.classes[0]}, ` : " ");
@@ -34,9 +37,9 @@
     const edits = pair.edits.map(([attribute, from, to]) => element("small", { className: "edit" }, `${attribute}: ${from} → ${to}`));
     const scores = pair.scores.map(score => element("small", {}, score));
     return element("article", {}, title, element("div", { className: "images" },
-      figure(loading, images[pair.original], `original image of ${pair.source}`, element("small", {}, "original"), ...said("original"), marked(pair.before)),
-      figure(loading, images[pair.image], pair.after.map(([text]) => text).join(""), element("small", {}, "counterfactual"), ...said("counterfactual"), marked(pair.after), ...edits, ...scores),
-      ...pair.controls.map(([control, place]) => figure(loading, images[place], `control image (${control}) of ${pair.source}`, element("small", {}, `control image: ${control.replaceAll("_", " ")}`)))));
+      figure(loading, images[pair.original], `original image of ${pair.source}`, mistakes[0], element("small", {}, "original"), ...said("original"), marked(pair.before)),
+      figure(loading, images[pair.image], pair.after.map(([text]) => text).join(""), mistakes[1], element("small", {}, "counterfactual"), ...said("counterfactual"), marked(pair.after), ...edits, ...scores),
+      ...pair.controls.map(([control, place]) => figure(loading, images[place], `control image (${control}) of ${pair.source}`, null, element("small", {}, `control image: ${control.replaceAll("_", " ")}`)))));
   }
 
   function enlarge(place) {
@@ -77,11 +80,17 @@
   form.addEventListener("change", update);
   form.addEventListener("reset", () => setTimeout(update)); // the values change after the event
   more.addEventListener("click", extend);
+  for (const button of document.querySelectorAll("[aria-pressed]")) {
+    button.addEventListener("click", () => {
+      const painted = document.body.classList.toggle("painted");
+      document.querySelectorAll("[aria-pressed]").forEach(each => each.setAttribute("aria-pressed", painted));
+    });
+  }
   cards.addEventListener("click", ({ target }) => {
     if (target.closest("button, img")) enlarge([...cards.children].indexOf(target.closest("article")));
   });
   // a click beside the dialog is one on the dialog itself
-  dialog.addEventListener("click", ({ target: { dataset, tagName } }) => dataset.step ? enlarge(large + +dataset.step) : ["BUTTON", "DIALOG"].includes(tagName) && dialog.close());
+  dialog.addEventListener("click", ({ target: { dataset, tagName } }) => dataset.step ? enlarge(large + +dataset.step) : (tagName === "DIALOG" || "close" in dataset) && dialog.close());
   document.addEventListener("keydown", ({ key }) => dialog.open && enlarge(large + ({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? NaN)));
   new IntersectionObserver(([entry]) => entry.isIntersecting && extend(), { rootMargin: "600px" }).observe(more);
 

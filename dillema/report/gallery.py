@@ -16,11 +16,11 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import COUNTERFACTUAL, ORIGINAL, Predictions, mistakes
 from ..evaluation.statistics import metric
 from ..pairs import Pair
 from ..pipeline import Run
-from ..types import Dataset, Edit
+from ..types import Dataset, Edit, Sample
 from .words import percent
 
 EMBEDDED = 6_000_000  # bytes of small images in the page: it still fits into a mail
@@ -35,7 +35,8 @@ class Answer:
     """What a model said about an image.
 
     `confidence` is that in the true class, None where nothing is scored; `label` and `predicted` are class ids
-    (classification), `iou` is the mean over the classes of the image, whose ids are `classes` (segmentation).
+    (classification), `iou` is the mean over the classes of the image, whose ids are `classes`, and `mistakes` the file of an
+    image of where it is wrong (segmentation).
     """
 
     confidence: float | None
@@ -43,6 +44,7 @@ class Answer:
     predicted: int | None = None
     iou: float = 0.0
     classes: tuple[int, ...] = ()
+    mistakes: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,15 @@ def chosen(run: Run, dataset: Dataset) -> list[Shown]:
         less = np.nan_to_num(said.confidence[before]) - np.nan_to_num(said.confidence[after])
         harm.update(dict(zip(said.image[after].tolist(), less.tolist(), strict=True)))
     first = nlargest(SHOWN, run.pairs, key=lambda pair: (pair.verdict.valid, harm[pair.id]))
-    answers = {model: _answers(said, {pair.id for pair in first}, dataset) for model, said in run.answers.items()}
+    answers = {model: _answers(model, said, {pair.id for pair in first}, dataset) for model, said in run.answers.items()}
     return [Shown(pair, {model: found[pair.id] for model, found in answers.items() if pair.id in found}) for pair in first]
 
 
-def of(shown: Sequence[Shown], classes: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Returns what the page shows of pairs: what its `script` needs, as JSON, and what can be chosen."""
-    pairs = [each.pair for each in shown]
-    addresses = _addresses(pairs, folder)
+def of(shown: Sequence[Shown], dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Returns what the page shows of pairs: what its `script` needs, as JSON, what can be chosen, and the colours of mistakes (`legend`)."""
+    classes, pairs = dataset.classes, [each.pair for each in shown]
+    models = {model: number for number, model in enumerate(dict.fromkeys(model for each in shown for model in each.said))}
+    addresses = _addresses(shown, models, folder)
     place = {image: i for i, image in enumerate(addresses)}  # an original has several counterfactuals: its address is written once
     rows: list[dict[str, Any]] = [
         {
@@ -86,6 +89,7 @@ def of(shown: Sequence[Shown], classes: tuple[str, ...], folder: Path) -> dict[s
             "said": [
                 {"model": model, "harm": lost(before, after), "outcome": outcome(before, after)}
                 | {"original": said(before, classes), "counterfactual": said(after, classes)}
+                | {"mistakes": [place.get(key) for key in _painted(pair, models[model])]}
                 for model, (before, after) in answers.items()
             ],
         }
@@ -95,12 +99,19 @@ def of(shown: Sequence[Shown], classes: tuple[str, ...], folder: Path) -> dict[s
     for pair in pairs:
         for edit in pair.counterfactual.edits:
             values.setdefault(edit.attribute, Counter())[edit.replacement] += 1
+    present = [name for name in classes if any(name in row["classes"] for row in rows)]
+    colours = (
+        {name: f"rgb{tuple(colour)}" for name, colour in zip(classes, dataset.colours, strict=False)}
+        if any(kind == "mistakes" for kind, _ in addresses)
+        else {}
+    )
     return {
         "script": {"images": list(addresses.values()), "pairs": rows},
         "attributes": {attribute: sorted(value for value, _ in count.most_common(CHOICES)) for attribute, count in sorted(values.items())},
-        "classes": [name for name in classes if any(name in row["classes"] for row in rows)],
+        "classes": present,
+        "legend": [(name, colours[name]) for name in present if name in colours],
         "outcomes": sorted({answer["outcome"] for row in rows for answer in row["said"]}),
-        "models": list(dict.fromkeys(model for each in shown for model in each.said)),
+        "models": list(models),
         "size": Image.open(pairs[0].image).size if pairs else SIZE,
     }
 
@@ -159,43 +170,64 @@ def small(image: Image.Image) -> bytes:
 
 def embedded(content: bytes) -> str:
     """Returns an address that holds an image."""
-    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+    return f"data:image/{_kind(content)};base64," + base64.b64encode(content).decode()
 
 
-def _addresses(pairs: Iterable[Pair], folder: Path) -> dict[tuple[str, str], str]:
+def _kind(content: bytes) -> str:
+    return "png" if content.startswith(b"\x89PNG") else "jpeg"
+
+
+def _painted(pair: Pair, number: int) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Returns how the images of a model's mistakes are called: in the original and in the counterfactual."""
+    return ("mistakes original", f"{pair.sample.id}_{number}"), ("mistakes", f"{pair.id}_{number}")
+
+
+def _addresses(shown: Iterable[Shown], models: Mapping[str, int], folder: Path) -> dict[tuple[str, str], str]:
     """Returns where the page finds the images of pairs, by kind and id: in itself as long as there is room, then in report/."""
-    wanted: dict[tuple[str, str], Callable[[], Image.Image]] = {}
-    for pair in pairs:
-        wanted.setdefault(("original", pair.sample.id), partial(getattr, pair.sample, "image"))
+    wanted: dict[tuple[str, str], Callable[[], bytes]] = {}
+    for pair, answers in ((each.pair, each.said) for each in shown):
+        wanted.setdefault(("original", pair.sample.id), partial(_copied, pair.sample))
         for name, path in pair.controls.items():
-            wanted.setdefault(("control", f"{pair.sample.id}_{name}"), partial(Image.open, path))
-        wanted["counterfactual", pair.id] = partial(Image.open, pair.image)
+            wanted.setdefault(("control", f"{pair.sample.id}_{name}"), partial(_copied, path))
+        wanted["counterfactual", pair.id] = partial(_copied, pair.image)
+        for model, both in answers.items():
+            for key, answer in zip(_painted(pair, models[model]), both, strict=True):
+                if answer.mistakes:
+                    wanted.setdefault(key, partial(bytes, answer.mistakes))
     addresses, room = {}, EMBEDDED
     with ThreadPoolExecutor() as pool:
-        for (kind, name), content in zip(wanted, pool.map(lambda opened: small(opened()), wanted.values()), strict=True):
+        for (kind, name), content in zip(wanted, pool.map(lambda made: made(), wanted.values()), strict=True):
             room -= len(content)
             if room >= 0:
                 addresses[kind, name] = embedded(content)
                 continue
-            path = folder / "report" / kind / f"{name}.jpg"
+            path = folder / "report" / kind / f"{name}.{_kind(content)}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             addresses[kind, name] = quote(f"report/{kind}/{path.name}")
     return addresses
 
 
-def _answers(said: Predictions, images: Container[str], dataset: Dataset) -> dict[str, tuple[Answer, Answer]]:
+def _copied(source: Sample | Path) -> bytes:
+    return small(Image.open(source) if isinstance(source, Path) else source.image)
+
+
+def _answers(model: str, said: Predictions, images: Container[str], dataset: Dataset) -> dict[str, tuple[Answer, Answer]]:
     """Returns what a model said about some counterfactuals, and before that about their originals, by image."""
     before, after = said.pairs()
     some = np.array([image in images for image in said.image[after].tolist()], bool)
+    names = {*said.image[before[some]], *said.image[after[some]]}
+    wrong = mistakes(said.path, model, names) if dataset.task == "segmentation" else {}
     sides = []
-    for rows in (before[some], after[some]):
+    for kind, rows in ((ORIGINAL, before[some]), (COUNTERFACTUAL, after[some])):
         sure = [None if np.isnan(c) else c for c in said.confidence[rows].tolist()]
         if dataset.task == "classification":
             sides.append([Answer(*answer) for answer in zip(sure, said.label[rows].tolist(), said.predicted[rows].tolist(), strict=True)])
         else:
             ious, true = np.nan_to_num(metric(said.tallies[rows], dataset)).tolist(), said.tallies[rows, said.classes : 2 * said.classes] > 0
-            sides.append([Answer(c, iou=iou, classes=tuple(np.flatnonzero(t).tolist())) for c, iou, t in zip(sure, ious, true, strict=True)])
+            files = [base64.b64decode(wrong[kind, image] or "") for image in said.image[rows].tolist()]
+            present = [tuple(np.flatnonzero(row).tolist()) for row in true]
+            sides.append([Answer(c, None, None, *rest) for c, *rest in zip(sure, ious, present, files, strict=True)])
     return dict(zip(said.image[after[some]].tolist(), zip(*sides, strict=True), strict=True))
 
 
