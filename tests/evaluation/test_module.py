@@ -99,7 +99,9 @@ def test_a_damaged_item_costs_itself_and_nothing_is_read_twice(segmenter):
         assert records[key] == whole[key] | {"confidence": pytest.approx(whole[key]["confidence"], abs=1e-6)}
 
 
-def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, tmp_path):
+def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, tmp_path, monkeypatch):
+    for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "77", "JOB_NAME": "train", "NODELIST": "localhost"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)  # in a job of Slurm, too, of which Lightning would take its ranks
     masks = [np.random.default_rng(i).integers(0, 23, (32, 64), np.uint8) for i in range(7)]
 
     def image(i):
