@@ -183,9 +183,9 @@ def _spread(model: Any, items: Sequence[Item], dataset: Dataset, batch_size: int
     import cloudpickle  # type: ignore[import-untyped]  # the readers of images may be lambdas
 
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "task").write_bytes(cloudpickle.dumps((replace(model), dataset, items)))  # the copy is not loaded
         torch.cuda.empty_cache()  # what models before this one left to this process, the others cannot have
         try:
+            Path(folder, "task").write_bytes(cloudpickle.dumps((replace(model), dataset, items)))  # the copy is not loaded
             # the processes are Lightning's to start, whatever Slurm or torchrun started this one
             trainer = L.Trainer(devices=devices, strategy="ddp_spawn", plugins=LightningEnvironment(), **QUIET)
             trainer.test(_Share(folder), DataLoader(range(len(items)), batch_size=batch_size, collate_fn=list), verbose=False)  # type: ignore[arg-type]  # it has all that a data set needs
@@ -196,8 +196,8 @@ def _spread(model: Any, items: Sequence[Item], dataset: Dataset, batch_size: int
                 raise UserError(max(mistakes, key=len)) from error  # one may have been cut off as it wrote
             log.error("%s", error)
             raise UserError(
-                f"devices={devices}: a process that ran model={model.name} ended: {str(error).strip().splitlines()[-1]}. Finished work is kept; "
-                "where memory was short, a smaller batch_size of the model may do"
+                f"devices={devices}: model={model.name} cannot be run by several processes, or one of them ended: "
+                f"{str(error).strip().splitlines()[-1]}. Finished work is kept; where memory was short, a smaller batch_size of the model may do"
             ) from error
         finally:
             os.environ.pop("MASTER_PORT", None)  # Lightning would take the same port again, which may be another's by then

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -99,7 +100,9 @@ def test_a_damaged_item_costs_itself_and_nothing_is_read_twice(segmenter):
         assert records[key] == whole[key] | {"confidence": pytest.approx(whole[key]["confidence"], abs=1e-6)}
 
 
-def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, tmp_path):
+def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, tmp_path, monkeypatch):
+    for name, value in {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "77", "JOB_NAME": "train", "NODELIST": "localhost"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)  # in a job of Slurm, too, of which Lightning would take its ranks
     masks = [np.random.default_rng(i).integers(0, 23, (32, 64), np.uint8) for i in range(7)]
 
     def image(i):
@@ -123,6 +126,11 @@ def test_what_ends_a_process_is_said_once():
     items = [(f"k{i}", lambda i=i: tiny.image(i), lambda: np.zeros((32, 64), np.uint8)) for i in range(3)]
     with pytest.raises(UserError, match=r"^model=m tells 3 classes apart, noise has 2; give"):
         evaluate(Model(name="m"), items, Noise(classes=("sky", "road")), 1, devices=2)
+    lock = threading.Lock()
+    with pytest.raises(UserError, match=r"devices=2: model=m cannot be run .*: cannot pickle '_thread.lock' object"):
+        evaluate(Model(name="m"), [("k", lambda: lock, lambda: 0)] * 2, Noise(), 1, devices=2)
     items[1] = "k1", lambda: os.kill(os.getpid(), signal.SIGKILL), items[1][2]  # as the kernel does when memory is short
-    with pytest.raises(UserError, match=r"devices=2: a process that ran model=m ended: process \d terminated with signal SIGKILL"):
+    with pytest.raises(
+        UserError, match=r"devices=2: model=m cannot be run by several processes, or one of them ended: process \d terminated with signal SIGKILL"
+    ):
         evaluate(Model(name="m"), items, Noise(), 1, devices=2)
