@@ -33,7 +33,7 @@ SAFE = re.compile(r"\w[\w.-]*")  # ids become file names
 BLOCK = 2_000  # sources that take all the steps together: what they hold in memory, some 200 MB, is that of the largest run; models are loaded once a block
 SAID = 3  # version of what a model's record holds
 CHUNK = 8  # batches of a model under test between two records: starting Lightning takes longer than a batch
-SHARE = 128  # such batches on each of several devices, where a process has to be started for each
+SHARE = 512  # such batches on each of several devices, where a process has to be started for each
 
 
 @dataclass

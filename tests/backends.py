@@ -158,13 +158,14 @@ class Gate(Backend):
 class Model(Backend):
     name: str = "brightest"
     task: str = "segmentation"
+    gain: float = 1.0
 
     def predict(self, images: Any) -> Any:
         import torch
 
         self.work(*("image" for _ in images))
         pixels = torch.stack([torch.from_numpy(np.asarray(image).copy()) for image in images]).permute(0, 3, 1, 2).float() / 64
-        return pixels if self.task == "segmentation" else pixels.mean((2, 3))
+        return self.gain * (pixels if self.task == "segmentation" else pixels.mean((2, 3)))
 
 
 def pipeline(store: Path, *, models: tuple[Any, ...] = (), **parts: Any) -> Pipeline:

@@ -1,9 +1,12 @@
+import base64
+import io
 import os
 import signal
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dillema.errors import ItemError, UserError
 from dillema.evaluation.module import evaluate
@@ -44,6 +47,10 @@ def test_records_of_a_segmenter_count_every_pixel_that_is_not_ignored(segmenter)
     for true, guess, n in record["confusion"]:
         assert n == (kept & (mask == true) & (predicted == guess)).sum() > 0
     assert 0 < record["confidence"] < 1
+    painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["mistakes"]))).convert("RGBA"))
+    wrong = kept & (mask != predicted)
+    assert 0 < wrong.sum() < wrong.size and (painted[..., 3] == np.where(wrong, 255, 0)).all()
+    assert (painted[wrong][:, :3] == np.array(dataset.colours)[predicted[wrong]]).all()
 
 
 def test_images_of_one_batch_may_differ_in_size(segmenter):

@@ -10,7 +10,7 @@ import pytest
 
 from dillema.evaluation import predictions
 from dillema.report import gallery, write
-from tests.backends import Captioner, Gate, Generator, Noise, pipeline
+from tests.backends import Captioner, Gate, Generator, Model, Noise, pipeline
 from tests.report.chromium import BROWSER, chromium
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
@@ -297,3 +297,23 @@ def test_paper_gets_the_most_harmful_of_the_chosen_images_and_says_so(tab, made,
     assert tab.ask("document.documentElement.scrollWidth") <= 720
     paper = base64.b64decode(tab.do("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
     assert 5 < max(map(int, re.findall(rb"/Count (\d+)", paper))) < 14  # pages, with all the rest
+
+
+def test_mistakes_of_a_segmenter_are_painted_over_its_images(tab, tmp_path):
+    whole = pipeline(tmp_path / "store", models=(Model(name="first"), Model(name="second", gain=-1)))
+    out = whole.run(tmp_path)
+    write(out, whole.dataset, tmp_path)
+    tab.open(tmp_path / "report.html")
+    seen = "[...document.querySelectorAll('.mistakes')].filter(image => image.checkVisibility() && image.naturalWidth).map(image => image.src)"
+    assert tab.ask(seen) == []
+    tab.ask("document.querySelector('#filters [aria-pressed]').click()")
+    first = tab.ask(f"new Promise(done => setTimeout(() => done({seen}), 200))")
+    assert len(first) == 2 * len(out.pairs) and tab.ask("document.querySelectorAll('[aria-pressed=true]').length") == 2
+    choose(tab, model="second")
+    second = tab.ask(f"new Promise(done => setTimeout(() => done({seen}), 200))")
+    assert len(second) == len(first) and set(first).isdisjoint(second)
+    tab.ask("document.querySelector('#cards button').click()")
+    assert tab.ask("new Promise(done => setTimeout(() => done(document.querySelectorAll('dialog .mistakes').length), 200))") == 2
+    assert tab.ask("document.getElementById('legend').innerText").endswith("sky road car") and tab.complaints == []
+    base, layer = tab.ask("['img', '.mistakes'].map(part => Object.values(document.querySelector(`dialog ${part}`).getBoundingClientRect().toJSON()))")
+    assert base == layer
