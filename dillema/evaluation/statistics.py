@@ -226,11 +226,13 @@ class Sides:
         self.starts = np.flatnonzero(np.diff(predictions.source[after], prepend=-1))
         self.sources, self.images = len(self.starts), np.diff(self.starts, append=len(after))
         unit = np.repeat(_units(self.sources, seed), self.images)
+        order = np.argsort(unit, kind="stable")
+        starts = np.flatnonzero(np.diff(unit[order], prepend=-1))
         scored = ~np.isnan(predictions.confidence[before] + predictions.confidence[after])
         self.sums = []
         for rows in (before, after):
-            confidence = np.stack([np.where(scored, predictions.confidence[rows], 0), scored], 1)
-            self.sums.append(np.hstack([_added(predictions.tallies, rows, unit), _added(confidence, np.arange(len(rows)), unit)]))
+            confidence = np.stack([np.where(scored, predictions.confidence[rows], 0), scored], 1)[order]
+            self.sums.append(np.hstack([_added(predictions.tallies, rows, unit), np.add.reduceat(confidence, starts, axis=0)]))
 
     def of(self, some: np.ndarray) -> "Sides":
         """Returns some of the pairs, given in their order."""
