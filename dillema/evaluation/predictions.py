@@ -118,7 +118,7 @@ def row(
 def read(path: Path, model: str, dataset: Labels) -> Predictions:
     """Returns what a model said. A row that stands in the file twice counts once, so samplers may pad.
 
-    Memory grows by some 200 bytes a row and 12 bytes a row and class. Raises a UserError for a file that holds no predictions.
+    Memory grows by some 300 bytes a row and 12 bytes a row and class. Raises a UserError for a file that holds no predictions.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

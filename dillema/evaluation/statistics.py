@@ -13,6 +13,7 @@ so whatever says how certain a figure is takes sources, and not images, for the 
   independent answers (Dean and Pagano, Journal of Survey Statistics and Methodology 3, 2015), so a rate of 0 has one too.
 - Of more than UNITS sources, groups of them thrown together at random stand for the units (Wolter, Introduction to Variance Estimation,
   2007, chapter 2), so that time and memory are bounded; a standard error then errs by some sqrt(1 / (2 * UNITS)), which is 2 percent.
+  In the simulations below, intervals of 6000 sources held the truth in 96 of 100 cases, of 1500 in 94.
 - `rough` says that fewer than ENOUGH sources stand behind a figure, by Kish's effective number (Survey Sampling, 1965): the square of the
   sum of their images over the sum of the squares. In simulations (sources of 1 to 10 images, losses that differ much between
   sources) 95 % intervals of a drop and of a flip rate held the truth in 94 and 94 of 100 cases at 200 sources, 94 and 94 at 50, 94
@@ -25,12 +26,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import sqrt
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..types import Dataset
 from .predictions import BATCH, COUNTERFACTUAL, TRUTH, Labels, Predictions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -96,7 +100,7 @@ def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def metric(tallies: np.ndarray, dataset: Labels) -> np.ndarray:
-    """Returns the main metric of sums of the tallies of predictions (..., k)."""
+    """Returns the main metric of tallies (..., k): of sums of those of predictions, or of single rows, each an image's own."""
     return _mean_iou(*_parts(tallies)) if dataset.task == "segmentation" else _ratio(tallies[..., 0], tallies[..., 2])
 
 
@@ -191,11 +195,13 @@ class Sides:
         self.starts = np.flatnonzero(np.diff(predictions.source[after], prepend=-1))
         self.sources, self.images = len(self.starts), np.diff(self.starts, append=len(after))
         unit = np.repeat(_units(self.sources, seed), self.images)
+        order = np.argsort(unit, kind="stable")
+        starts = np.flatnonzero(np.diff(unit[order], prepend=-1))
         scored = ~np.isnan(predictions.confidence[before] + predictions.confidence[after])
         self.sums = []
         for rows in (before, after):
-            confidence = np.stack([np.where(scored, predictions.confidence[rows], 0), scored], 1)
-            self.sums.append(np.hstack([_added(predictions.tallies, rows, unit), _added(confidence, np.arange(len(rows)), unit)]))
+            confidence = np.stack([np.where(scored, predictions.confidence[rows], 0), scored], 1)[order]
+            self.sums.append(np.hstack([_added(predictions.tallies, rows, unit), np.add.reduceat(confidence, starts, axis=0)]))
 
     def of(self, some: np.ndarray) -> "Sides":
         """Returns some of the pairs, given in their order."""
@@ -323,12 +329,11 @@ def compare(a: Predictions, b: Predictions, dataset: Labels, seed: int, *, valid
     """
     pairs = a.pairs(valid=valid), b.pairs(valid=valid)
     paired = "images"
-    kept = _common(*(p.image[after] + "\0" + p.digest[after] for p, (_, after) in zip((a, b), pairs, strict=True)))
+    kept = _common(*(_ids(p.image[after], p.digest[after]) for p, (_, after) in zip((a, b), pairs, strict=True)))
     if not len(kept[0]):
         paired = "sources"
-        names = [p.sources[p.source[before]] + "\0" + p.digest[before] for p, (before, _) in zip((a, b), pairs, strict=True)]
-        both = np.intersect1d(*names)
-        kept = np.flatnonzero(np.isin(names[0], both)), np.flatnonzero(np.isin(names[1], both))
+        names = [_ids(p.sources[p.source[before]], p.digest[before]) for p, (before, _) in zip((a, b), pairs, strict=True)]
+        kept = _common(*names)[0], _common(*names[::-1])[0]
     figures: dict[str, Any] = {"metric": MAIN[dataset.task], "paired": paired, "images": [len(some) for some in kept]}
     if not len(kept[0]):
         return figures | {"sources": 0}
@@ -355,7 +360,7 @@ def truth(predictions: Predictions, dataset: Dataset, seed: int) -> dict[str, An
     from scipy.stats import spearmanr
 
     pairs = [predictions.pairs(kind, valid=True) for kind in (COUNTERFACTUAL, TRUTH)]
-    kept = _common(*(predictions.image[after] for _, after in pairs))
+    kept = _common(*(_ids(predictions.image[after]) for _, after in pairs))
     if not len(kept[0]):
         return None
     estimated, true = (Sides(predictions, dataset, before[some], after[some], seed) for (before, after), some in zip(pairs, kept, strict=True))
@@ -403,11 +408,20 @@ def _differences(a: Sides, b: Sides) -> dict[str, Any]:
     return {which: dict(zip(names, map(number, row), strict=True)) for which, row in zip(("original", "counterfactual", "drop"), rows, strict=True)}
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places of the ids that both have, in their order."""
-    _, one, other = np.intersect1d(a, b, assume_unique=True, return_indices=True)
-    order = np.argsort(one)
-    return one[order], other[order]
+def _ids(*parts: np.ndarray) -> "pa.Array":
+    """Returns texts made of those of several arrays."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.binary_join_element_wise(*(pa.array(part, pa.string()) for part in parts), "\0")
+
+
+def _common(a: "pa.Array", b: "pa.Array") -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places in a of the ids that b has too, and for each its first place in b."""
+    import pyarrow.compute as pc
+
+    place = pc.index_in(a, value_set=b)
+    return np.flatnonzero(place.is_valid()), place.drop_null().to_numpy()
 
 
 def _by_edit(predictions: Predictions) -> dict[tuple[str, str, str], list[int]]:

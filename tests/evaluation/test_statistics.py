@@ -435,12 +435,13 @@ def test_a_hundred_thousand_predictions_take_seconds(tmp_path, task):
 
 MILLION = """
 import resource, sys, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dillema.evaluation.predictions import read, row, write
-from dillema.evaluation.statistics import summary
+from dillema.evaluation.statistics import compare, summary
 from dillema.types import Edit
 from tests.backends import Noise
 
@@ -477,17 +478,20 @@ predictions = read(path, "m", dataset)
 for valid in (True, False):
     figures = summary(predictions, dataset, 0, valid=valid)
 assert (figures["sources"], figures["images"], len(figures["per_attribute"])) == (200_000, 800_000, 9)
+other = replace(predictions, digest=np.where(predictions.kind == "original", predictions.digest, "another"))
+for others, paired in ((predictions, "images"), (other, "sources")):
+    assert compare(predictions, others, dataset, 0)["paired"] == paired
 print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "bar"), [("segmentation", 1.2), ("classification", 1.2)])
-def test_a_million_predictions_take_a_minute_and_a_gigabyte(tmp_path, task, bar):
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_a_million_predictions_take_less_than_a_minute(tmp_path, task):
     done = subprocess.run([sys.executable, "-c", MILLION, task, str(tmp_path / "p.parquet")], capture_output=True, text=True, check=True)
     seconds, memory = map(float, done.stdout.split())
     print(f"{task}: {seconds:.1f} s of statistics, {memory:.2f} GB")
-    assert seconds < 60 and memory < bar
+    assert seconds < 60 and memory < 1.2
 
 
 def test_draws_are_bounded_in_memory():
