@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+VERSION = 1
+
 
 def _between(low: float, high: float) -> float:
     return torch.empty(1).uniform_(low, high).item()
@@ -53,7 +55,7 @@ def _augmentation(height: int, width: int) -> v2.Compose:
     # neither AugMix nor RandAugment of torchvision: they move the image and leave the mask where it was
     return v2.Compose(
         [
-            v2.RandomResizedCrop((height, width), scale=(0.5, 1.0), ratio=(0.85 * width / height, 1.15 * width / height), antialias=True),
+            v2.RandomApply([v2.RandomResizedCrop((height, width), scale=(0.6, 1.0), ratio=(0.85 * width / height, 1.15 * width / height))], 0.5),
             v2.RandomHorizontalFlip(),
             v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)], 0.8),
             v2.RandomApply([v2.ColorJitter(brightness=(0.2, 0.6))], 0.3),  # dusk and night
@@ -65,7 +67,7 @@ def _augmentation(height: int, width: int) -> v2.Compose:
 
 
 def augmented(image: Image.Image, truth: int | np.ndarray, seed: int) -> tuple[Image.Image, int | np.ndarray]:
-    """Returns an image and its label or mask (height, width) after random changes of light, colour, weather and sharpness, and a crop and a flip that both share."""
+    """Returns an image and its label or mask (height, width) after random changes of light, colour, weather and sharpness, and of the view, which both share."""
     pixels = tv_tensors.Image(v2.functional.pil_to_tensor(image))
     change = _augmentation(image.height, image.width)
     with torch.random.fork_rng(devices=[]):  # what is drawn here must not change what the network draws

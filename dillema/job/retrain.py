@@ -30,7 +30,7 @@ from ..evaluation import predictions, statistics
 from ..evaluation.predictions import COUNTERFACTUAL, KINDS, ORIGINAL, TRUTH, Predictions
 from ..pipeline import SAID, Pair, Pipeline, link
 from ..report import retraining, words
-from ..report.retraining import ARMS, COUNTERFACTUALS, ORIGINALS, UNTOUCHED
+from ..report.retraining import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS, UNTOUCHED
 from ..stage import Item, Stages
 from ..store import digest, identity
 from ..types import Edit, Renders, Sample
@@ -192,7 +192,7 @@ class Arms:
             said = predictions.read(path, _name(model, arm, seed), data)
             figures.setdefault(arm, []).append(self._figures(said, asked))
             for kind in KINDS:
-                sums.setdefault((arm, kind), []).append(statistics.by_source(said, asked(said, kind)))
+                sums.setdefault((arm, kind), []).append(statistics.by_source(said, asked(said, kind)).astype(np.int32))
         arms: dict[str, dict[str, Any]] = {}
         for arm, runs in figures.items():
             arms[arm] = _summed(runs[:1] if arm == UNTOUCHED else runs)
@@ -264,12 +264,14 @@ class Arms:
 
     def _trained(self, model: Any, arm: str, seed: int) -> Path:
         """Returns the folder in the store with the weights of one arm and seed, trained now if they were not before."""
+        from ..evaluation import augmentation
         from ..evaluation.training import Course, train
 
         course = self.course | ({"share": 0.0} if arm == ORIGINALS else {})
         drawn = [(s.digest, [image.name for image in painted] if arm == COUNTERFACTUALS else []) for s, painted in self.painted.values()]
+        version = [VERSION, augmentation.VERSION] if arm == AUGMENTATION else [VERSION]
         # what an arm does not draw is not in it, for it must not have the arm trained anew
-        key = digest("training", VERSION, identity(model), arm, seed, course, self.facts, drawn)
+        key = digest("training", version, identity(model), arm, seed, course, self.facts, drawn)
         kept = self.pipeline.store.folder / "retrained" / key
         count = len(self.pipeline.models) * len(self.seeds) * len(ARMS)
         name = f"{len(self.trained) + 1} of {count}, {_name(model, arm, seed)}"
@@ -283,9 +285,11 @@ class Arms:
         fresh.load()
         took = train(fresh, self._sources, self.pipeline.dataset, arm, Course(**course), seed)
         temporary = kept.with_name(f"{key}.{os.getpid()}.tmp")
-        temporary.mkdir(parents=True)
+        temporary.mkdir(parents=True, exist_ok=True)
         fresh.save(temporary)
         (temporary / "training.json").write_text(json.dumps({"model": model.name, "arm": arm, "seed": seed} | course | asdict(took), indent=2))
+        for file in temporary.iterdir():
+            file.chmod(0o444)  # run folders link to it, as to images
         try:
             temporary.rename(kept)
         except OSError:  # another run has trained the same meanwhile

@@ -120,6 +120,7 @@ def test_the_page_in_a_browser(figures, tmp_path):
         for width, scheme in ((1280, "light"), (360, "light"), (360, "dark")):
             tab.open(tmp_path / "report.html", width, scheme=scheme)
             assert tab.ask("document.documentElement.scrollWidth") <= width
+            assert tab.ask("[...document.querySelectorAll('.figures')].every(table => table.offsetWidth < innerWidth)")  # nothing to scroll for
             found = tab.ask(FAINT)
             assert found["seen"] > 100 and not found["faint"]
         assert not tab.complaints and [address for address in tab.requests if not address.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
