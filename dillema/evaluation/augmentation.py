@@ -67,7 +67,7 @@ def _augmentation(height: int, width: int) -> v2.Compose:
 
 
 def augmented(image: Image.Image, truth: int | np.ndarray, seed: int) -> tuple[Image.Image, int | np.ndarray]:
-    """Returns an image and its label or mask (height, width) after random changes of light, colour, weather and sharpness, and of the view, which both share."""
+    """Returns an image and its label or mask (height, width) after random changes of light, colour, weather, sharpness and, for both, of the view."""
     pixels = tv_tensors.Image(v2.functional.pil_to_tensor(image))
     change = _augmentation(image.height, image.width)
     with torch.random.fork_rng(devices=[]):  # what is drawn here must not change what the network draws
