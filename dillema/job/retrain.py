@@ -99,6 +99,8 @@ def retrain(
         train, test = split(_alike(samples), test_fraction, pipeline.seed)
         (folder / "split.json").write_text(json.dumps({"train": [s.id for s in train], "test": [s.id for s in test]}, indent=2))
         log.info("split by group: %d sources to train on, %d to test on", len(train), len(test))
+        if not any(s.group for s in samples) and not isinstance(pipeline.dataset, Renders):
+            log.warning("the data set names no groups: frames of one video, if there are any, may be trained on and tested on")
         if unseen := _unseen(pipeline, train, test):
             log.warning(retraining.unlearnt(unseen))
         out = replace(pipeline, models=()).run(folder)
@@ -192,7 +194,7 @@ class Arms:
             said = predictions.read(path, _name(model, arm, seed), data)
             figures.setdefault(arm, []).append(self._figures(said, asked))
             for kind in KINDS:
-                sums.setdefault((arm, kind), []).append(statistics.by_source(said, asked(said, kind)).astype(np.int32))
+                sums.setdefault((arm, kind), []).append(self._by_group(said, asked(said, kind)))
         arms: dict[str, dict[str, Any]] = {}
         for arm, runs in figures.items():
             arms[arm] = _summed(runs[:1] if arm == UNTOUCHED else runs)
@@ -324,17 +326,25 @@ class Arms:
         real = asked(said, ORIGINAL) | asked(said, TRUTH)
         return {kind: metric(asked(said, kind)) for kind in KINDS} | {"per_condition": {name: metric(real & (shown == name)) for name in known}}
 
+    def _by_group(self, said: Predictions, rows: np.ndarray) -> np.ndarray:
+        """Returns the tallies of some rows added up for each group of sources that has any (groups, k)."""
+        groups = {sample.id: sample.group or sample.id for sample in self.test}
+        names, group = np.unique([groups[source] for source in said.sources], return_inverse=True)
+        sums = np.zeros((len(names), said.tallies.shape[1]), np.int64)
+        np.add.at(sums, group[said.source[rows]], said.tallies[rows])
+        return sums[np.bincount(group[said.source[rows]], minlength=len(sums)) > 0]
+
     def _over_sources(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Returns the interval of the mean difference of two arms, were other sources drawn, and whether it is rough; all by the sums of each source."""
+        """Returns the interval of the mean difference of two arms, were other sources drawn, group by group, and whether it is rough."""
         if len(ours[0]) < 2:
-            return {"low": None, "high": None, "rough": True}
+            return {"low": None, "high": None, "rough": True, "groups": len(ours[0])}
 
         def gained(*drawn: np.ndarray) -> np.ndarray:
             each = np.stack([statistics.metric(part, self.pipeline.dataset) for part in drawn], -1)
             return each[..., : len(ours)].mean(-1, keepdims=True) - each[..., len(ours) :].mean(-1, keepdims=True)
 
         low, high = statistics.interval([*ours, *theirs], gained, self.pipeline.seed)
-        return {"low": statistics.number(low[0]), "high": statistics.number(high[0]), "rough": len(ours[0]) < statistics.ENOUGH}
+        return {"low": statistics.number(low[0]), "high": statistics.number(high[0]), "rough": len(ours[0]) < statistics.ENOUGH, "groups": len(ours[0])}
 
 
 def _alike(samples: Sequence[Sample]) -> list[Sample]:

@@ -32,11 +32,11 @@ def verdict(model: str, figures: Mapping[str, Any]) -> list[str]:
         f"On the originals themselves it {_bought(price)} points against originals alone ({_interval(figures, price)}).",
     ]
     if drawn[ORIGINALS][kind]["low"] is not None:
-        rough = ", rough with so few" if drawn[ORIGINALS][kind]["rough"] else ""
+        rough, groups = ", rough with so few" if drawn[ORIGINALS][kind]["rough"] else "", drawn[ORIGINALS][kind]["groups"]
         one, two = (f"{_within(drawn[other][kind])}{_chance(drawn[other][kind])}" for other in gains)
         said.append(
             f"Were other sources drawn, and not other seeds, the interval against originals would be {one}, and that against augmentation {two} "
-            f"(bootstrap over {sources} sources{rough})."
+            f"(bootstrap over {groups} {'sources' if groups == sources else 'groups of sources'}{rough})."
         )
     if not images["truth"]:
         said.append("These counterfactuals are generated, as those that were trained on: the truth may be another.")

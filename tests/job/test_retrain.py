@@ -138,9 +138,7 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
         assert gained == pytest.approx(part["truth"]["mean"] - figures["arms"]["untouched"]["truth"]["mean"])
     assert figures["arms"]["untouched"]["truth"]["low"] is None
     assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
-    for other in ("originals", "augmentation"):
-        drawn, gained = figures["over_sources"][other]["truth"], figures["arms"]["counterfactuals"]["over"][other]["truth"]["mean"]
-        assert drawn["rough"] and drawn["low"] <= gained <= drawn["high"]
+    assert figures["over_sources"]["originals"]["truth"] == {"low": None, "high": None, "rough": True, "groups": 1}  # two sources of a single street
     assert figures["rough"] and figures["seeds"] == [0, 1]
     rows = predictions.read(folder / "predictions.parquet", "net, counterfactuals, seed 1", Streets(task=task))
     assert set(rows.sources) == set(parts["test"])
@@ -154,6 +152,13 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
     assert run.data.metrics["net/retraining/arms/counterfactuals/over/originals/truth/mean"] == pytest.approx(
         figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
     )
+
+
+def test_intervals_over_sources_hold_the_gain_and_are_rough_with_few(start):
+    figures = start("one", dataset={"streets": 8})[1]["models"]["net"]["retraining"]
+    for other in ("originals", "augmentation"):
+        drawn, gained = figures["over_sources"][other]["truth"], figures["arms"]["counterfactuals"]["over"][other]["truth"]["mean"]
+        assert drawn["rough"] and drawn["groups"] == 2 and drawn["low"] <= gained <= drawn["high"]
 
 
 def test_retrained_weights_are_used_again_with_the_same_class(start, weights):

@@ -46,7 +46,7 @@ def figures():
         "arms": arms,
         "unseen": [],
         "over_sources": {
-            other: {kind: {"low": low, "high": 0.24, "rough": True} for kind in ("original", "counterfactual", "truth")}
+            other: {kind: {"low": low, "high": 0.24, "rough": True, "groups": 24} for kind in ("original", "counterfactual", "truth")}
             for other, low in (("originals", 0.17), ("augmentation", -0.01))
         },
     }
@@ -69,6 +69,9 @@ def test_the_verdict_says_what_is_bought_in_the_truth_and_at_what_price(figures)
         "in 5 conditions other than their own (95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
     )
     assert second.startswith("On the originals themselves it costs 0.2 points against originals alone") and second.endswith("so it may be chance).")
+
+    figures["over_sources"]["originals"]["truth"]["groups"] = 7
+    assert verdict("net", figures)[3].endswith("(bootstrap over 7 groups of sources, rough with so few).")
 
 
 def test_what_may_be_chance_is_said_to_be(figures, gained):
