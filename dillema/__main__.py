@@ -30,7 +30,8 @@ def main(cfg: DictConfig) -> None:
         ours = not isinstance(error, CompactHydraException) or os.environ.get("HYDRA_FULL_ERROR") == "1"
         log.error(error, exc_info=ours)
         if isinstance(error, NoWeights):
-            log.error("This fetches all that the run needs: %s", shlex.join(["python", "-m", "dillema", "job=prefetch", *HydraConfig.get().overrides.task]))
+            others = [setting for setting in HydraConfig.get().overrides.task if not setting.lstrip("+~").startswith(("job=", "job."))]
+            log.error("This fetches all that the run needs: %s", shlex.join(["python", "-m", "dillema", "job=prefetch", *others]))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # an exit would take the other runs of the sweep with it; Hydra raises this one again at the end
         sys.exit(1)

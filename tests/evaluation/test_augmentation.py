@@ -14,14 +14,17 @@ def halves():
 
 def test_masks_stay_with_what_they_mark():
     image, mask = halves()
-    flipped = 0
+    flipped, agreed = 0, []
     for seed in range(40):
         changed, truth = augmented(image, mask, seed)
         assert changed.size == image.size and truth.shape == mask.shape and truth.dtype == np.uint8
         grey = np.asarray(changed).mean(2)
-        assert grey[truth == 1].mean() > grey[truth == 0].mean() + 1
-        assert (truth == 1).sum() == (mask == 1).sum()
-        flipped += not np.array_equal(truth, mask)
+        dark, light = grey[truth == 0].mean(), grey[truth == 1].mean()
+        assert light > dark + 1
+        agreed.append(((grey > (dark + light) / 2) == truth).mean())
+        assert set(np.unique(truth)) == {0, 1}
+        flipped += truth[0, 0] > truth[0, -1]
+    assert min(agreed) > 0.8 and np.median(agreed) > 0.97
     assert 8 <= flipped <= 32
 
 

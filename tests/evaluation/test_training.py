@@ -1,4 +1,6 @@
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from dillema.errors import UserError
+from dillema.evaluation import training
 from dillema.evaluation.training import Batches, Course, Source, Training, train
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from tests import tiny
@@ -73,6 +76,7 @@ def test_training_learns_what_it_is_shown_in_as_many_steps_as_it_is_told(tmp_pat
     dark_and_light = [Source(lambda v=v: flat(v), lambda v=v: int(v > 128), []) for v in (20, 40, 60, 200, 220, 240)]
     took = train(model, dark_and_light, tiny.dataset("classification", ignored=frozenset()), "originals", Course(30, 6, 1e-2, 0.0), 0)
     assert took.steps == 30 and took.drawn == {"originals": 180}
+    assert took.loss[1] < 0.5 * took.loss[0]
     assert not torch.isnan(torch.cat([p.flatten() for p in model.module.parameters()])).any()
     model.module.eval()
     assert model.predict([flat(30), flat(210)]).argmax(1).tolist() == [0, 1]
@@ -95,6 +99,52 @@ def test_a_loss_that_is_no_number_stops_the_training_with_what_to_do(tmp_path):
         next(model.module.parameters()).fill_(math.nan)
     with pytest.raises(UserError, match=r"training m went astray.*job\.learning_rate"):
         train(model, sources(), tiny.dataset("classification", ignored=frozenset()), "originals", COURSE, 0)
+
+
+class Faulty(torch.nn.Module):
+    """A network that answers 0 and does in one pass what it is told, backwards if it says so."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.bias, self.act = torch.nn.Parameter(torch.zeros(6)), act
+
+    def forward(self, count):
+        return self.act(self.bias).expand(count, -1)
+
+
+@dataclass
+class Model:
+    act: Any
+    name: str = "m"
+
+    def __post_init__(self):
+        self.module = Faulty(self.act)
+
+    def logits(self, images):
+        return self.module(len(images))
+
+
+def faulty(act, steps=1):
+    train(Model(act), sources(), tiny.dataset("classification", ignored=frozenset()), "originals", Course(steps, 4, 1e-3, 0.0), 0)
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept():
+    with pytest.raises(UserError, match=r"training m went astray: the last step left weights that are no numbers.*job\.learning_rate"):
+        faulty(lambda bias: bias.abs().sqrt() * 0)  # its slope at 0 is infinite
+
+
+def test_a_lack_of_memory_is_answered_with_what_to_do():
+    with pytest.raises(UserError, match=r"training m takes more memory than there is\. Set job\.batch_size lower"):
+        faulty(lambda bias: bias + torch.empty(2**60).sum())
+    with pytest.raises(RuntimeError, match="something else"):
+        faulty(lambda bias: exec("raise RuntimeError('something else')"))
+
+
+def test_a_training_that_nobody_watches_says_now_and_then_how_far_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(training, "QUIET", 0)
+    with caplog.at_level("INFO"):
+        faulty(lambda bias: bias, 3)
+    assert "training: step 2 of 3, loss 1.79" in caplog.text
 
 
 def test_the_learning_rate_rises_and_falls(tmp_path):

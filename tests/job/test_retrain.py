@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 from omegaconf import open_dict
 
 from dillema.config import build, check, conf_dir
-from dillema.errors import UserError
+from dillema.dataset import split
+from dillema.errors import ItemError, UserError
 from dillema.evaluation import predictions, training
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from tests import tiny
@@ -47,6 +48,14 @@ class Streets(Photos):
         if any(edit.replacement == "foggy" for edit in edits):
             return None
         return lambda: sample.image.point(lambda value: value // (1 + len(edits)))
+
+
+class Twins(Photos):
+    """Eight sources, each of its own, with three pictures among them."""
+
+    def samples(self):
+        found = super().samples()
+        return [replace(s, read_image=found[i % 3].read_image, group="") for i, s in enumerate(found)]
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +138,7 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
         assert gained == pytest.approx(part["truth"]["mean"] - figures["arms"]["untouched"]["truth"]["mean"])
     assert figures["arms"]["untouched"]["truth"]["low"] is None
     assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
-    drawn, gained = figures["over_sources"]["truth"], figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
-    assert drawn["rough"] and drawn["low"] <= gained <= drawn["high"]
+    assert figures["over_sources"]["originals"]["truth"] == {"low": None, "high": None, "rough": True, "groups": 1}  # two sources of a single street
     assert figures["rough"] and figures["seeds"] == [0, 1]
     rows = predictions.read(folder / "predictions.parquet", "net, counterfactuals, seed 1", Streets(task=task))
     assert set(rows.sources) == set(parts["test"])
@@ -144,6 +152,13 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
     assert run.data.metrics["net/retraining/arms/counterfactuals/over/originals/truth/mean"] == pytest.approx(
         figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
     )
+
+
+def test_intervals_over_sources_hold_the_gain_and_are_rough_with_few(start):
+    figures = start("one", dataset={"streets": 8})[1]["models"]["net"]["retraining"]
+    for other in ("originals", "augmentation"):
+        drawn, gained = figures["over_sources"][other]["truth"], figures["arms"]["counterfactuals"]["over"][other]["truth"]["mean"]
+        assert drawn["rough"] and drawn["groups"] == 2 and drawn["low"] <= gained <= drawn["high"]
 
 
 def test_retrained_weights_are_used_again_with_the_same_class(start, weights):
@@ -206,10 +221,17 @@ def test_mistakes_are_named_at_once_before_anything_is_made(start):
     with pytest.raises(UserError) as caught:
         start("one", "job.test_fraction=1.5", "job.seeds=[]", "job.steps=0", "job.batch_size=0", "job.learning_rate=0", "job.share=2")
     lines = str(caught.value).splitlines()
-    assert lines[0] == "The configuration has 6 mistakes:"
-    assert "  job.test_fraction: must lie between 0 and 1, not 1.5" in lines
+    assert lines == [
+        "The configuration has 6 mistakes:",
+        "  job.test_fraction: must be a number between 0 and 1, not 1.5",
+        "  job.seeds: must be a list, each a whole number from 0 on, one or more and none twice, not []",
+        "  job.steps: must be a whole number from 1 on, not 0",
+        "  job.batch_size: must be a whole number from 1 on, not 0",
+        "  job.learning_rate: must be a number above 0, not 0",
+        "  job.share: must be a number above 0 and 1 at most, not 2",
+    ]
     assert not Path("outputs/day/one/split.json").exists()
-    with pytest.raises(UserError, match=r"job\.seeds: must be one or more different numbers"):
+    with pytest.raises(UserError, match=r"job\.seeds: must be a list, .*none twice, not \[1, 1\]"):
         start("two", "job.seeds=[1,1]")
     with pytest.raises(UserError, match=r"job\.seeds: must be a list"):
         start("three", "job.seeds=3")
@@ -236,6 +258,57 @@ def test_sources_of_a_single_group_cannot_be_split(start):
 def test_training_parts_without_a_valid_counterfactual_are_refused(start):
     with pytest.raises(UserError, match="no counterfactual of a source to train on is valid"):
         start("one", validity={"least": 2.0})
+
+
+def test_images_that_are_asked_about_in_portions_give_the_same_figures(start, monkeypatch, tmp_path):
+    whole = start("one", "job.seeds=[0]")[1]
+    monkeypatch.setattr("dillema.job.retrain.AT_ONCE", 5)
+    portions = start("two", "job.seeds=[0]", f"store={tmp_path / 'other'}")[1]
+    for results in (whole, portions):
+        for arm in ("originals", "augmentation", "counterfactuals"):
+            for key in ("seconds", "weights"):
+                del results["models"]["net"]["retraining"]["arms"][arm][key]
+    assert whole["models"] == portions["models"]
+
+
+def test_sources_of_the_same_pixels_are_on_one_side(start):
+    folder, _ = start("one", "job.seeds=[0]", dataset={"_target_": f"{__name__}.Twins"})
+    parts = json.loads((folder / "split.json").read_text())
+    numbers = [{int(i.removeprefix("scene-")) % 3 for i in part} for part in parts.values()]
+    assert len(parts["test"]) and not numbers[0] & numbers[1]
+
+
+def test_sources_without_counterfactuals_are_trained_on_and_tested_on_all_the_same(start):
+    results = start("one", "job.seeds=[0]", generator={"fails": "foggy"})[1]  # of each source all but one variant, or both
+    figures = results["models"]["net"]["retraining"]
+    assert figures["counterfactuals"] < 12
+    assert figures["sources"] == {"train": 6, "test": 2} and figures["images"]["original"] == 2 and figures["images"]["truth"] == 6
+
+
+def test_an_image_that_one_model_could_not_be_asked_about_counts_for_none_and_is_listed(start, monkeypatch):
+    predict = TransformersSegmentation.predict
+
+    def blind(self, images):
+        if "retrained" in self.model and any(image.tobytes() == lost for image in images):
+            raise ItemError("too dark")
+        return predict(self, images)
+
+    lost = split(Streets().samples(), 0.25, 0)[1][0].image.tobytes()
+    monkeypatch.setattr(TransformersSegmentation, "predict", blind)
+    folder, results = start("one")
+    figures = results["models"]["net"]["retraining"]
+    assert figures["images"] == {"original": 1, "counterfactual": 4, "truth": 6} and results["counts"]["failed"] == 1
+    (failure,) = map(json.loads, (folder / "failures.jsonl").read_text().splitlines())
+    assert failure["stage"] == "prediction" and failure["id"].endswith("(original)") and failure["message"] == "too dark"
+
+
+def test_classes_that_nothing_is_trained_on_are_named(start, caplog):
+    results = start(
+        "one", "job.seeds=[0]", task="classification", dataset={"_target_": f"{__name__}.Streets", "task": "classification", "count": 3, "streets": 3}
+    )[1]
+    figures = results["models"]["net"]["retraining"]
+    assert len(figures["unseen"]) == 1
+    assert f"No source to train on is of 1 of the classes of those to test on ({figures['unseen'][0]})" in caplog.text
 
 
 @pytest.mark.slow

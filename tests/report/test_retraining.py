@@ -28,6 +28,7 @@ def figures():
         if i:
             arms[arm] |= {
                 "steps": [9] * 3,
+                "loss": [[2.5, 0.25]] * 3,
                 "seconds": [1.5] * 3,
                 "drawn": [{"originals": 40, arm: 32}] * 3,
                 "weights": [f"weights/net/{arm}-{s}" for s in range(3)],
@@ -43,7 +44,11 @@ def figures():
         "home": ["clear daytime"],
         "course": {"steps": 9, "batch_size": 8, "learning_rate": 1e-3, "share": 0.5},
         "arms": arms,
-        "over_sources": {kind: {"low": 0.17, "high": 0.24, "rough": True} for kind in ("original", "counterfactual", "truth")},
+        "unseen": [],
+        "over_sources": {
+            other: {kind: {"low": low, "high": 0.24, "rough": True, "groups": 24} for kind in ("original", "counterfactual", "truth")}
+            for other, low in (("originals", 0.17), ("augmentation", -0.01))
+        },
     }
 
 
@@ -53,13 +58,20 @@ def gained(figures):
 
 
 def test_the_verdict_says_what_is_bought_in_the_truth_and_at_what_price(figures):
-    first, second, third = verdict("net", figures)
-    assert third.endswith("would be 17.0 to 24.0 (bootstrap over 24 sources, rough with so few).")
+    first, against, second, third = verdict("net", figures)
+    assert against == "Against classical augmentation it buys 10.0 points (95 % interval over 3 seeds, rough with so few: 9.0 to 11.0)."
+    assert third.endswith(
+        "the interval against originals would be 17.0 to 24.0, and that against augmentation \N{MINUS SIGN}1.0 to 24.0, so it may be chance "
+        "(bootstrap over 24 sources, rough with so few)."
+    )
     assert first == (
         "Retraining net on counterfactuals buys 20.0 points of mean IoU in the truth against originals alone, on real renders of 24 untouched sources "
         "in 5 conditions other than their own (95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
     )
-    assert second.startswith("On the originals themselves it costs 0.2 points") and second.endswith("so it may be chance).")
+    assert second.startswith("On the originals themselves it costs 0.2 points against originals alone") and second.endswith("so it may be chance).")
+
+    figures["over_sources"]["originals"]["truth"]["groups"] = 7
+    assert verdict("net", figures)[3].endswith("(bootstrap over 7 groups of sources, rough with so few).")
 
 
 def test_what_may_be_chance_is_said_to_be(figures, gained):
@@ -72,8 +84,13 @@ def test_what_may_be_chance_is_said_to_be(figures, gained):
 def test_a_single_seed_has_no_interval(figures, gained):
     figures["seeds"] = [0]
     gained["truth"], gained["original"] = figure(0.2, None), figure(-0.002, None)
-    first, second, _ = verdict("net", figures)
-    assert "buys 20.0 points" in first and first.endswith("(a single seed: no interval).") and "costs 0.2 points (a single seed" in second
+    gains = figures["arms"]["counterfactuals"]["over"]
+    gains["augmentation"]["truth"] = figure(0.1, None)
+    first, against, second, _ = verdict("net", figures)
+    assert against == "Against classical augmentation it buys 10.0 points (a single seed: no interval)."
+    assert (
+        "buys 20.0 points" in first and first.endswith("(a single seed: no interval).") and "costs 0.2 points against originals alone (a single seed" in second
+    )
 
 
 def test_without_the_truth_generated_images_are_called_that(figures, gained):
@@ -83,6 +100,11 @@ def test_without_the_truth_generated_images_are_called_that(figures, gained):
     gained["counterfactual"] = {"mean": None, "low": None, "high": None}
     (only,) = verdict("net", figures)
     assert "nothing can be said" in only
+
+
+def test_classes_that_nothing_was_trained_on_are_named(figures):
+    figures["unseen"] = list("abcdef")
+    assert verdict("net", figures)[-1].startswith("No source to train on is of 6 of the classes of those to test on (a, b, c, d, e, ...): every arm unlearns")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
@@ -101,6 +123,7 @@ def test_the_page_in_a_browser(figures, tmp_path):
         for width, scheme in ((1280, "light"), (360, "light"), (360, "dark")):
             tab.open(tmp_path / "report.html", width, scheme=scheme)
             assert tab.ask("document.documentElement.scrollWidth") <= width
+            assert tab.ask("[...document.querySelectorAll('.figures')].every(table => table.offsetWidth < innerWidth)")  # nothing to scroll for
             found = tab.ask(FAINT)
             assert found["seen"] > 100 and not found["faint"]
         assert not tab.complaints and [address for address in tab.requests if not address.startswith("data:")] == [(tmp_path / "report.html").as_uri()]
