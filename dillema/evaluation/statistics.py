@@ -104,11 +104,6 @@ def metric(tallies: np.ndarray, dataset: Labels) -> np.ndarray:
     return _mean_iou(*_parts(tallies)) if dataset.task == "segmentation" else _ratio(tallies[..., 0], tallies[..., 2])
 
 
-def by_source(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
-    """Returns the tallies of some rows added up for each source that has any (sources, k)."""
-    return _added(predictions.tallies, np.arange(len(predictions.tallies))[rows], np.unique(predictions.source[rows], return_inverse=True)[1])
-
-
 def rate(name: str, hits: np.ndarray, images: np.ndarray) -> dict[str, float | None]:
     """Returns the share of hits among the images of all sources, given both for each source, with its interval."""
     total, n = images.sum(), len(images)

@@ -28,7 +28,7 @@ from ..dataset import split
 from ..errors import UserError
 from ..evaluation import predictions, statistics
 from ..evaluation.predictions import COUNTERFACTUAL, KINDS, ORIGINAL, TRUTH, Predictions
-from ..pairs import Pair
+from ..pairs import Pair, opened
 from ..pipeline import SAID, Pipeline
 from ..report import retraining, words
 from ..report.retraining import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS, UNTOUCHED
@@ -178,7 +178,8 @@ class Arms:
                     items = [Item(e.id, [SAID, self.facts, e.sample.digest, e.kind, e.content], (e.sample, e.read)) for e in some if e.id not in lost]
                     said = self.pipeline.predict(self.stages, answering, items)
                     lost.update(item.id for item in items if item.id not in said)
-                    yield from (predictions.row(name, e.image, e.sample.id, e.kind, said[e.id].value, e.edits) for e in some if e.id in said)
+                    known = [(e, said[e.id].value | {"mistakes": None}) for e in some if e.id in said]  # which the page does not show
+                    yield from (predictions.row(name, e.image, e.sample.id, e.kind, record, e.edits) for e, record in known)
 
     def results(self, model: Any) -> dict[str, Any]:
         """Returns the figures of a model as it was on the test sources, and those of all arms (`retraining`)."""
@@ -311,7 +312,7 @@ class Arms:
         sources = []
         for sample, painted in self.painted.values():
             image, truth = self.pipeline.reading(sample)
-            others = [self.pipeline.reading(sample, partial(_opened, path))[0] for path in painted]
+            others = [self.pipeline.reading(sample, partial(opened, path))[0] for path in painted]
             sources.append(Source(partial(self._held, image), partial(self._held, truth), [partial(self._held, other) for other in others]))
         return sources
 
@@ -382,10 +383,6 @@ def _settings(model: Any, weights: Path) -> str:
     """Returns the settings by which the class of a model loads weights."""
     before, after = vars(model), vars(model.saved(weights))
     return " ".join(f"model.{model.name}.{name}={value}" for name, value in after.items() if value != before[name])
-
-
-def _opened(path: Path) -> Image.Image:
-    return Image.open(path).convert("RGB")
 
 
 def _less(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
