@@ -22,6 +22,12 @@ def _veiled(pixels: tv_tensors.Image, veil: Tensor, light: float) -> tv_tensors.
     return tv_tensors.wrap(torch.lerp(pixels.float(), torch.tensor(255 * light), veil.clamp(0, 1)).to(torch.uint8), like=pixels)
 
 
+def _dark(pixels: tv_tensors.Image) -> tv_tensors.Image:
+    """Returns an image at dusk or at night, in the light of another colour."""
+    light = _between(0.2, 0.8) * torch.empty(3, 1, 1).uniform_(0.6, 1.4)
+    return tv_tensors.wrap((pixels.float() * light).clamp(0, 255).to(torch.uint8), like=pixels)
+
+
 def _fog(pixels: tv_tensors.Image) -> tv_tensors.Image:
     """Returns an image in uneven fog."""
     uneven = F.interpolate(torch.rand(1, 1, 3, 4), pixels.shape[-2:], mode="bilinear")[0]
@@ -58,7 +64,7 @@ def _augmentation(height: int, width: int) -> v2.Compose:
             v2.RandomApply([v2.RandomResizedCrop((height, width), scale=(0.6, 1.0), ratio=(0.85 * width / height, 1.15 * width / height))], 0.5),
             v2.RandomHorizontalFlip(),
             v2.RandomApply([v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)], 0.8),
-            v2.RandomApply([v2.ColorJitter(brightness=(0.2, 0.6))], 0.3),  # dusk and night
+            v2.RandomApply([v2.Lambda(_dark, tv_tensors.Image)], 0.4),
             v2.RandomApply([v2.RandomChoice([v2.Lambda(weather, tv_tensors.Image) for weather in (_fog, _rain, _snow)])], 0.5),
             v2.RandomApply([v2.GaussianBlur(5, (0.3, 2.0))], 0.3),
             v2.RandomApply([v2.GaussianNoise(sigma=0.06)], 0.3),
