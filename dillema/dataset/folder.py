@@ -1,5 +1,6 @@
 """Your own images: a folder a class, or a mask an image."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ class Folder(Classed):
     Without `masks` the first folder of an image names its class. With `masks`, a folder beside `images` or the same one, every image
     has a mask there: the same path less `image_suffix` (null: any extension) and plus `mask_suffix`, with class ids in its first channel.
     `classes_file` (see `read_classes`) gives the ids; class folders may do without, and then count in the order of their names.
+    `group` is a regular expression: images in whose paths it finds the same belong together, such as the frames of a video.
     """
 
     root: str
@@ -27,6 +29,7 @@ class Folder(Classed):
     image_suffix: str | None = None
     mask_suffix: str = ".png"
     classes_file: str | None = None
+    group: str | None = None
     per_class: int | None = None
     limit: int | None = None
     seed: int = 0
@@ -67,7 +70,7 @@ class Folder(Classed):
         labels = self._known.ids(folders, str(folder))
         named = list(zip(ids(self._names), self._names, strict=True))
         kept = subset(named, self.limit, self.seed, self.per_class, [_first(name) for name in self._names])
-        return [Sample(sample_id, reader(folder, name), label=labels[_first(name)]) for sample_id, name in kept]
+        return [Sample(sample_id, reader(folder, name), label=labels[_first(name)], group=self._group(name)) for sample_id, name in kept]
 
     def _masked(self, masks: str) -> list[Sample]:
         image_folder, mask_folder = self._folder(self.images), self._folder(masks)
@@ -85,9 +88,17 @@ class Folder(Classed):
                 sample_id,
                 reader(image_folder, images[stem]) if stem in images else missing(absent.format("image", sample_id, image_folder)),
                 reader(mask_folder, found[stem]) if stem in found else missing(absent.format("mask", sample_id, mask_folder)),
+                group=self._group(stem),
             )
             for sample_id, stem in subset(list(zip(ids(stems), stems, strict=True)), self.limit, self.seed)
         ]
+
+    def _group(self, path: str) -> str:
+        try:
+            found = re.search(self.group, path) if self.group else None
+        except re.error as error:
+            raise UserError(f"dataset.group={self.group} is no regular expression: {error}") from error
+        return found[0] if found else ""
 
     def _mask_names(self, folder: Path) -> list[str]:
         return [name for name in listed(folder) if name.endswith(self.mask_suffix)]

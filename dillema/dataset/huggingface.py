@@ -20,7 +20,8 @@ class HuggingFace(Classed):
 
     `path` is a hub id, a folder that `save_to_disk` wrote, or a folder of images with or without metadata. With a column `mask`
     (class ids in the first channel) the task is segmentation, else classification. Classes have the names that the label column knows
-    or holds, or those of `classes_file` (see `read_classes`), which masks and bare numbers need.
+    or holds, or those of `classes_file` (see `read_classes`), which masks and bare numbers need. Rows with the same value in the
+    column `group` belong together, such as the frames of a video.
     """
 
     path: str
@@ -30,6 +31,7 @@ class HuggingFace(Classed):
     image: str = "image"
     label: str = "label"
     mask: str | None = None
+    group: str | None = None
     classes_file: str | None = None
     per_class: int | None = None
     limit: int | None = None
@@ -48,6 +50,7 @@ class HuggingFace(Classed):
         if not rows:
             raise UserError(f"{self.path} has no rows in its split {self.split}")
         labels = [None] * len(rows) if self.mask is not None else self._labels
+        groups = [""] * len(rows) if self.group is None else list(map(str, self._table[self.group]))
         source: Source = (self.path, self.config, self.revision, self.split)
         return [
             Sample(
@@ -55,6 +58,7 @@ class HuggingFace(Classed):
                 partial(_read, source, self.image, row),
                 None if self.mask is None else partial(_read, source, self.mask, row),
                 label=labels[row],
+                group=groups[row],
             )
             for row in subset(rows, self.limit, self.seed, self.per_class, labels)
         ]
@@ -78,6 +82,7 @@ class HuggingFace(Classed):
     def _table(self) -> Any:
         table = _open((self.path, self.config, self.revision, self.split))
         options = {"image": self.image} | ({"label": self.label} if self.mask is None else {"mask": self.mask})
+        options |= {"group": self.group} if self.group is not None else {}
         for option, column in options.items():
             if column not in table.column_names:
                 raise UserError(f"{self.path} has no column {column}: set dataset.{option} to one of {', '.join(table.column_names)}")

@@ -190,3 +190,12 @@ def test_mistakes_in_a_file_of_classes_are_named(tmp_path, text, said):
 def test_a_file_of_classes_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.csv cannot be read"):
         read_classes(str(tmp_path / "none.csv"))
+
+
+def test_images_of_one_video_belong_together(tmp_path):
+    for name in ("cat/v1_0001.jpg", "cat/v1_0002.jpg", "dog/v2_0001.jpg", "dog/still.jpg"):
+        picture(tmp_path / name)
+    samples = Folder(root=str(tmp_path), group=r"v\d+").samples()
+    assert [(s.id, s.group) for s in samples] == [("cat_v1_0001", "v1"), ("cat_v1_0002", "v1"), ("dog_still", ""), ("dog_v2_0001", "v2")]
+    with pytest.raises(UserError, match=r"dataset\.group=\(v is no regular expression"):
+        Folder(root=str(tmp_path), group="(v").samples()

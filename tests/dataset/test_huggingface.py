@@ -89,3 +89,11 @@ def test_what_is_missing_is_said(tmp_path):
         HuggingFace(path=path, split="train", image="picture").samples()
     with pytest.raises(UserError, match=r"nobody/nothing cannot be opened.*\nGive dataset\.path"):
         HuggingFace(path="nobody/nothing").samples()
+
+
+def test_rows_of_one_video_belong_together(tmp_path):
+    labelled(tmp_path).add_column("video", [i // 4 for i in range(12)]).save_to_disk(tmp_path / "saved")
+    samples = HuggingFace(path=str(tmp_path / "saved"), image="img", label="fine", group="video").samples()
+    assert [s.group for s in samples] == [str(i // 4) for i in range(12)]
+    with pytest.raises(UserError, match=r"has no column clip: set dataset\.group to one of"):
+        HuggingFace(path=str(tmp_path / "saved"), image="img", label="fine", group="clip").samples()
