@@ -101,7 +101,7 @@ def retrain(
         (folder / "split.json").write_text(json.dumps({"train": [s.id for s in train], "test": [s.id for s in test]}, indent=2))
         log.info("split by group: %d sources to train on, %d to test on", len(train), len(test))
         if not any(s.group for s in samples) and not isinstance(pipeline.dataset, Renders):
-            log.warning("the data set names no groups (dataset.group, where it has one): frames of one video, if there are any, may be trained on and tested on")
+            log.warning("the data set names no groups (dataset.group, where it has one): frames of one video, if any, may be trained on and tested on")
         if unseen := _unseen(pipeline, train, test):
             log.warning(retraining.unlearnt(unseen))
         out = replace(pipeline, models=()).run(folder)
