@@ -290,7 +290,7 @@ class Lazy(Sequence[Callable[[], Image.Image]]):
         return len(self.names)
 
     def __getitem__(self, place: Any) -> Any:
-        return Lazy(self.names[place], self.read) if isinstance(place, slice) else partial(self.read, self.names[place])
+        return partial(self.read, self.names[place])
 
 
 def _by_id(samples: Sequence[Sample]) -> dict[str, Sample]:
