@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 KINDS = ORIGINAL, COUNTERFACTUAL, TRUTH = ("original", "counterfactual", "truth")
-BATCH = 10_000  # rows held while a file is written, and confusions while it is read
+WRITTEN = 2_000  # rows held while a file is written, each with some 15 KB of a street's confusion
+BATCH = 10_000  # rows whose confusions are held while it is read
 
 
 class Labels(Protocol):
@@ -93,7 +94,7 @@ class Predictions:
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows with the columns above; those that a task lacks may be missing. Holds BATCH rows at a time."""
+    """Writes rows with the columns above; those that a task lacks may be missing. Holds WRITTEN rows at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -103,7 +104,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     columns += [("mistakes", text)]
     schema, left = pa.schema(columns), iter(rows)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while some := list(islice(left, BATCH)):
+        while some := list(islice(left, WRITTEN)):
             writer.write_table(pa.Table.from_pylist(some, schema))
 
 
