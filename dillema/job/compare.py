@@ -13,6 +13,7 @@ from urllib.parse import quote
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -79,7 +80,7 @@ def side_by_side(folders: Sequence[Path], target: Path) -> None:
     differences = _differences(rows, folders[0])
     _write(rows, differences, _name(folders[0]), target)
     _show(rows)
-    if said := [row for row in differences if "reason" not in row]:
+    if said := [row for row in differences if row.get("sources")]:
         Console().print(against("runs", said, f"Differences in points from the first run, {_name(folders[0])}, paired"))
     log.info("Runs side by side: %s", target / "comparison.html")
 
@@ -190,16 +191,17 @@ def _write(rows: Sequence[Row], differences: Sequence[dict[str, Any]], first: st
 
 
 def _show(rows: Sequence[Row]) -> None:
-    table = Table(show_lines=True)
-    price = ["cost per valid image"] if _priced(rows) else []
-    for header in ("run", "settings that differ", "model", "drop, points", "95 % interval", "flip rate", "valid", "seconds", "s per valid image", *price):
+    table, price = Table(box=SIMPLE, padding=(0, 1, 0, 0)), ["cost per valid image"] if _priced(rows) else []
+    for header in ("run", "settings that differ", "model", "drop, points", "flip rate", "valid", "s per valid image", *price):
         table.add_column(header, overflow="fold")
+    apart = len({row.folder.absolute().parent for row in rows}) > 1
     for row in rows:
-        figures, settings = row.figures, "\n".join(f"{name}={value}" for name, value in row.settings.items())
-        interval = "" if figures.get("low") is None else f"{words.points(figures['low'])} to {words.points(figures['high'])}"
-        shares = words.points(figures.get("drop")), interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
-        effort = _seconds(row.totals["seconds_total"]), _seconds(row.totals["seconds_per_valid_image"]), *(_cost(row) for _ in price)
-        table.add_row(*map(Text, (_name(row.folder), settings, f"{row.model}, {_metric(figures)}", *shares, *effort)))
+        figures, name = row.figures, _name(row.folder) if apart else row.folder.absolute().name
+        settings = "\n".join(f"{name}={value}" for name, value in row.settings.items())
+        interval = "" if figures.get("low") is None else f"\n{words.points(figures['low'])} to {words.points(figures['high'])}"
+        shares = words.points(figures.get("drop")) + interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
+        effort = _seconds(row.totals["seconds_per_valid_image"]), *(_cost(row) for _ in price)
+        table.add_row(*map(Text, (name, settings, f"{row.model}\n{_metric(figures)}", *shares, *effort)))
     Console().print(table)
 
 
