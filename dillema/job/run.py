@@ -113,7 +113,9 @@ def _show(results: dict[str, Any]) -> None:
                 table.add_row(words.name_of(metric), before, after, words.points(part["drop"]) if main else "", interval)
             console.print(table)
         log.info("%s", verdict(model, figures))
-        if worst := [f"{row['attribute']} {row['from']} → {row['to']} ({words.points(row['drop'])} points)" for row in words.worst(figures)]:
-            log.info("Worst: %s", ", ".join(worst))
+        worst = words.worst(figures)
+        chance = ["" if words.told(row, figures["level"]) else ", may be chance" for row in worst]
+        if said := [f"{r['attribute']} {r['from']} → {r['to']} ({words.points(r['drop'])} points{c})" for r, c in zip(worst, chance, strict=True)]:
+            log.info("Worst: %s", ", ".join(said))
     if results["comparisons"]:
         console.print(against("models", results["comparisons"], "Differences in points, paired"))
