@@ -87,14 +87,15 @@ class Evaluation(L.LightningModule):
         ids = torch.from_numpy(truth.astype(np.int64)) * kept
         confidence = probabilities.gather(0, ids[None])[0][kept].double().mean().item() if kept.any() else None
         cells = [[int(t), int(p), int(matrix[t, p])] for t, p in np.argwhere(matrix)]
-        wrong = np.where((truth != predicted) & kept.numpy(), predicted + 1, 0)
-        return {"confusion": cells, "confidence": confidence, "mistakes": _painted(wrong, self.dataset.colours)}
+        wrong = (truth != predicted) & kept.numpy()
+        return {"confusion": cells, "confidence": confidence, "mistakes": _painted(wrong, predicted, self.dataset.colours)}
 
 
-def _painted(places: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> str:
-    """Returns the file, in base64, of an image that is transparent at 0 and has the colour i at i + 1."""
-    image = Image.fromarray(places.astype(np.uint8))
-    image.putpalette([0, 0, 0, *(value for colour in colours for value in colour)])
+def _painted(wrong: np.ndarray, predicted: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> str:
+    """Returns the file, in base64, of an image that is transparent but where the prediction is wrong: there it has the colour of the predicted class."""
+    classes = np.unique(predicted[wrong])[:255]  # a palette has room for no more beside what is transparent
+    image = Image.fromarray(np.where(wrong, np.searchsorted(classes, predicted) + 1, 0).astype(np.uint8))
+    image.putpalette([0, 0, 0, *(value for i in classes for value in colours[i])])
     image.thumbnail(LARGEST, Image.Resampling.NEAREST)
     file = io.BytesIO()
     image.save(file, "PNG", transparency=0)

@@ -53,6 +53,15 @@ def test_records_of_a_segmenter_count_every_pixel_that_is_not_ignored(segmenter)
     assert (painted[wrong][:, :3] == np.array(dataset.colours)[predicted[wrong]]).all()
 
 
+def test_mistakes_are_painted_however_many_classes_there_are():
+    colours = tuple((i, 255 - i, 7) for i in range(256))
+    dataset, mask = Noise(classes=tuple(map(str, range(256))), colours=colours), np.full((32, 64), 255, np.uint8)
+    record = evaluate(Model(), [("k", lambda: tiny.image(0), lambda: mask)], dataset, 1)["k"]
+    painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(record["mistakes"]))).convert("RGBA"))
+    found = {tuple(colour) for colour in painted.reshape(-1, 4).tolist()}
+    assert found == {(*colours[predicted], 255) for _, predicted, _ in record["confusion"]}
+
+
 def test_images_of_one_batch_may_differ_in_size(segmenter):
     sizes = [(64, 32), (96, 48)]
     records = evaluate(segmenter, [(str(s), lambda s=s: tiny.image(0, s), lambda s=s: np.ones(s[::-1], np.uint8)) for s in sizes], tiny.dataset(), 2)
@@ -118,7 +127,7 @@ def test_two_processes_say_what_one_says_of_an_odd_number_of_images(segmenter, t
         return tiny.image(i) if i != 3 else damaged()
 
     items = [(f"k{i}", lambda i=i: image(i), lambda i=i: masks[i]) for i in range(7)]
-    dataset = Noise(classes=tiny.dataset().classes)
+    dataset = Noise(classes=tiny.dataset().classes, colours=tiny.dataset().colours)
     one = evaluate(segmenter, items, dataset, 2)
     (tmp_path / "read").unlink()
     two = evaluate(segmenter, items, dataset, 2, devices=2)
