@@ -1,25 +1,27 @@
-"""The nouns of DILLEMA: what flows from stage to stage."""
+"""The vocabulary of DILLEMA: the values that flow from step to step."""
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
-Task = Literal["classification", "segmentation"]
-
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled source image; its bytes are read when they are needed and not kept.
+    """One labelled source image. Its bytes are read when they are needed and are not kept.
 
-    `id` is stable and path-safe, and unique in its data set; `group` names what must not be split (a sequence, say).
-    `read_image` and `read_mask` return the bytes of encoded files; a mask holds class ids in its first channel. `read_depth`
-    returns how far away everything is (height, width), in metres, where the data set knows.
+    Attributes:
+        id: Stable and unique in its data set; a safe file name.
+        read_image: Returns the bytes of the encoded image.
+        read_mask: Returns the bytes of the encoded mask, which holds class ids in its first channel.
+        label: Class id, for classification.
+        attributes: What the data set knows about the image, such as its weather.
+        group: What must not be split between training and test, and what intervals are computed over: a video, a scene.
+        read_depth: Returns the distance of every pixel in metres (height, width).
     """
 
     id: str
@@ -61,25 +63,70 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Expression:
+    """How a caption expresses an attribute.
+
+    Attributes:
+        span: The words of the caption; "" where it does not express the attribute, but can be made to.
+        value: The listed value that the words mean, or that the data set knows; "" where that is unknown.
+    """
+
+    span: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
 class Edit:
-    """One change to a caption: a span of it, and what stands there afterwards."""
+    """One change to a caption.
+
+    Attributes:
+        attribute: What changes.
+        original: The span of the caption that is replaced; "" for an insertion.
+        replacement: The new value.
+        phrase: The words that express the new value in the counterfactual; "" where they are the value itself.
+    """
 
     attribute: str
     original: str
     replacement: str
+    phrase: str = ""
+
+    @property
+    def words(self) -> str:
+        """Returns the words that express the new value in the counterfactual."""
+        return self.phrase or self.replacement
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a plan asks of one sample: the attributes to change, each with the values allowed (none: any value).
+
+    A variant that changes nothing makes a placebo.
+    """
+
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """A caption with its edits applied."""
+    """A caption with its edits applied.
+
+    Attributes:
+        text: The sentence handed to the diffusion model.
+        edits: None for a placebo.
+        method: How the text was written, where an editor has several ways.
+        alternatives: The replacements that were proposed for each attribute, where they were asked for.
+    """
 
     text: str
     edits: tuple[Edit, ...]
+    method: str = ""
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Control:
-    """The structural image handed to the diffusion model, and how much it weighs."""
+    """The structural image handed to the diffusion model, and its weight."""
 
     image: Image.Image
     weight: float = 1.0
@@ -87,35 +134,19 @@ class Control:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The raw validity scores of a generated image, and whether it counts."""
+    """Whether a generated image counts.
 
-    scores: Mapping[str, float]
-    valid: bool
-
-
-class Dataset(Protocol):
-    """Labelled samples of one task.
-
-    `classes[i]` names class id i, `colours[i]` paints it; ids in `ignored` are not scored. `vary` lists the attributes
-    that may change without changing a label, each with its allowed values (none listed: any value).
+    Attributes:
+        scores: By "<gate>.<score>" what the gates measured.
+        reasons: Why the image does not count; none for a valid image.
+        checked: Whether any gate looked at the image: without one nothing is called valid.
     """
 
-    name: str
-    task: Task
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    ignored: frozenset[int]
-    vary: Mapping[str, tuple[str, ...]]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    checked: bool = True
 
-    def samples(self) -> list[Sample]:
-        """Returns the samples, in a stable order; raises a UserError when there are none."""
-        ...
-
-
-@runtime_checkable
-class Renders(Protocol):
-    """A data set that can make the real image of what an edit stands for, so that the truth is known."""
-
-    def render(self, sample: Sample, edits: Sequence[Edit]) -> Callable[[], Image.Image] | None:
-        """Returns what makes the image of an edited sample, or None where an edit says what cannot be made."""
-        ...
+    @property
+    def valid(self) -> bool:
+        """Returns whether the image counts."""
+        return not self.reasons

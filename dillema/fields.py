@@ -1,0 +1,72 @@
+"""What a type hint says about a setting besides its type."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+from .errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A property of a field of a back-end."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What a value must fulfil: `holds` tests it and `description` completes "must be a whole number ..."."""
+
+    description: str
+    holds: Callable[[Any], bool]
+
+
+TRANSIENT = Mark("transient")
+WEIGHTS = Mark("weights")
+
+Transient = Annotated[T, TRANSIENT]
+"""A field that changes no result (a batch size, a device): records are found again whatever its value."""
+
+Weights = Annotated[T, WEIGHTS]
+"""A field that names a file, a folder or a hub id: records depend on the content of the file or folder, not on its path."""
+
+Positive = Annotated[int, Constraint("of at least 1", lambda value: value >= 1)]
+NotNegative = Annotated[int, Constraint("of at least 0", lambda value: value >= 0)]
+AboveZero = Annotated[float, Constraint("above 0", lambda value: value > 0)]
+Share = Annotated[float, Constraint("from 0 to 1", lambda value: 0 <= value <= 1)]
+BatchSize = Annotated[int, TRANSIENT, Constraint("of at least 1", lambda value: value >= 1)]
+
+
+def marked_fields(backend: type, mark: Mark) -> tuple[str, ...]:
+    """Returns the names of the fields of a dataclass that bear a mark.
+
+    Raises a UserError when the type hints of the class cannot be read.
+    """
+    return tuple(name for name, hint in field_hints(backend).items() if mark in _metadata(hint))
+
+
+def field_hints(backend: type) -> dict[str, Any]:
+    """Returns the type hints of the fields of a dataclass, annotations included, in the order of the fields.
+
+    Raises a UserError when they cannot be read.
+    """
+    try:
+        hints = get_type_hints(backend, include_extras=True)
+    except NameError as error:
+        raise UserError(
+            f"{backend.__module__}.{backend.__qualname__}: the type hints of its fields cannot be read ({error}). "
+            "Import what they name outside of `if TYPE_CHECKING`"
+        ) from error
+    return {field.name: hints[field.name] for field in dataclasses.fields(backend)}
+
+
+def _metadata(hint: Any) -> Iterator[Any]:
+    """Yields what is annotated to a hint, or to a part of it."""
+    yield from getattr(hint, "__metadata__", ())
+    for part in get_args(hint):
+        if hasattr(part, "__metadata__"):
+            yield from _metadata(part)
