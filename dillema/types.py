@@ -9,6 +9,9 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
+ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = KINDS = ("original", "counterfactual", "placebo", "truth")
+"""The kinds of images that models are asked about; the truth is a render of what a counterfactual stands for."""
+
 
 @dataclass(frozen=True)
 class Sample:
