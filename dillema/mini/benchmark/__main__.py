@@ -1,6 +1,6 @@
 """Measures what the project promises about the small world.
 
-Writes outputs/benchmark/benchmark.json and benchmark.md: one row for each promise, with its bar and the result.
+Writes benchmark.json and benchmark.md into a folder: one row for each promise, with its bar and the result.
 """
 
 import argparse
