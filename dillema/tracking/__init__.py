@@ -8,7 +8,7 @@ No other package imports mlflow.
 
 from .client import absolute, connect
 from .pending import UNSENT, PendingRun
-from .run import TrackedRun, track
+from .run import TrackedRun, open_run, track
 from .sending import close_dead_runs, send
 
-__all__ = ["UNSENT", "PendingRun", "TrackedRun", "absolute", "close_dead_runs", "connect", "send", "track"]
+__all__ = ["UNSENT", "PendingRun", "TrackedRun", "absolute", "close_dead_runs", "connect", "open_run", "send", "track"]

@@ -4,9 +4,11 @@ import os
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from omegaconf import DictConfig, OmegaConf
 
 from ..report.origin import hide_passwords
 from ..run_folder import RunFolder
@@ -25,8 +27,39 @@ ERROR_LENGTH = 5000
 TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
+class Job(Protocol):
+    """What is asked of a job (see `dillema.job.context`)."""
+
+    cfg: DictConfig
+    folder: Path
+    options: Mapping[str, str] | None
+    sweep: Path | None
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the run."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the values of the configuration by their dotted names."""
+        ...
+
+
+def track(job: Job) -> AbstractContextManager["TrackedRun"]:
+    """Opens a run in MLflow for a job, with the settings that the job was started with."""
+    options = {**(job.options or {}), "model": ", ".join(job.cfg.model)}
+    return open_run(
+        **job.cfg.tracking,
+        folder=job.folder,
+        name=job.name,
+        params=options | job.settings(),
+        config=OmegaConf.to_yaml(job.cfg),
+        sweep=job.sweep,
+    )
+
+
 @contextmanager
-def track(
+def open_run(
     uri: str,
     artifacts: str,
     experiment: str,
