@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .backend import Captioner, Conditioning, Dataset, EditStrategy, Editor, Gate, Generator, Model, Quality, Size
 from .errors import UserError
@@ -19,6 +20,7 @@ from .steps.predict import PredictItem, PredictStep
 from .steps.quality import NetworksStep, SimilarityStep
 from .steps.rewrite import RewriteStep
 from .steps.source import SourceStep
+from .steps.verdict import FAILED, verdict
 from .types import Sample, Verdict
 
 log = logging.getLogger(__name__)
@@ -87,9 +89,7 @@ class Pipeline:
             for name, part in self.conditionings.items()
         }
         generated = runner.run(GenerateStep(self.generator), items.to_generate(texts, sources, controls, seed))
-        scores = {
-            gate.name: runner.run(GateStep(gate, dataset), items.to_gate(generated)) for gate in self.gates
-        }  # fmt: skip
+        scores = {gate.name: runner.run(GateStep(gate, dataset), items.to_gate(generated)) for gate in self.gates}
         pairs = items.to_quality(generated, sources)
         quality = [runner.run(step, pairs) for step in self._quality_steps()]
         verdicts = {name: self._verdict(name, scores) for name in generated}
@@ -114,18 +114,14 @@ class Pipeline:
         networks = [NetworksStep(self.quality)] if self.quality and self.quality.figures else []
         return [SimilarityStep(), *networks]
 
-    def _verdict(self, image: str, scores: Mapping[str, Mapping[str, Outcome]]) -> Verdict:
-        """Returns the verdict of all gates: an image counts when every gate scored it and none has a reason against it."""
+    def _verdict(self, image: str, scores: Mapping[str, Mapping[str, Outcome[Any]]]) -> Verdict:
+        """Returns the verdict of all gates on an image."""
         measured: dict[str, float] = {}
-        reasons: list[str] = []
         for gate in self.gates:
-            if image not in scores[gate.name]:
-                reasons.append(f"{gate.name}: could not be scored")
-                continue
-            values = scores[gate.name][image].value
+            scored = scores[gate.name].get(image)
+            values = scored.value if scored else {FAILED: 1.0}
             measured |= {f"{gate.name}.{score}": value for score, value in values.items()}
-            reasons += [f"{gate.name}: {reason}" for reason in gate.reasons(values)]
-        return Verdict(measured, tuple(reasons), checked=bool(self.gates))
+        return verdict(self.gates, measured)
 
 
 def _check_ids(samples: Sequence[Sample]) -> Sequence[Sample]:

@@ -99,6 +99,7 @@ class Runner:
                 batch_records = self._keep(step, batch, batch_results, seconds)
                 records |= {record.key: record for record in batch_records}
                 progress.advance(batch_records)
+                progress.log_failures(step.name, batch_records, batch_results)
                 self._note_failures(step, batch_records)
                 begun = time.perf_counter()
         failed = sum(record.failed for record in records.values())
@@ -122,9 +123,6 @@ class Runner:
                     images[key] = result.image
             else:
                 records.append(_failed_record(key, step.item_id(item), result, seconds))
-                # our own mistakes show in the log where they are; an ItemError says all there is to say
-                trace = None if isinstance(result, ItemError) else result
-                log.warning("%s: %s failed: %s", step.name, records[-1].item, records[-1].message, exc_info=trace)
         self.store.put(step.name, records, images)
         return records
 
@@ -176,6 +174,19 @@ class _Progress:
         if self.bar.disable and now - self.logged > SECONDS_BETWEEN_LOG_LINES:
             log.info("%s: %d of %d, %s", self.name, self.done, self.total, rate)
             self.logged = now
+
+
+    def log_failures(self, step: str, records: Sequence[Record], results: Sequence[Any]) -> None:
+        """Writes what failed to the log, while the bar is away: the two do not mix."""
+        if not any(record.failed for record in records):
+            return
+        self.bar.stop()
+        for record, result in zip(records, results, strict=True):
+            if record.failed:
+                # our own mistakes show in the log where they are; an ItemError says all there is to say
+                trace = None if isinstance(result, ItemError) else result
+                log.warning("%s: %s failed: %s", step, record.item, record.message, exc_info=trace)
+        self.bar.start()
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from string import ascii_lowercase
 from typing import Any, ClassVar
 
 from ..errors import ItemError
-from ..llm import LanguageModel, Message
-from ..types import Caption, Counterfactual, Edit
+from ..backend import LanguageModel, Message, Vary
+from ..fields import Positive, Weights
+from ..types import Caption, Counterfactual, Edit, Expression, Variant
 from .prompt import read_prompt
 
 ATTEMPTS = 3  # a grammar makes one enough; servers may ignore theirs
@@ -34,12 +35,11 @@ class Editor:
     """
 
     llm: LanguageModel
-    prompt: str
-    max_words: int = 3
+    prompt: Weights[str]
+    max_words: Positive = 3
     optional: bool = True
 
-    version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("prompt",)
+    version: ClassVar[int] = 2
 
     @property
     def batch_size(self) -> int:
@@ -51,7 +51,7 @@ class Editor:
         self._turns = read_prompt(self.prompt)
         self.llm.load([turns[:-1] for turns in self._turns.values()])
 
-    def keywords(self, caption: Caption, vary: Mapping[str, Sequence[str]], label: str, seed: int) -> dict[str, str]:
+    def keywords(self, caption: Caption, vary: Vary, label: str, seed: int) -> dict[str, Expression]:
         """Returns the span of the caption that expresses each attribute, for those that it expresses.
 
         No word of the label is part of a span, and none that is listed as a value of another attribute. Where two overlap
@@ -60,16 +60,37 @@ class Editor:
         """
         spans = _spans(caption.text, label, self.max_words)
         found: dict[str, str] = {}
-        if fields := {a: {"enum": some} for a in self._order(vary) if (some := [s for s in spans if not _overlap(s, _others(vary, a))])}:
-            reply = self._ask("keywords", _object(fields, required=not self.optional), seed, caption=caption.text, label=label, attributes=", ".join(fields))
+        if fields := {
+            a: {"enum": some}
+            for a in self._order(vary)
+            if (some := [s for s in spans if not _overlap(s, _others(vary, a))])
+        }:
+            reply = self._ask(
+                "keywords",
+                _object(fields, required=not self.optional),
+                seed,
+                caption=caption.text,
+                label=label,
+                attributes=", ".join(fields),
+            )
             for a, s in sorted(reversed(reply.items()), key=lambda item: len(item[1])):
                 if not any(_overlap(s, other) for other in found.values()):
                     found[a] = s
         if not found:
             raise ItemError(f"no words of the caption {caption.text!r} may change")
-        return {a: found[a] for a in vary if a in found}
+        values = {a: next((v for v in vary[a] if v.casefold() == found[a].casefold()), "") for a in found}
+        return {a: Expression(found[a], values[a]) for a in vary if a in found}
 
-    def alternatives(self, caption: Caption, spans: Mapping[str, str], narrowed: Mapping[str, Sequence[str]], seed: int) -> tuple[Edit, ...]:
+    def rewrite(
+        self, caption: Caption, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int
+    ) -> Counterfactual:
+        """Returns the caption with one edit for each attribute of the variant."""
+        spans = {a: expressions[a].span for a in variant.changes}
+        return self._replace(caption, self._alternatives(caption, spans, variant.changes, seed))
+
+    def _alternatives(
+        self, caption: Caption, spans: Mapping[str, str], narrowed: Mapping[str, Sequence[str]], seed: int
+    ) -> tuple[Edit, ...]:
         """Returns one edit for each narrowed attribute: its span becomes one of its values, or a short phrase where there are none.
 
         The language model is asked only where there is a choice. Raises an ItemError when no reply fits.
@@ -77,12 +98,15 @@ class Editor:
         chosen = {a: values[0] for a, values in narrowed.items() if len(values) == 1}
         if open_ := [a for a in self._order(narrowed) if a not in chosen]:
             free = {a: PHRASE % ascii_lowercase.replace(spans[a][0].lower(), "") for a in open_}
-            schema = _object({a: {"enum": list(narrowed[a])} if narrowed[a] else {"pattern": free[a]} for a in open_}, required=True)
+            schema = _object(
+                {a: {"enum": list(narrowed[a])} if narrowed[a] else {"pattern": free[a]} for a in open_},
+                required=True,
+            )
             changes = ", ".join(f"{a}: {spans[a]}" for a in open_)
             chosen |= self._ask("alternatives", schema, seed, caption=caption.text, changes=changes)
         return tuple(Edit(a, spans[a], chosen[a]) for a in narrowed)
 
-    def rewrite(self, caption: Caption, edits: Sequence[Edit]) -> Counterfactual:
+    def _replace(self, caption: Caption, edits: Sequence[Edit]) -> Counterfactual:
         """Returns the caption with every edit applied wherever its words stand; an "a" or "an" before them follows."""
         replacements = {e.original.casefold(): e.replacement for e in edits}
         words = "|".join(re.escape(e.original) for e in sorted(edits, key=lambda e: -len(e.original)))
@@ -93,12 +117,19 @@ class Editor:
                 article = article[0] + ("n" if word[0].lower() in "aeiou" else "")
             return article + space + (word[0].upper() + word[1:] if match[3][0].isupper() else word)
 
-        return Counterfactual(re.sub(rf"(?<!\w)(?:(an?)(\s+))?({words})(?!\w)", replaced, caption.text, flags=re.IGNORECASE), tuple(edits))
+        return Counterfactual(
+            re.sub(rf"(?<!\w)(?:(an?)(\s+))?({words})(?!\w)", replaced, caption.text, flags=re.IGNORECASE),
+            tuple(edits),
+        )
 
     def _order(self, attributes: Mapping[str, Any]) -> list[str]:
         """Returns attributes in the order in which the prompt's examples name them, then the others; small models depend on it."""
-        examples = " ".join(turn["content"] for turn in self._turns["keywords"] if turn["role"] == "assistant")
-        return sorted(attributes, key=lambda a: examples.find(f'"{a}"') if f'"{a}"' in examples else len(examples))
+        examples = " ".join(
+            turn["content"] for turn in self._turns["keywords"] if turn["role"] == "assistant"
+        )
+        return sorted(
+            attributes, key=lambda a: examples.find(f'"{a}"') if f'"{a}"' in examples else len(examples)
+        )
 
     def _ask(self, stage: str, schema: dict[str, Any], seed: int, **values: str) -> dict[str, str]:
         *turns, question = self._turns[stage]
@@ -106,7 +137,9 @@ class Editor:
         for attempt in range(ATTEMPTS):
             raw = self.llm.ask(messages, schema, seed + attempt)
             try:
-                reply = json.loads(raw, strict=False)  # llama.cpp's grammar lets control characters into strings
+                reply = json.loads(
+                    raw, strict=False
+                )  # llama.cpp's grammar lets control characters into strings
             except json.JSONDecodeError:
                 continue
             if _fits(reply, schema):
@@ -116,7 +149,12 @@ class Editor:
 
 def _object(fields: dict[str, Any], *, required: bool) -> dict[str, Any]:
     strings = {a: {"type": "string", **field} for a, field in fields.items()}
-    return {"type": "object", "properties": strings, "required": list(fields) if required else [], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": strings,
+        "required": list(fields) if required else [],
+        "additionalProperties": False,
+    }
 
 
 def _fits(reply: Any, schema: dict[str, Any]) -> bool:
@@ -126,7 +164,12 @@ def _fits(reply: Any, schema: dict[str, Any]) -> bool:
         isinstance(reply, dict)
         and set(schema["required"]) <= set(reply) <= set(fields)
         and all(
-            isinstance(value, str) and (value in fields[a]["enum"] if "enum" in fields[a] else re.fullmatch(fields[a]["pattern"], value))
+            isinstance(value, str)
+            and (
+                value in fields[a]["enum"]
+                if "enum" in fields[a]
+                else re.fullmatch(fields[a]["pattern"], value)
+            )
             for a, value in reply.items()
         )
     )
@@ -140,7 +183,12 @@ def _spans(text: str, label: str, most: int) -> list[str]:
     for length in range(1, most + 1):
         for run in (words[i : i + length] for i in range(len(words) - length + 1)):
             span, said = text[run[0].start() : run[-1].end()], [w[0].casefold() for w in run]
-            if said[0] not in STOP and said[-1] not in STOP and not kept & set(re.findall(r"\w+", span.casefold())) and re.fullmatch(r"[\w' -]+", span):
+            if (
+                said[0] not in STOP
+                and said[-1] not in STOP
+                and not kept & set(re.findall(r"\w+", span.casefold()))
+                and re.fullmatch(r"[\w' -]+", span)
+            ):
                 spans.append(span)
     return list(dict.fromkeys(spans))
 
@@ -148,7 +196,14 @@ def _spans(text: str, label: str, most: int) -> list[str]:
 def _others(vary: Mapping[str, Sequence[str]], attribute: str) -> str:
     """Returns the words that are values of other attributes and not of this one."""
     own = {word for value in vary[attribute] for word in value.casefold().split()}
-    return " ".join(word for a, values in vary.items() if a != attribute for value in values for word in value.casefold().split() if word not in own)
+    return " ".join(
+        word
+        for a, values in vary.items()
+        if a != attribute
+        for value in values
+        for word in value.casefold().split()
+        if word not in own
+    )
 
 
 def _overlap(one: str, other: str) -> bool:

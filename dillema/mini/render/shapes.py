@@ -2,12 +2,21 @@
 
 from dataclasses import dataclass, field
 
-Decal = tuple[float, float, float, float, str]  # u0, u1, v0, v1 on the face (0..1), material
+Decal = tuple[float, float, float, float, str]
+"""A rectangle on a face: left, right, bottom and top as shares of the face, and its material."""
+
+Decals = dict[str, tuple[Decal, ...]]
+"""Decals by the name of their face."""
+
+RIDER_MATERIALS = ("trousers", "jacket", "skin")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box from (l0, w0, h0) to (l1, w1, h1), l forward, w to the right, h up; the top is narrower by the tapers."""
+    """A box from (l0, w0, h0) to (l1, w1, h1): l forward, w to the right, h up.
+
+    The top is narrower by the tapers `front`, `back` and `side`.
+    """
 
     l0: float
     l1: float
@@ -19,12 +28,12 @@ class Box:
     front: float = 0.0
     back: float = 0.0
     side: float = 0.0
-    decals: dict[str, tuple[Decal, ...]] = field(default_factory=dict)
+    decals: Decals = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of radius r centred at (along, w, r); a ring of the given thickness, or a solid disc."""
+    """A wheel of radius r centred at (along, w, r): a ring of the given thickness, or a solid disc."""
 
     along: float
     w: float
@@ -32,26 +41,46 @@ class Wheel:
     ring: float = 0.0
 
 
-def _lamps(v0: float, v1: float, width: float = 0.16) -> dict[str, tuple[Decal, ...]]:
-    pairs = lambda material: ((0.03, 0.03 + width, v0, v1, material), (0.97 - width, 0.97, v0, v1, material))  # noqa: E731
-    return {"front": pairs("headlight"), "back": (*pairs("taillight"), (0.38, 0.62, 0.12, 0.3, "plate"))}
+def _lamps(bottom: float, top: float, width: float = 0.16) -> Decals:
+    """Returns headlights, and taillights with a number plate."""
+    spans = ((0.03, 0.03 + width), (0.97 - width, 0.97))
+    headlights = tuple((left, right, bottom, top, "headlight") for left, right in spans)
+    taillights = tuple((left, right, bottom, top, "taillight") for left, right in spans)
+    return {"front": headlights, "back": (*taillights, (0.38, 0.62, 0.12, 0.3, "plate"))}
 
 
-def _glass(*faces: str, u: tuple[float, float] = (0.07, 0.93), v: tuple[float, float] = (0.12, 0.86)) -> dict[str, tuple[Decal, ...]]:
-    return {face: ((*u, *v, "glass"),) for face in faces}
+def _window_row(
+    count: int, bottom: float, top: float, left: float = 0.03, right: float = 0.97
+) -> tuple[Decal, ...]:
+    step = (right - left) / count
+    gap = 0.08 * step
+    return tuple(
+        (left + i * step + gap, left + (i + 1) * step - gap, bottom, top, "glass") for i in range(count)
+    )
 
 
 def _wheels(axles: tuple[float, ...], w: float, r: float) -> tuple[Box | Wheel, ...]:
-    tyres = tuple(Box(a - r, a + r, s * w - 0.12, s * w + 0.12, 0, 2 * r * 0.9, "tyre", front=r / 2, back=r / 2) for a in axles for s in (-1, 1))
-    return (*tyres, *(Wheel(a, s * (w + 0.13), r) for a in axles for s in (-1, 1)))
-
-
-def _row(n: int, v0: float, v1: float, u0: float = 0.03, u1: float = 0.97) -> tuple[Decal, ...]:
-    step = (u1 - u0) / n
-    return tuple((u0 + i * step + 0.08 * step, u0 + (i + 1) * step - 0.08 * step, v0, v1, "glass") for i in range(n))
+    """Returns the tyres, then the discs, of the left and the right end of each axle."""
+    ends = [(axle, side) for axle in axles for side in (-1, 1)]
+    tyres = [
+        Box(
+            axle - r,
+            axle + r,
+            side * w - 0.12,
+            side * w + 0.12,
+            0,
+            2 * r * 0.9,
+            "tyre",
+            front=r / 2,
+            back=r / 2,
+        )
+        for axle, side in ends
+    ]
+    return (*tyres, *(Wheel(axle, side * (w + 0.13), r) for axle, side in ends))
 
 
 def _rider(seat: float, lean: float) -> tuple[Box, ...]:
+    """Returns a rider who sits `seat` metres high and leans forward."""
     return (
         Box(-0.25, 0.25, -0.2, 0.2, 0.45, seat, "trousers"),
         Box(-0.22, 0.12, -0.24, 0.24, seat, seat + 0.6, "jacket", front=-lean, back=lean, side=0.04),
@@ -59,7 +88,13 @@ def _rider(seat: float, lean: float) -> tuple[Box, ...]:
     )
 
 
-_TRUCK_DOORS: tuple[Decal, ...] = ((0.49, 0.51, 0.04, 0.96, "dark"), (0.05, 0.95, 0.03, 0.05, "dark"), (0.05, 0.95, 0.94, 0.96, "dark"))
+_TRUCK_DOORS: tuple[Decal, ...] = (
+    (0.49, 0.51, 0.04, 0.96, "dark"),
+    (0.05, 0.95, 0.03, 0.05, "dark"),
+    (0.05, 0.95, 0.94, 0.96, "dark"),
+)
+
+_CAR_WINDSCREEN: Decal = (0.07, 0.93, 0.12, 0.86, "glass")
 
 SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
     "car": (
@@ -75,12 +110,27 @@ SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
             front=0.62,
             back=0.42,
             side=0.14,
-            decals=_glass("front", "back") | {"left": _row(2, 0.12, 0.86, 0.1, 0.9), "right": _row(2, 0.12, 0.86, 0.1, 0.9)},
+            decals={
+                "front": (_CAR_WINDSCREEN,),
+                "back": (_CAR_WINDSCREEN,),
+                "left": _window_row(2, 0.12, 0.86, 0.1, 0.9),
+                "right": _window_row(2, 0.12, 0.86, 0.1, 0.9),
+            },
         ),
     ),
     "van": (
         *_wheels((-1.5, 1.6), 0.86, 0.36),
-        Box(1.5, 2.45, -0.97, 0.97, 0.32, 1.2, front=0.2, side=0.04, decals={"front": _lamps(0.35, 0.7)["front"]}),
+        Box(
+            1.5,
+            2.45,
+            -0.97,
+            0.97,
+            0.32,
+            1.2,
+            front=0.2,
+            side=0.04,
+            decals={"front": _lamps(0.35, 0.7)["front"]},
+        ),
         Box(
             -2.45,
             1.7,
@@ -118,7 +168,11 @@ SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
             front=0.15,
             side=0.04,
             decals={
-                "front": ((0.08, 0.92, 0.52, 0.9, "glass"), (0.05, 0.2, 0.1, 0.22, "headlight"), (0.8, 0.95, 0.1, 0.22, "headlight")),
+                "front": (
+                    (0.08, 0.92, 0.52, 0.9, "glass"),
+                    (0.05, 0.2, 0.1, 0.22, "headlight"),
+                    (0.8, 0.95, 0.1, 0.22, "headlight"),
+                ),
                 "left": ((0.3, 0.85, 0.52, 0.88, "glass"),),
                 "right": ((0.3, 0.85, 0.52, 0.88, "glass"),),
             },
@@ -130,7 +184,11 @@ SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
             1.22,
             0.95,
             3.4,
-            decals={"back": _TRUCK_DOORS, "left": ((0.02, 0.98, 0.0, 0.05, "dark"),), "right": ((0.02, 0.98, 0.0, 0.05, "dark"),)},
+            decals={
+                "back": _TRUCK_DOORS,
+                "left": ((0.02, 0.98, 0.0, 0.05, "dark"),),
+                "right": ((0.02, 0.98, 0.0, 0.05, "dark"),),
+            },
         ),
     ),
     "bus": (
@@ -159,8 +217,8 @@ SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
                     (0.87, 0.96, 0.1, 0.34, "taillight"),
                     (0.3, 0.7, 0.1, 0.3, "dark"),
                 ),
-                "left": _row(7, 0.5, 0.88),
-                "right": _row(7, 0.5, 0.88),
+                "left": _window_row(7, 0.5, 0.88),
+                "right": _window_row(7, 0.5, 0.88),
             },
         ),
     ),
@@ -181,7 +239,10 @@ SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
             front=0.15,
             back=0.1,
             side=0.06,
-            decals={"back": ((0.3, 0.7, 0.6, 0.9, "taillight"),), "front": ((0.25, 0.75, 0.5, 0.9, "headlight"),)},
+            decals={
+                "back": ((0.3, 0.7, 0.6, 0.9, "taillight"),),
+                "front": ((0.25, 0.75, 0.5, 0.9, "headlight"),),
+            },
         ),
         Box(0.3, 0.7, -0.2, 0.2, 0.85, 1.2, front=0.15, back=0.05, side=0.04),
         Box(0.35, 0.42, -0.4, 0.4, 1.02, 1.1, "dark"),
@@ -193,7 +254,16 @@ SHAPES: dict[str, tuple[Box | Wheel, ...]] = {
         Box(-0.6, 0.55, -0.045, 0.045, 0.7, 0.84),
         Box(-0.1, 0.5, -0.045, 0.045, 0.34, 0.46, front=-0.05, back=0.1),
         Box(-0.58, -0.5, -0.05, 0.05, 0.02, 0.7, "tyre"),
-        Box(-0.85, -0.35, -0.34, -0.08, 0.36, 0.78, side=0.02, decals={"back": ((0.3, 0.7, 0.7, 0.9, "taillight"),)}),
+        Box(
+            -0.85,
+            -0.35,
+            -0.34,
+            -0.08,
+            0.36,
+            0.78,
+            side=0.02,
+            decals={"back": ((0.3, 0.7, 0.7, 0.9, "taillight"),)},
+        ),
         Box(-0.85, -0.35, 0.08, 0.34, 0.36, 0.78, side=0.02),
         Box(0.42, 0.48, -0.3, 0.3, 0.98, 1.06, "dark"),
         *_rider(0.9, 0.18),
