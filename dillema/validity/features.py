@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class FeaturesGate:
-    """Compares the generated image with the original by an image encoder of transformers and a perceptual hash.
+    """Compares the generated image with the original by an image encoder and a perceptual hash.
 
-    `similarity` is the cosine of their features: low where another scene was painted. Of edited images alone,
-    `change` is 1 minus the similarity, and `hash_change` the share of the 64 bits of a perceptual hash (pHash)
-    that differ: both are low where nothing happened.
+    `similarity` is the cosine of their features: low where another scene was painted. Of edited images
+    alone, `change` is 1 minus the similarity, and `hash_change` the share of the 64 bits of a perceptual
+    hash (pHash) that differ: both are low where nothing happened.
     """
 
     model: Weights[str]
@@ -51,9 +51,7 @@ class FeaturesGate:
         self._hash = imagehash.phash
         alternative = "validity=image"
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, alternative)
-        self._network = hub.network(
-            transformers.AutoModel, self.model, alternative, self.device, self.dtype
-        )
+        self._network = hub.network(transformers.AutoModel, self.model, alternative, self.device, self.dtype)
 
     def score(
         self,

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class TextGate:
     """Compares texts by a sentence encoder of transformers (the mean of its last states, as MiniLM's).
 
-    `similarity` is the cosine of the caption and the counterfactual. `label_distance` is 1 minus the highest
-    cosine of the words of an edit and the label: an edit of the label itself breaks it. It is left out without
-    a label. Images are not looked at.
+    `similarity` is the cosine of the caption and the counterfactual. `label_distance` is 1 minus the
+    highest cosine of the label with the old or new words of an edit: an edit must not touch the label. It
+    is left out without a label. Images are not looked at.
     """
 
     model: Weights[str]
@@ -55,7 +55,7 @@ class TextGate:
         for sample, counterfactual in zip(samples, counterfactuals, strict=True):
             caption, text = self._encode([counterfactual.caption, counterfactual.text])
             row = {"similarity": float(caption @ text)}
-            words = [edit.words for edit in counterfactual.edits]
+            words = [text for edit in counterfactual.edits for text in (edit.original, edit.words) if text]
             label = label_name(sample, dataset)
             if words and label:
                 label_features, *edits = self._encode([label, *words])
