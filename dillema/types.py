@@ -124,12 +124,14 @@ class Counterfactual:
         edits: None for a placebo.
         method: How the text was written, where an editor has several ways.
         alternatives: The replacements that were proposed for each attribute, where they were asked for.
+        caption: The text that was edited; the pipeline adds it.
     """
 
     text: str
     edits: tuple[Edit, ...]
     method: str = ""
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    caption: str = ""
 
 
 @dataclass(frozen=True)
