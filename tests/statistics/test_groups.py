@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dillema.statistics import summary
+from dillema.statistics.paired import PairedTallies
 from tests.statistics.outcomes import FOG, answer, losses
 
 SEQUENCES, FRAMES, CORRELATION = 50, 50, 0.2
@@ -29,18 +32,21 @@ def test_frames_of_one_video_are_no_more_than_one_source(table):
         assert row["groups"] == 20
 
 
-def test_intervals_over_sequences_hold_the_truth_where_those_over_frames_do_not(tmp_path):
+def test_intervals_over_sequences_hold_the_truth_where_those_over_frames_do_not(table):
     """The frames of a sequence are correlated: 95 % intervals over frames hold the truth in half of the cases."""
-    from dillema.statistics.intervals import bootstrap_interval
-
+    frames = [f"{sequence:02}-{frame:02}" for sequence in range(SEQUENCES) for frame in range(FRAMES)]
+    outcomes = [(name, [FOG], answer(0), answer(0)) for name in frames]
+    grouped = table(outcomes, group=lambda source: source[:2])
+    before, after = grouped.pairs()
     random, hits = np.random.default_rng(0), np.zeros(2)
-    spread = (1 - CORRELATION) / CORRELATION  # of a beta distribution with this correlation of its draws
+    concentration = (1 - CORRELATION) / CORRELATION  # of the beta distribution whose draws have this correlation
     for seed in range(SIMULATIONS):
-        share = random.beta(0.3 * spread, 0.7 * spread, SEQUENCES)
-        lost = random.random((SEQUENCES, FRAMES)) < share[:, None]
-        for i, counts in enumerate((lost.sum(1), lost.ravel())):
-            sums = np.stack([counts, np.full(len(counts), FRAMES if i == 0 else 1)], 1).astype(float)
-            low, high = bootstrap_interval([sums], lambda drawn: drawn[..., :1] / drawn[..., 1:], seed)
+        share = random.beta(0.3 * concentration, 0.7 * concentration, SEQUENCES)
+        tallies = grouped.tallies.copy()
+        tallies[after, 0] = random.random(len(after)) >= np.repeat(share, FRAMES)
+        drawn = replace(grouped, tallies=tallies)
+        for i, predictions in enumerate((drawn, replace(drawn, group=np.arange(len(frames))))):
+            low, high = PairedTallies(predictions, before, after, seed).bounds()
             hits[i] += low[0] <= 0.3 <= high[0]
     over_sequences, over_frames = hits / SIMULATIONS
     assert over_sequences >= 0.9
