@@ -39,4 +39,6 @@ def test_metrics_agree_with_torchmetrics():
     assert calibration_error(certainty, right) == pytest.approx(error, abs=1e-6)
     known = predicted.clamp(max=2)
     three = torch.bincount(label * 3 + known, minlength=9).reshape(3, 3).numpy()
-    assert mean_iou(three) == pytest.approx(reference.multiclass_jaccard_index(known, label, 3).item(), abs=1e-6)
+    assert mean_iou(three) == pytest.approx(
+        reference.multiclass_jaccard_index(known, label, 3).item(), abs=1e-6
+    )

@@ -38,7 +38,16 @@ def answer(label, predicted, top5=None):
 
 def rows():
     yield row("m", "b", "b", ORIGINAL, answer(0, 0), group="video")
-    yield row("m", "b_1", "b", COUNTERFACTUAL, answer(0, 1, [1, 0]), group="video", edits=[FOG, NIGHT], verdict=ACCEPTED)
+    yield row(
+        "m",
+        "b_1",
+        "b",
+        COUNTERFACTUAL,
+        answer(0, 1, [1, 0]),
+        group="video",
+        edits=[FOG, NIGHT],
+        verdict=ACCEPTED,
+    )
     yield row("other", "b", "b", ORIGINAL, answer(0, 2), group="video")
     yield row("m", "b_0", "b", COUNTERFACTUAL, answer(0, 2), group="video", edits=[FOG], verdict=REJECTED)
     yield row("m", "b_0", "b", TRUTH, answer(0, 0), group="video", edits=[FOG], verdict=REJECTED)
@@ -111,7 +120,11 @@ def test_confusions_are_counted_as_often_as_asked(tmp_path):
     write(tmp_path / "p.parquet", masks, SEGMENTATION, ())
     predictions = read(tmp_path / "p.parquet", "m", SEGMENTATION)
     assert predictions.image.tolist() == ["a", "b_0", "b"]
-    assert predictions.tallies.tolist() == [[0, 0, 0, 0, 0, 5, 0, 5, 0], [0] * 9, [6, 2, 0, 6, 6, 0, 10, 2, 0]]
+    assert predictions.tallies.tolist() == [
+        [0, 0, 0, 0, 0, 5, 0, 5, 0],
+        [0] * 9,
+        [6, 2, 0, 6, 6, 0, 10, 2, 0],
+    ]
     assert np.isnan(predictions.confidence[1])
     matrix = predictions.confusion(np.array([1, 1, 3]))
     np.testing.assert_array_equal(matrix, [[18, 0, 0], [12, 6, 0], [0, 5, 0]])
@@ -195,9 +208,13 @@ def test_other_files_are_refused_in_words(tmp_path, path):
             read(tmp_path / name, "m", CLASSIFICATION)
     old = pq.read_table(path).replace_schema_metadata({}).drop_columns(["group", "reasons"])
     pq.write_table(old, tmp_path / "old.parquet")
-    with pytest.raises(UserError, match=r"another version of DILLEMA \(format 1, this version reads 2\).*Run it again"):
+    with pytest.raises(
+        UserError, match=r"another version of DILLEMA \(format 1, this version reads 2\).*Run it again"
+    ):
         read(tmp_path / "old.parquet", "m", CLASSIFICATION)
-    with pytest.raises(UserError, match=r"no predictions of the task segmentation: it has no column confusion"):
+    with pytest.raises(
+        UserError, match=r"no predictions of the task segmentation: it has no column confusion"
+    ):
         read(path, "m", SEGMENTATION)
 
 
@@ -217,7 +234,9 @@ def test_other_thresholds_give_other_verdicts_and_leave_all_else_as_it_was(tmp_p
     assert judged.drop_columns(changed).equals(original.drop_columns(changed))
     kinds = judged["kind"].to_pylist()
     assert judged["valid"].to_pylist() == [kind == ORIGINAL for kind in kinds]
-    assert judged["reasons"].to_pylist() == [[] if k == ORIGINAL else ["agreement is below 0.9"] for k in kinds]
+    assert judged["reasons"].to_pylist() == [
+        [] if k == ORIGINAL else ["agreement is below 0.9"] for k in kinds
+    ]
     judge(tmp_path / "strict.parquet", tmp_path / "strict.parquet", lambda scores: Verdict(scores))
     assert all(pq.read_table(tmp_path / "strict.parquet")["valid"].to_pylist())
 
@@ -237,7 +256,9 @@ def test_ten_thousand_images_of_two_models_are_judged_in_two_seconds(tmp_path):
         for model in ("m", "n"):
             for i in range(10_000):
                 verdict = Verdict({"gate.agreement": i / 10_000})
-                yield row(model, f"s{i}_0", f"s{i}", COUNTERFACTUAL, records[i % 50], edits=[FOG], verdict=verdict)
+                yield row(
+                    model, f"s{i}_0", f"s{i}", COUNTERFACTUAL, records[i % 50], edits=[FOG], verdict=verdict
+                )
 
     path = tmp_path / "p.parquet"
     write(path, rows(), SEGMENTATION, ("gate.agreement",))

@@ -21,11 +21,15 @@ def table(tmp_path):
         for i, (source, edits, original, counterfactual, *verdict) in enumerate(outcomes):
             shared = {"group": group(source), "verdict": verdict[0] if verdict else VALID}
             rows.append(row("m", source, source, ORIGINAL, original, group=group(source)))
-            rows.append(row("m", f"{source}_{i}", source, COUNTERFACTUAL, counterfactual, edits=edits, **shared))
+            rows.append(
+                row("m", f"{source}_{i}", source, COUNTERFACTUAL, counterfactual, edits=edits, **shared)
+            )
             if i < len(renders):
                 rows.append(row("m", f"{source}_{i}", source, TRUTH, renders[i], edits=edits, **shared))
         for source, record in dict(placebos).items():
-            rows.append(row("m", f"{source}_placebo", source, PLACEBO, record, group=group(source), verdict=VALID))
+            rows.append(
+                row("m", f"{source}_placebo", source, PLACEBO, record, group=group(source), verdict=VALID)
+            )
         write(path, rows, labels, ())
         return read(path, "m", labels)
 

@@ -2,7 +2,11 @@
 
 from dillema.types import Edit, Verdict
 
-FOG, NIGHT, RED = Edit("weather", "clear", "foggy"), Edit("time of day", "day", "night"), Edit("colour", "blue", "red")
+FOG, NIGHT, RED = (
+    Edit("weather", "clear", "foggy"),
+    Edit("time of day", "day", "night"),
+    Edit("colour", "blue", "red"),
+)
 VALID, REJECTED = Verdict(), Verdict(reasons=("agreement is below 0.5",))
 
 

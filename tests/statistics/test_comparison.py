@@ -43,7 +43,9 @@ def test_runs_with_other_images_are_compared_on_the_same_sources(tmp_path):
             for i in range(images):
                 record, content = answer(int(s < wrong)), f"{s} {i} {digest}"
                 image = f"{source}_{i}"
-                rows.append(row("m", image, source, COUNTERFACTUAL, record, edits=[FOG], digest=content, **shared))
+                rows.append(
+                    row("m", image, source, COUNTERFACTUAL, record, edits=[FOG], digest=content, **shared)
+                )
         write(tmp_path / name, rows, CLASSIFICATION, ())
         return read(tmp_path / name, "m", CLASSIFICATION)
 
@@ -64,7 +66,9 @@ def test_runs_with_other_images_are_compared_on_the_same_sources(tmp_path):
 
 
 def test_several_comparisons_are_corrected_for_their_number(table):
-    models = [table([(f"s{i:02}", [FOG], answer(0), answer(int(i < n))) for i in range(30)]) for n in (25, 15, 14)]
+    models = [
+        table([(f"s{i:02}", [FOG], answer(0), answer(int(i < n))) for i in range(30)]) for n in (25, 15, 14)
+    ]
     rows = comparisons(compare(a, b, 0) for a, b in combinations(models, 2))
     p = [row["drop"]["p"] for row in rows]
     assert [row["drop"]["p_adjusted"] for row in rows] == benjamini_hochberg(p)

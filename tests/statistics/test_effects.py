@@ -14,7 +14,7 @@ SNOW, DUSK = Edit("weather", "clear", "snowy"), Edit("time of day", "day", "dusk
 
 
 def placebo_run(table):
-    """Returns predictions of 40 sources: the generator costs 8 right answers, fog 12 more, and red paint none."""
+    """Returns predictions of 40 sources: the generator costs 8 right answers, fog 12 more, red none."""
     sources = [f"s{i:02}" for i in range(40)]
     outcomes = [(source, [FOG], answer(0), answer(int(i < 20))) for i, source in enumerate(sources)]
     outcomes += [(source, [RED], answer(0), answer(int(i < 8))) for i, source in enumerate(sources)]
@@ -33,7 +33,10 @@ def test_the_generators_part_is_told_from_that_of_the_edit(table):
     # its drop is as significant as the placebo's, and is the placebo's
     assert red["p_adjusted"] < 0.02 and red["edit_drop"] == 0 and red["edit_p_adjusted"] == 1
     assert red["harmful"] is False
-    assert figures["edit_drop"] == pytest.approx(figures["drop"] - placebo["drop"]) and figures["harmful"] is True
+    assert (
+        figures["edit_drop"] == pytest.approx(figures["drop"] - placebo["drop"])
+        and figures["harmful"] is True
+    )
 
 
 def test_an_original_counts_as_often_as_it_has_counterfactuals_on_both_sides(table):
@@ -58,7 +61,9 @@ def random_run(table, placebos, seed=0):
     outcomes = []
     for i in range(30):
         for _ in range(3):
-            edits = [edit for edit in ([FOG, SNOW][random.integers(2)], [NIGHT, DUSK][random.integers(2)], RED)]
+            edits = [
+                edit for edit in ([FOG, SNOW][random.integers(2)], [NIGHT, DUSK][random.integers(2)], RED)
+            ]
             edits = [edit for edit in edits if random.random() < 0.6] or [RED]
             wrong = 0.1 + 0.5 * (FOG in edits) + 0.3 * (NIGHT in edits)
             outcomes.append((f"s{i:02}", edits, answer(0), answer(int(random.random() < wrong))))
@@ -101,7 +106,9 @@ def test_the_company_of_an_edit_is_not_held_against_it(table):
 
 
 def test_edits_that_always_come_together_are_not_told_apart(table):
-    outcomes = [(f"s{i:02}", edits, answer(0), answer(1)) for i in range(20) for edits in ([FOG, NIGHT], [RED])]
+    outcomes = [
+        (f"s{i:02}", edits, answer(0), answer(1)) for i in range(20) for edits in ([FOG, NIGHT], [RED])
+    ]
     figures = summary(table(outcomes, placebos={f"s{i:02}": answer(0) for i in range(20)}), 0, valid=True)
     rows = {row["to"]: row for row in figures["per_value"]}
     assert rows["foggy"]["effect"] is rows["foggy"]["effect_low"] is rows["foggy"]["harmful"] is None
@@ -149,12 +156,16 @@ def test_harmless_edits_are_called_harmful_seldom_and_costly_ones_nearly_always(
     outcomes = []
     for i in range(48):
         for _ in range(3):
-            edits = [group[random.integers(len(group))] for group in (colours, weathers) if random.random() < 0.7]
+            edits = [
+                group[random.integers(len(group))] for group in (colours, weathers) if random.random() < 0.7
+            ]
             outcomes.append((f"s{i:02}", edits or [colours[0]], good, good))
     predictions = table(outcomes, SEGMENTATION, placebos={f"s{i:02}": good for i in range(48)})
     costs = {("weather", "foggy"): 0.15, ("weather", "snowy"): 0.2}
     changed = np.isin(predictions.kind, (COUNTERFACTUAL, PLACEBO))
-    cost = np.array([sum(costs.get((e.attribute, e.replacement), 0) for e in c) for c in predictions.combinations])
+    cost = np.array(
+        [sum(costs.get((e.attribute, e.replacement), 0) for e in c) for c in predictions.combinations]
+    )
     called = {"harmless": [], "costly": []}
     for seed in range(40):
         share = 0.9 - 0.14 * changed - cost[predictions.combination] + random.normal(0, 0.05, len(changed))

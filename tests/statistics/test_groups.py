@@ -26,20 +26,31 @@ def test_frames_of_one_video_are_no_more_than_one_source(table):
     grouped = summary(table(frames, group=lambda source: source[:3]), 0, valid=True)
     single = summary(table(losses(20, 10)), 0, valid=True)
     assert (grouped["sources"], grouped["groups"], grouped["images"]) == (100, 20, 100)
-    for name in ("drop", "low", "high", "p", "flip_rate", "flip_rate_low", "flip_rate_high", "any_flip_rate_low"):
+    for name in (
+        "drop",
+        "low",
+        "high",
+        "p",
+        "flip_rate",
+        "flip_rate_low",
+        "flip_rate_high",
+        "any_flip_rate_low",
+    ):
         assert grouped[name] == pytest.approx(single[name])
     for row in (*grouped["per_attribute"], *grouped["per_class"].values()):
         assert row["groups"] == 20
 
 
 def test_intervals_over_sequences_hold_the_truth_where_those_over_frames_do_not(table):
-    """The frames of a sequence are correlated: 95 % intervals over frames hold the truth in half of the cases."""
+    """The frames of a sequence are correlated: intervals over frames hold the truth in half of the cases."""
     frames = [f"{sequence:02}-{frame:02}" for sequence in range(SEQUENCES) for frame in range(FRAMES)]
     outcomes = [(name, [FOG], answer(0), answer(0)) for name in frames]
     grouped = table(outcomes, group=lambda source: source[:2])
     before, after = grouped.pairs()
     random, hits = np.random.default_rng(0), np.zeros(2)
-    concentration = (1 - CORRELATION) / CORRELATION  # of the beta distribution whose draws have this correlation
+    concentration = (
+        1 - CORRELATION
+    ) / CORRELATION  # of the beta distribution whose draws have this correlation
     for seed in range(SIMULATIONS):
         share = random.beta(0.3 * concentration, 0.7 * concentration, SEQUENCES)
         tallies = grouped.tallies.copy()

@@ -57,21 +57,25 @@ def test_the_interval_of_a_share_stays_within_0_and_1():
 
 
 def simulate(random, sources):
-    """Returns, for each source, its images and those that were right before and after: the expected drop is 0.3."""
+    """Returns each source's images and those right before and after; the expected drop is 0.3."""
     images = random.integers(1, 11, sources)
     before = random.random(sources) < 0.9
-    hurt = random.beta(0.5, 1, sources)  # one third of the right answers turn wrong, and those of a source together
+    hurt = random.beta(
+        0.5, 1, sources
+    )  # one third of the right answers turn wrong, and those of a source together
     after = np.where(before, random.binomial(images, 1 - hurt), 0)
     return images, before * images, after
 
 
 def coverage(sources, draws, seed=0):
-    """Returns how often intervals hold the truth: of the drop by sources and by images, and of the flip rate."""
+    """Returns how often intervals hold the truth: drop by sources, drop by images, flip rate."""
     random, hits = np.random.default_rng(seed), np.zeros(3)
     for _ in range(draws):
         images, before, after = simulate(random, sources)
         sums = np.stack([before - after, images], 1)
-        low, high = bootstrap_interval([sums], lambda s: s[..., :1] / s[..., 1:], int(random.integers(1 << 30)))
+        low, high = bootstrap_interval(
+            [sums], lambda s: s[..., :1] / s[..., 1:], int(random.integers(1 << 30))
+        )
         lost, total = before.sum() - after.sum(), images.sum()
         # a bootstrap of images: in a sample of them, the losses are binomial
         by_image = np.quantile(random.binomial(total, lost / total, intervals.DRAWS) / total, [0.025, 0.975])
@@ -128,7 +132,10 @@ def test_draws_are_bounded_in_memory():
 def test_means_of_images_read_them_once():
     values = [(f"s{i % 40:02}", float(i % 7)) for i in range(400)]
     figures = means(iter(values), 0)
-    assert (figures["images"], figures["mean"]) == (400, pytest.approx(np.mean([value for _, value in values])))
+    assert (figures["images"], figures["mean"]) == (
+        400,
+        pytest.approx(np.mean([value for _, value in values])),
+    )
     assert figures["low"] < figures["mean"] < figures["high"]
     assert means(iter([]), 0) == {"images": 0, "mean": None, "low": None, "high": None}
     assert means(iter([("a", 1.0), ("a", 2.0)]), 0) == {"images": 2, "mean": 1.5, "low": None, "high": None}
