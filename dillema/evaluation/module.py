@@ -70,7 +70,8 @@ class Evaluation(L.LightningModule):
         truths = [truth for _, _, truth in batch]
         outputs = self.model.predict([image for _, image, _ in batch])
         try:
-            return [task.record(output, truth, self.dataset) for output, truth in zip(outputs, truths, strict=True)]
+            pairs = zip(outputs, truths, strict=True)
+            return [task.record(output, truth, self.dataset) for output, truth in pairs]
         except UserError as error:
             raise UserError(f"model={self.model.name}: {error}") from error
 

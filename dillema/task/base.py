@@ -163,10 +163,10 @@ class Task(ABC):
     def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
         """Returns what is stored of one prediction, as JSON: the values of `columns`, and `confidence`.
 
-        `logits` are what the model returned for the image. `confidence` is the mean probability of the true class,
-        None where nothing is scored. A value of a binary column is base64 text. Raises an ItemError where logits and
-        truth do not fit, and for logits that are no numbers; a UserError where the model cannot be one for the data
-        set.
+        `logits` are what the model returned for the image. `confidence` is the mean probability of the true
+        class, None where nothing is scored. A value of a binary column is base64 text. Raises an ItemError
+        where logits and truth do not fit, and for logits that are no numbers; a UserError where the model
+        cannot be one for the data set.
         """
 
     @property
@@ -238,17 +238,18 @@ class Task(ABC):
 
 
 def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
-    """Returns the probabilities of the data set's classes (classes, ...); classes that the model lacks have 0.
+    """Returns the probabilities of the data set's classes (classes, ...).
 
-    Raises an ItemError for logits that are no finite numbers, and a UserError for more classes than the data set's.
+    Classes that the model lacks have 0. Raises an ItemError for logits that are no finite numbers, and a
+    UserError for more classes than the data set's.
     """
     import torch
 
     classes = len(dataset.classes)
     if len(logits) > classes:
         raise UserError(
-            f"it tells {len(logits)} classes apart, {dataset.name} has {classes}; give model.class_map, which maps the "
-            "model's class ids to the data set's"
+            f"it tells {len(logits)} classes apart, {dataset.name} has {classes}; give model.class_map, which"
+            " maps the model's class ids to the data set's"
         )
     if not logits.isfinite().all():
         raise ItemError("the model's output holds values that are no finite numbers")

@@ -58,7 +58,9 @@ class Classification(Task):
         """Returns the values of the columns."""
         if logits.ndim != 1:
             shape = tuple(logits.shape)
-            raise ItemError(f"the model's output has the shape {shape}: classification needs one number a class")
+            raise ItemError(
+                f"the model's output is of shape {shape}: classification needs one number a class"
+            )
         probabilities = class_probabilities(logits, dataset)
         best_probabilities, best = probabilities.topk(min(5, len(probabilities)))
         return {
