@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ def measure(editor: Editor, captions: list[dict[str, Any]]) -> Figures:
         for attribute, right in entry["spans"].items():
             figures.pairs += 1
             span = expressions[attribute].span
-            if span in right:
+            if strip_preposition(span) in map(strip_preposition, right):
                 figures.right_spans += 1
             else:
                 figures.note("wrong span", f"{entry['caption']} | {attribute}: {span!r}, right {right}")
@@ -76,6 +77,11 @@ def measure(editor: Editor, captions: list[dict[str, Any]]) -> Figures:
             figures.counterfactuals.append((entry["caption"], counterfactual))
             check(editor, figures, entry, expressions, counterfactual)
     return figures
+
+
+def strip_preposition(span: str) -> str:
+    """A span without the preposition and the article before its noun: both are right."""
+    return re.sub(r"^(in|on|at|through|under) ((the|a|an) )?", "", span)
 
 
 def single_variants(expressions: dict[str, Expression], vary: dict[str, list[str]]) -> Iterator[Variant]:
@@ -113,10 +119,14 @@ def check_grammar(figures: Figures) -> tuple[int, int]:
     from harper import Linter
 
     linter = Linter()
-    kinds = {text: Counter(lint.lint_kind for lint in linter.lint(text)) for text, _ in figures.counterfactuals}
+
+    def lint_sentence(text: str) -> list[Any]:
+        return list(linter.lint(text[:1].upper() + text[1:].rstrip(".") + "."))
+
+    kinds = {text: Counter(e.lint_kind for e in lint_sentence(text)) for text, _ in figures.counterfactuals}
     worse = 0
     for caption, result in figures.counterfactuals:
-        lints = linter.lint(result.text)
+        lints = lint_sentence(result.text)
         if Counter(lint.lint_kind for lint in lints) - kinds[caption]:
             worse += 1
             figures.note("new grammar error", f"{caption} -> {result.text} ({[lint.message for lint in lints]})")
