@@ -6,11 +6,10 @@ import torch
 from PIL import Image
 
 from dillema.errors import ItemError, NoWeights, UserError
-from dillema.job.prefetch import needs
 from dillema.quality import networks as module
 from dillema.quality.networks import Networks
 from tests import tiny
-from tests.backends import Generator, Noise, pipeline
+from tests.backends import Generator, Noise, run_pipeline
 
 SIZE = (64, 64)
 
@@ -71,8 +70,8 @@ def noisy(image, much):
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
-class Lazy(Sequence):
-    """Openers that are made when they are asked for, one by one, and counted."""
+class Openers(Sequence):
+    """Functions that open images, made when they are asked for; `asked` lists their indices."""
 
     def __init__(self, count, make):
         self.count, self.make, self.asked = count, make, []
@@ -193,73 +192,80 @@ def test_distances_of_sets_agree_with_torchmetrics_on_the_same_features(encoder)
     )
     fid, kid = FrechetInceptionDistance(Features()), KernelInceptionDistance(Features(), subset_size=7)
     with torch.no_grad():
-        for some, real in ((originals, True), (images, False)):
-            fid.update(pixels(some), real)
-            kid.update(pixels(some), real)
+        for side, real in ((originals, True), (images, False)):
+            fid.update(pixels(side), real)
+            kid.update(pixels(side), real)
     networks = loaded(encoder, batch_size=4)
-    opened = listed(originals), listed(images)
-    found = networks.distance(*opened)
-    assert (found["originals"], found["images"], found["features"]) == (9, 7, encoder.rpartition("/")[2])
-    assert found["fid"] == pytest.approx(fid.compute().item(), rel=1e-5) and found["fid"] > 0
-    assert found["kid"] == pytest.approx(kid.compute()[0].item(), rel=0.2)  # over random subsets
-    assert found == networks.distance(*opened)
-    assert networks.distance(opened[0], opened[0])["fid"] == pytest.approx(0, abs=1e-3)
+    openers = listed(originals), listed(images)
+    distances = networks.distance(*openers)
+    assert (distances["originals"], distances["images"], distances["features"]) == (
+        9,
+        7,
+        encoder.rpartition("/")[2],
+    )
+    assert distances["fid"] == pytest.approx(fid.compute().item(), rel=1e-5) and distances["fid"] > 0
+    assert distances["kid"] == pytest.approx(kid.compute()[0].item(), rel=0.2)  # over random subsets
+    assert distances == networks.distance(*openers)
+    assert networks.distance(openers[0], openers[0])["fid"] == pytest.approx(0, abs=1e-3)
     # sets as large as a subset have one subset: the estimate of the paper, without the bias of x = y
     with torch.no_grad():
-        x, y = (Features()(pixels(some)).double() for some in (originals[:7], images))
+        x, y = (Features()(pixels(side)).double() for side in (originals[:7], images))
     xx, yy, xy = ((a @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     by_hand = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (7 * 6) - 2 * xy.mean()
-    assert networks.distance(opened[0][:7], opened[1])["kid"] == pytest.approx(by_hand.item(), rel=1e-4)
+    assert networks.distance(openers[0][:7], openers[1])["kid"] == pytest.approx(by_hand.item(), rel=1e-4)
 
 
 def test_distances_of_many_images_ask_for_each_when_its_turn_comes(monkeypatch, encoder):
     networks = loaded(encoder, batch_size=64)
     originals, images = (
-        Lazy(400, lambda i: tiny.image(i, (32, 32))),
-        Lazy(300, lambda i: noisy(tiny.image(1000 + i, (32, 32)), 80)),
+        Openers(400, lambda i: tiny.image(i, (32, 32))),
+        Openers(300, lambda i: noisy(tiny.image(1000 + i, (32, 32)), 80)),
     )
     monkeypatch.setattr(module, "KID_SUBSET", 50)
     whole = networks.distance(originals, images)
     assert originals.asked == [0, *range(400)] and images.asked == list(range(300))
     monkeypatch.setattr(module, "IMAGES_PER_UPDATE", 128)
     monkeypatch.setattr(module, "KID_IMAGES", 150)
-    some = networks.distance(originals, images)
-    assert some["fid"] == pytest.approx(whole["fid"], rel=1e-5)  # of all images, however many come at once
-    assert some["kid"] != whole["kid"] and some["kid"] == pytest.approx(
+    in_blocks = networks.distance(originals, images)
+    assert in_blocks["fid"] == pytest.approx(
+        whole["fid"], rel=1e-5
+    )  # of all images, however many come at once
+    assert in_blocks["kid"] != whole["kid"] and in_blocks["kid"] == pytest.approx(
         whole["kid"], rel=0.3
-    )  # of some of them
+    )  # of a part of them
 
 
 def test_sets_and_features_that_cannot_be_compared_are_named(tmp_path, encoder):
     from transformers import AutoImageProcessor, AutoModel
 
-    opened = listed(tiny.image(i, SIZE) for i in range(3))
+    openers = listed(tiny.image(i, SIZE) for i in range(3))
     with pytest.raises(ItemError, match="two images or more with two originals or more, not 1 with 3"):
-        loaded(encoder).distance(opened, opened[:1])
+        loaded(encoder).distance(openers, openers[:1])
     broken = AutoModel.from_pretrained(encoder)
     next(broken.parameters()).data.fill_(float("nan"))
     broken.save_pretrained(tmp_path)
     AutoImageProcessor.from_pretrained(encoder).save_pretrained(tmp_path)
     with pytest.raises(ItemError, match="not finite"):
-        loaded(str(tmp_path)).distance(opened, opened)
+        loaded(str(tmp_path)).distance(openers, openers)
 
 
-def test_a_run_has_the_figures_of_its_images_and_of_the_set(tmp_path, alexnet, clip, encoder):
+def test_a_run_has_the_figures_of_its_images_and_of_the_set(tmp_path, monkeypatch, alexnet, clip, encoder):
     parts = {
         "dataset": Noise(count=3),
         "generator": Generator(width=64, height=64),
         "quality": Networks(encoder, clip, str(alexnet)),
     }
+    results = {}
     for name in ("first", "again"):
         (tmp_path / name).mkdir()
-    results = pipeline(tmp_path / "store", **parts).run(tmp_path / "first").results
+        folder, _ = run_pipeline(tmp_path / name, tmp_path / "store", **parts)
+        results[name] = folder.results
+        monkeypatch.setattr(Networks, "load", lambda self: pytest.fail("all of it is in the store"))
     for name in ("ssim", "psnr", "lpips", "clip_score"):
-        row = results["quality"][name]
+        row = results["first"]["quality"][name]
         assert row["images"] == 6 and row["low"] <= row["mean"] <= row["high"]
-    assert results["distance"]["images"] == 6 and results["distance"]["fid"] > 0
-    again = pipeline(tmp_path / "store", **parts | {"quality": Networks(encoder, clip, str(alexnet))})
-    again.execution.load = lambda backend: pytest.fail("all of it is in the store")
-    assert again.run(tmp_path / "again").results["distance"] == results["distance"]
+    assert results["first"]["distance"]["images"] == 6 and results["first"]["distance"]["fid"] > 0
+    assert results["again"]["distance"] == results["first"]["distance"]
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch, alexnet):
@@ -288,14 +294,6 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, alexnet):
         )
 
 
-def test_prefetch_knows_what_is_needed(encoder):
-    url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-    assert [address for address, _ in needs(Networks(encoder, "openai/clip-vit-base-patch16", url))] == [
-        "openai/clip-vit-base-patch16",
-        url,
-    ]
-
-
 @pytest.mark.slow
 def test_distances_on_inception_are_those_of_torch_fidelity(tmp_path, monkeypatch):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as inception
@@ -316,12 +314,16 @@ def test_distances_on_inception_are_those_of_torch_fidelity(tmp_path, monkeypatc
         [tiny.image(i, SIZE) for i in range(6)],
         [noisy(tiny.image(20 + i, SIZE), 60) for i in range(6)],
     )
-    found = loaded(str(path)).distance(listed(originals), listed(images))
-    features = [network(pixels(some))[0] for some in (originals, images)]
+    distances = loaded(str(path)).distance(listed(originals), listed(images))
+    features = [network(pixels(side))[0] for side in (originals, images)]
     theirs = fid_statistics_to_metric(*map(fid_features_to_statistics, features), False)[
         "frechet_inception_distance"
     ]
-    assert found["features"] == "Inception" and found["fid"] == pytest.approx(theirs, rel=1e-5) and theirs > 1
+    assert (
+        distances["features"] == "Inception"
+        and distances["fid"] == pytest.approx(theirs, rel=1e-5)
+        and theirs > 1
+    )
     kernel = {
         "kid_subsets": 2,
         "kid_subset_size": 6,
@@ -332,4 +334,4 @@ def test_distances_on_inception_are_those_of_torch_fidelity(tmp_path, monkeypatc
     theirs = kid_features_to_metric(*features, **kernel, kid_kernel_poly_coef0=1, rng_seed=0, verbose=False)[
         "kernel_inception_distance_mean"
     ]
-    assert found["kid"] == pytest.approx(theirs, rel=1e-4)
+    assert distances["kid"] == pytest.approx(theirs, rel=1e-4)
