@@ -1,4 +1,4 @@
-"""Small copies of a run's images, which stay in its folder: a page that is written again does not make them again."""
+"""Small copies of a run's images. They stay in its folder and serve a page that is written again."""
 
 import base64
 import io
