@@ -158,7 +158,8 @@ def _describe_intervals_over_sources(figures: Figures, kind: str, sources: int) 
     )
     return [
         "With other sources instead of other seeds, the difference from originals alone would be "
-        f"{originals}, and that from augmentation {augmentation} (bootstrap over {first['groups']} {unit}{rough})."
+        f"{originals}, and that from augmentation {augmentation} "
+        f"(bootstrap over {first['groups']} {unit}{rough})."
     ]
 
 

@@ -125,8 +125,8 @@ def warnings(model: str, figures: Figures) -> list[str]:
     if figures.get("near_chance") and original:
         sentences.append(
             f"Check {model} first: on the originals its {metric} is {percent(original[figures['metric']])}, "
-            f"and always giving the most common answer reaches {percent(figures['chance'])}. The other figures "
-            f"then mean nothing. {MODEL_CHECKS}"
+            f"and always giving the most common answer reaches {percent(figures['chance'])}. The other "
+            f"figures then mean nothing. {MODEL_CHECKS}"
         )
     dead = figures.get("dead_classes") or []
     if dead:
@@ -173,7 +173,8 @@ def _describe_drop(model: str, figures: Figures, checked: bool) -> str:
     interval_name = f"{100 * figures['level']:.0f} % interval{rough}"
     return (
         f"{_first_upper(metric)} of {model} {change} ({interval_name}: {bounds}){doubt}, "
-        f"from {original} to {changed}, on {figures['images']} {kind} of {count(figures['sources'], 'source')}."
+        f"from {original} to {changed}, on {figures['images']} {kind} of "
+        f"{count(figures['sources'], 'source')}."
     )
 
 

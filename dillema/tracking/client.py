@@ -82,7 +82,8 @@ def _prepare_database(uri: str) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"MLflow's database {path} cannot be used: {reason}. If another version of MLflow wrote it, "
-            f"copy it and run `mlflow db upgrade {uri}`; if it is damaged, move it away, and a new one is created"
+            f"copy it and run `mlflow db upgrade {uri}`; if it is damaged, move it away, and a "
+            "new one is created"
         ) from error
 
 
