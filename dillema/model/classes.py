@@ -28,10 +28,11 @@ def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
     class_map that names can refute. A model without names is taken as it is; `check_class_count` is then all
     that can be checked.
     """
-    names = list(model.class_names)
+    names = list(getattr(model, "class_names", ()))
     setting = f"model.{model.name}.class_map"
-    if model.class_map is not None:
-        return _check_given(model.class_map, names, dataset, setting)
+    class_map = getattr(model, "class_map", None)
+    if class_map is not None:
+        return _check_given(class_map, names, dataset, setting)
     if not names:
         return None
     if all(name.isdecimal() for name in dataset.classes):
@@ -58,7 +59,7 @@ def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
 def check_class_count(model: Any, dataset: Dataset, count: int) -> None:
     """Raises a UserError where `count`, the logits of an image, does not fit the classes of a data set."""
     classes = len(dataset.classes)
-    if count > classes or (count < classes and model.class_map is None):
+    if count > classes or (count < classes and getattr(model, "class_map", None) is None):
         raise UserError(
             f"model={model.name} tells {count} classes apart, {dataset.name} has {classes}: "
             f"{_list(dataset.classes)}. "
