@@ -40,6 +40,7 @@ class Runner:
     Attributes:
         max_failures: Items of the run that may fail before it stops.
         retry_failed: Whether items that failed in an earlier run are tried again.
+        allow_total_failure: Whether all items of a step may fail.
         failures: What failed: step, id, message and raw reply.
         seconds: By step, what the items took when they were made, in this run or an earlier one.
     """
@@ -48,6 +49,7 @@ class Runner:
     executor: Executor
     max_failures: int = 50
     retry_failed: bool = False
+    allow_total_failure: bool = False
     failures: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Runner:
         elif items:
             self._log_nothing_to_do(step, list(records.values()))
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + sum(records[key].seconds for key in set(keys))
-        if items and all(records[key].failed for key in keys):
+        if items and not self.allow_total_failure and all(records[key].failed for key in keys):
             self._refuse_total_failure(step, [records[key] for key in keys])
         return {
             step.item_id(item): Outcome(item, step.decode(records[key].value), key, self.store.image(key))

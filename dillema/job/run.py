@@ -10,9 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from .. import predictions, report, tracking
-from ..conditioning.several import parts
+from ..conditioning.several import conditionings_by_name
 from ..config import build
+from ..dataset import describe
 from ..pipeline import Block, Pipeline
+from ..preflight import check_models
 from ..run_folder import PREDICTIONS, RunFolder
 from ..run_writer import RunWriter
 from ..runner import Runner
@@ -47,11 +49,11 @@ def build_pipeline(context: JobContext) -> Pipeline:
         captioner=build(cfg.captioner),
         editor=build(cfg.prompt),
         edits=build(cfg.edits),
-        conditionings=parts(build(cfg.conditioning)),
+        conditionings=conditionings_by_name(build(cfg.conditioning)),
         generator=build(cfg.generator),
         gates=[build(block) for block in (cfg.validity or {}).values()],
         models=[build(block) for block in cfg.model.values()],
-        quality=build(cfg.quality) if cfg.quality else None,
+        quality=build(cfg.quality) if cfg.get("quality") else None,
         counterfactuals=cfg.counterfactuals,
         placebos=cfg.placebo,
         seed=cfg.seed,
@@ -75,7 +77,8 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     totals = _Totals()
     try:
         samples = pipeline.dataset.samples()
-        log.info("%s: %d sources", pipeline.dataset.name, len(samples))
+        log.info("%s", describe(pipeline.dataset, samples))
+        check_models(pipeline, runner, samples)
         rows = _rows(pipeline.run(runner, samples), writer, totals)
         predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
         distance = measure_distance(runner, pipeline.quality, totals.valid)
