@@ -10,8 +10,8 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset
 from ..errors import ItemError
-from ..metrics import confusion_matrix
 from ..fields import BatchSize, Share, Transient, Weights
+from ..metrics import confusion_matrix
 from ..model.logits import ClassMap
 from ..model.transformers import TransformersSegmentation
 from ..types import Counterfactual, Sample

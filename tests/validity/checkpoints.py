@@ -95,7 +95,7 @@ def owlv2(folder):
     text = SMALL | {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 0}
     text |= {"max_position_embeddings": 77}
     vision = SMALL | {"image_size": 32, "patch_size": 8}
-    config = Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)
+    config = Owlv2Config(text_config=text, vision_config=vision, projection_dim=32)
     spread(Owlv2ForObjectDetection(config)).save_pretrained(folder)
     eye = Owlv2ImageProcessor(size={"height": 32, "width": 32})
     Owlv2Processor(eye, tiny.clip_tokenizer(folder)).save_pretrained(folder)
