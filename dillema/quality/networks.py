@@ -17,7 +17,7 @@ from PIL import Image
 from .. import hub
 from ..errors import ItemError, NoWeights, UserError
 from ..fields import BatchSize, Transient, Weights
-from ..model import read_weights
+from ..model.weights import read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

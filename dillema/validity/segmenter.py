@@ -11,11 +11,11 @@ from .. import hub
 from ..backend import Dataset
 from ..errors import ItemError
 from ..fields import BatchSize, Share, Transient, Weights
-from ..metrics import confusion_matrix
+from ..metrics import confusion_matrix, iou_per_class
 from ..model.logits import ClassMap
 from ..model.transformers import TransformersSegmentation
 from ..types import Counterfactual, Sample
-from . import below
+from . import below, read_original
 
 
 @dataclass
@@ -78,17 +78,16 @@ class SegmenterGate:
     ) -> dict[str, float] | Exception:
         mask = sample.mask
         if mask is None:
-            (mask,) = self._segment([sample.image.resize(image.size, Image.Resampling.LANCZOS)])
+            (mask,) = self._segment([read_original(sample, image)])
         truth = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
         matrix = confusion_matrix(truth, predicted, dataset.ignored)
-        hits, pixels = np.diagonal(matrix), matrix.sum(1)
+        pixels = matrix.sum(1)
         present = pixels > 0
         if not present.any():
             return ItemError(
-                f"the mask of {sample.id} holds ignored classes only, so there is nothing to compare"
+                f"the mask of {sample.id} holds ignored classes only: there is nothing to compare"
             )
-        union = pixels + matrix.sum(0) - hits
-        iou = hits[present] / union[present]
+        iou = iou_per_class(np.diagonal(matrix), pixels, matrix.sum(0))[present]
         large = pixels[present] >= self.min_class_share * pixels.sum()
         worst = {"worst_class": float(iou[large].min())} if large.any() else {}
         return {"agreement": float(iou.mean())} | worst

@@ -1,4 +1,4 @@
-"""Settings with which an option runs on this machine: small random checkpoints in the place of its weights."""
+"""Settings with which an option runs on this machine: small random checkpoints in place of its weights."""
 
 from PIL import Image
 
