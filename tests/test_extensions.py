@@ -1,4 +1,4 @@
-"""A captioner, a gate, a conditioning and an edit strategy of one's own: a module, a YAML file and a test each."""
+"""Extensions of one's own: captioner, gate, conditioning and edit strategy, each a module, a YAML file and a test."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Limits of style that ruff does not check: the length of functions, of files, and of lines in every text file."""
+"""Limits of style that ruff does not check: lengths of functions, of files, and of lines in text files."""
 
 import ast
 import re
