@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,7 @@ from ..errors import ItemError
 from ..fields import BatchSize, Share, Transient, Weights
 from ..metrics import confusion_matrix, iou_per_class
 from ..model.logits import ClassMap
-from ..model.transformers import TransformersSegmentation
+from ..model.transformers import TransformersMaskSegmentation, TransformersSegmentation
 from ..types import Counterfactual, Sample
 from . import below, read_original
 
@@ -27,7 +27,8 @@ class SegmenterGate:
     of the compared pixels: the mean hides a pedestrian that vanished. For a sample without a mask, the
     prediction on the original image takes its place.
 
-    `model` must not be a model under test, nor share weights with one; `class_map` is that of
+    `model` must not be a model under test, nor share weights with one. `kind` says what it gives: classes of
+    `pixels` (SegFormer, UPerNet) or `masks` with a class each (Mask2Former). `class_map` is that of
     TransformersSegmentation.
     """
 
@@ -36,6 +37,7 @@ class SegmenterGate:
     min_agreement: Transient[Share] = 0.5
     min_class_agreement: Transient[Share] = 0.0
     min_class_share: Share = 0.005
+    kind: Literal["pixels", "masks"] = "pixels"
     class_map: ClassMap | None = None
     batch_size: BatchSize = 8
     dtype: hub.DType = "float32"
@@ -46,7 +48,8 @@ class SegmenterGate:
 
     def load(self) -> None:
         """Loads the segmenter."""
-        self._segmenter = TransformersSegmentation(
+        segmenter = TransformersMaskSegmentation if self.kind == "masks" else TransformersSegmentation
+        self._segmenter = segmenter(
             name=self.name,
             model=self.model,
             class_map=self.class_map,

@@ -67,7 +67,8 @@ def control():
 
 def validity(option, folder):
     builders = {
-        "segmenter": ("segmenter", tiny.judge), "reader": ("reader", gates.reader),
+        "segmenter": ("segmenter", tiny.judge), "segmenter_cityscapes": ("segmenter", tiny.mask_segmenter),
+        "segmenter_trainids": ("segmenter", tiny.mask_segmenter), "reader": ("reader", gates.reader),
         "features": ("features", gates.dinov2), "text": ("text", gates.sentence_encoder),
         "questions": ("questions", captioners.qwen3_vl), "detector": ("detector", gates.owlv2),
         "detector_grounding_dino": ("detector", gates.grounding_dino),
