@@ -12,6 +12,7 @@ from ..backend import Dataset
 from ..errors import ItemError
 from ..fields import BatchSize, Share, Transient, Weights
 from ..metrics import confusion_matrix, iou_per_class
+from ..model.classes import check_classes
 from ..model.logits import ClassMap
 from ..model.transformers import TransformersMaskSegmentation, TransformersSegmentation
 from ..types import Counterfactual, Sample
@@ -28,8 +29,8 @@ class SegmenterGate:
     prediction on the original image takes its place.
 
     `model` must not be a model under test, nor share weights with one. `kind` says what it gives: classes of
-    `pixels` (SegFormer, UPerNet) or `masks` with a class each (Mask2Former). `class_map` is that of
-    TransformersSegmentation.
+    `pixels` (SegFormer, UPerNet) or `masks` with a class each (Mask2Former). Its classes become the data
+    set's as those of a model under test do (see `check_classes`).
     """
 
     model: Weights[str]
@@ -39,6 +40,7 @@ class SegmenterGate:
     min_class_share: Share = 0.005
     kind: Literal["pixels", "masks"] = "pixels"
     class_map: ClassMap | None = None
+    default_class_map: Mapping[str, str] | None = None
     batch_size: BatchSize = 8
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
@@ -53,11 +55,13 @@ class SegmenterGate:
             name=self.name,
             model=self.model,
             class_map=self.class_map,
+            default_class_map=self.default_class_map,
             batch_size=self.batch_size,
             dtype=self.dtype,
             device=self.device,
         )
         self._segmenter.load()
+        self._is_mapped = False
 
     def score(
         self,
@@ -67,6 +71,10 @@ class SegmenterGate:
         dataset: Dataset,
     ) -> list[dict[str, float] | Exception]:
         """Returns the scores of each image; an ItemError for a mask that holds ignored classes only."""
+        if not self._is_mapped:
+            class_map = check_classes(self._segmenter, dataset, "validity")
+            self._segmenter.class_map = class_map or self.class_map
+            self._is_mapped = True
         pairs = zip(samples, images, self._segment(images), strict=True)
         return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]
 
