@@ -293,7 +293,7 @@ class Editor:
 
 
 def sentence_pattern(text: str, values: Iterable[str] = ()) -> str:
-    """Returns the pattern of a sentence of at most twice the words of a text, with one of the new values.
+    """Returns the pattern of a sentence of at most twice the words of a text, with one of the values.
 
     That it has all of them, and none of the originals, is checked afterwards: in a grammar it would cost seconds.
     """

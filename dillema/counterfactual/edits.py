@@ -157,7 +157,7 @@ def covering_array(levels: tuple[tuple[str, tuple[str, ...]], ...], seed: int) -
 
 
 def _options(expressions: Mapping[str, Expression], vary: Vary) -> dict[str, list[str]]:
-    """Returns the values that each attribute may change to: all that it does not have, in the order of `vary`."""
+    """Returns the values that each attribute may change to: those it does not have."""
     options = {}
     for attribute, values in vary.items():
         if attribute in expressions:
