@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import parse_qs
 
 import pytest
@@ -16,7 +15,9 @@ import torch
 from omegaconf import OmegaConf
 
 from dillema.errors import UserError
-from dillema.job.prefetch import needs, opened, prefetch
+from dillema.fields import Weights
+from dillema.job.context import JobContext
+from dillema.job.prefetch import list_opened_files, needs, prefetch
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -107,10 +108,8 @@ def start(folder, *command, **environment):
 
 LOAD = """
 import sys
-from hydra import compose, initialize_config_dir
-from dillema.config import build, conf_dir
-with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    cfg = compose("config", overrides=sys.argv[1:])
+from dillema.config import build, compose
+cfg = compose(sys.argv[1:])
 for block in (cfg.generator, cfg.model.segformer_cityscapes):
     build(block).load()
 """
@@ -153,10 +152,8 @@ def test_without_a_network_the_missing_file_the_command_and_the_default_are_name
 
 SAMPLES = """
 import sys
-from hydra import compose, initialize_config_dir
-from dillema.config import build, conf_dir
-with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    data = build(compose("config", overrides=sys.argv[1:]).dataset)
+from dillema.config import build, compose
+data = build(compose(sys.argv[1:]).dataset)
 print([(data.classes[s.label], s.image.size) for s in data.samples()])
 """
 
@@ -187,11 +184,9 @@ def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
 
 @dataclass
 class Part:
-    file: str | dict[str, str] | None = None
+    file: Weights[str | dict[str, str] | None] = None
     within: list["Part"] | None = None
     checker: bool = True
-
-    weights: ClassVar[tuple[str, ...]] = ("file",)
 
 
 @dataclass
@@ -217,13 +212,13 @@ def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, mo
     url = f"http://127.0.0.1:{hub.server_port}/a/b/resolve/main/{name}"
     cfg = OmegaConf.create({"model": {"m": {"_target_": f"{__name__}.Published", "url": url}}})
     hub.served.clear()
-    prefetch(cfg)
-    prefetch(cfg)
+    prefetch(JobContext(cfg, tmp_path))
+    prefetch(JobContext(cfg, tmp_path))
     assert hub.served == [f"a/b/{name}"]
     assert (tmp_path / "torch" / "hub" / "checkpoints" / name).is_file()
     cfg.model.m.url = url.replace("tiny", "lost")
     with pytest.raises(UserError, match=r"lost-.* cannot be asked for: .*404"):
-        prefetch(cfg)
+        prefetch(JobContext(cfg, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -237,4 +232,4 @@ def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, mo
     ],
 )
 def test_what_from_pretrained_opens(files, kept):
-    assert sorted(opened(files, [""])) == sorted(files[:kept] if isinstance(kept, int) else kept)
+    assert sorted(list_opened_files(files, [""])) == sorted(files[:kept] if isinstance(kept, int) else kept)
