@@ -145,7 +145,8 @@ def list_differences(
         if name.partition(".")[0] not in options or name in given
     ]
     return [
-        {name: str(own.get(name, "-")) for name in options} | {name: str(more.get(name, "-")) for name in values}
+        {name: str(own.get(name, "-")) for name in options}
+        | {name: str(more.get(name, "-")) for name in values}
         for own, more, _ in runs
     ]
 
@@ -163,15 +164,21 @@ def find_settings_without_effect(runs: Sequence[Run]) -> list[str]:
 
 def _rank_generators(rows: Sequence[Row]) -> list[str]:
     """Returns the order of generators and conditionings by what they cost alone, where they differ between runs."""
-    ranked = sorted((row for row in rows if row.placebo_drop is not None), key=lambda row: row.placebo_drop or 0.0)
-    names = [name for row in ranked[:1] for name in row.run.settings if name.partition(".")[0] in PAINTING_GROUPS]
+    ranked = sorted(
+        (row for row in rows if row.placebo_drop is not None), key=lambda row: row.placebo_drop or 0.0
+    )
+    names = [
+        name for row in ranked[:1] for name in row.run.settings if name.partition(".")[0] in PAINTING_GROUPS
+    ]
     if len(ranked) < 2 or not names:
         return []
     texts = []
     for row in ranked:
         options = ", ".join(f"{name}={row.run.settings[name]}" for name in names)
         valid = f", {words.percent(row.costs['validity'])} valid" if row.checked else ""
-        texts.append(f"run {row.run.number} ({options}; {row.model}) {words.points(row.placebo_drop)} points{valid}")
+        texts.append(
+            f"run {row.run.number} ({options}; {row.model}) {words.points(row.placebo_drop)} points{valid}"
+        )
     return [f"Generators by what they cost where nothing is changed, the best first: {'; '.join(texts)}."]
 
 
@@ -264,9 +271,18 @@ def _heat_rows(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _write_page(
-    runs: Sequence[Run], rows: Sequence[Row], differences: Sequence[Mapping[str, Any]], notes: Sequence[str], target: Path
+    runs: Sequence[Run],
+    rows: Sequence[Row],
+    differences: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    target: Path,
 ) -> None:
-    bounds = [row.figures[key] for row in rows for key in ("drop", "low", "high") if row.figures.get(key) is not None]
+    bounds = [
+        row.figures[key]
+        for row in rows
+        for key in ("drop", "low", "high")
+        if row.figures.get(key) is not None
+    ]
     page = (
         environment()
         .get_template("comparison.html.j2")
@@ -303,7 +319,15 @@ def _show(
     for run in runs:
         console.print(Text(f"{run.number}  {run.folder.name}  {run.settings_text}"))
     has_price, has_placebo = _has_price(rows), any(row.placebo_drop is not None for row in rows)
-    headers = ["run", "model", "drop, points", *(["generator alone"] if has_placebo else []), "flips", "valid", "s/image"]
+    headers = [
+        "run",
+        "model",
+        "drop, points",
+        *(["generator alone"] if has_placebo else []),
+        "flips",
+        "valid",
+        "s/image",
+    ]
     table = Table(*headers, *(["cost/image"] if has_price else []), box=SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
         figures = row.figures

@@ -77,7 +77,9 @@ def prefetch(context: JobContext, dry_run: bool = False) -> None:
     for download in downloads:
         if download.missing:
             _fetch(download)
-    log.info("Everything is on this machine: the run needs no network (and asks for none with HF_HUB_OFFLINE=1).")
+    log.info(
+        "Everything is on this machine: the run needs no network (and asks for none with HF_HUB_OFFLINE=1)."
+    )
 
 
 def _build_parts(cfg: DictConfig) -> list[Any]:

@@ -188,7 +188,9 @@ class _Retraining:
         for model in self.pipeline.models:
             failed = self.failed[model.name] = set()
             for name, variant in self.trainer.variants(model, self.folder.path):
-                step = PredictStep(variant, self.pipeline.dataset, self.pipeline.size, self.runner.executor.devices)
+                step = PredictStep(
+                    variant, self.pipeline.dataset, self.pipeline.size, self.runner.executor.devices
+                )
                 for batch in iterate_batches(self._test_images(), IMAGES_IN_MEMORY):
                     asked = [image for image in batch if image.id not in failed]
                     answers = self.runner.run(step, [image.item for image in asked])
@@ -231,7 +233,13 @@ def _row(name: str, image: HeldOutImage, record: Mapping[str, Any]) -> dict[str,
     """Returns a row of predictions.parquet, without the pictures of errors, which the page does not show."""
     sample = image.sample
     return predictions.row(
-        name, image.name, sample.id, image.kind, {**record, "error_map": None}, group=sample.group, edits=image.edits
+        name,
+        image.name,
+        sample.id,
+        image.kind,
+        {**record, "error_map": None},
+        group=sample.group,
+        edits=image.edits,
     )
 
 
@@ -242,7 +250,11 @@ def _check_conditions(pipeline: Pipeline, samples: Sequence[Sample], conditions:
     attributes = frozenset.intersection(*(frozenset(sample.attributes) for sample in samples))
     names = ", ".join(sorted(attributes))
     refuse(
-        [f"job.conditions: the sources have no attribute {c!r}, but {names}" for c in conditions if c not in attributes]
+        [
+            f"job.conditions: the sources have no attribute {c!r}, but {names}"
+            for c in conditions
+            if c not in attributes
+        ]
     )
 
 
@@ -266,7 +278,9 @@ def _split(
 
 def _unseen_classes(pipeline: Pipeline, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
     """Returns the classes of sources to test on that no source to train on has; nothing is known about masks."""
-    labels = {sample.label for sample in test if sample.label is not None} - {sample.label for sample in train}
+    labels = {sample.label for sample in test if sample.label is not None} - {
+        sample.label for sample in train
+    }
     return [pipeline.dataset.classes[label] for label in sorted(labels)]
 
 
@@ -279,7 +293,10 @@ def _show(model: str, figures: Mapping[str, Any]) -> None:
     table.add_section()
     for other in ARMS[:-1]:
         differences = figures["arms"][COUNTERFACTUALS]["over"][other]
-        cells = (f"{COUNTERFACTUALS} minus {other}, points", *(retraining.gain(differences[k]) for k in IMAGE_KINDS))
+        cells = (
+            f"{COUNTERFACTUALS} minus {other}, points",
+            *(retraining.gain(differences[k]) for k in IMAGE_KINDS),
+        )
         table.add_row(*map(Text, cells))
     Console().print(table)
     log.info("%s", " ".join(retraining.verdict(model, figures)))

@@ -89,7 +89,9 @@ class RetrainingFigures:
             figures["over"] = {}
             for other in arms:
                 references = list(runs[other]) * (len(metrics) if len(runs[other]) == 1 else 1)
-                differences = [subtract(first, second) for first, second in zip(metrics, references, strict=True)]
+                differences = [
+                    subtract(first, second) for first, second in zip(metrics, references, strict=True)
+                ]
                 figures["over"][other] = mean_over_seeds(differences, share=False)
             if arm != UNTOUCHED:
                 took = [self.trainer.statistics[model, arm, seed] for seed in seeds]
