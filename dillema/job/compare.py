@@ -39,7 +39,7 @@ class Comparison(Callback):
     """Compares the runs of a sweep when the sweep is over."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Registers the comparison to be the last thing; Hydra calls no hook at the end when a run has failed."""
+        """Registers the comparison for the end; Hydra calls no hook there when a run has failed."""
         atexit.register(_compare_sweep, Path(config.hydra.sweep.dir).absolute())
 
 
@@ -109,7 +109,8 @@ def compare(context: JobContext, runs: Sequence[str]) -> None:
         inside = _find_runs(run)
         if not inside:
             raise UserError(
-                f"job.runs: {run} holds no run: there is neither {run / RESULTS} nor a folder in it that has one"
+                f"job.runs: {run} holds no run: there is neither {run / RESULTS} "
+                "nor a folder in it that has one"
             )
         folders += inside
     compare_folders(folders, context.folder)
@@ -131,10 +132,10 @@ def compare_folders(folders: Sequence[Path], target: Path) -> None:
 def list_differences(
     settings: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], set[str]]],
 ) -> list[dict[str, str]]:
-    """Returns for each run the settings in which not all runs are the same: options of groups first, then values.
+    """Returns for each run the settings that differ between runs: options of groups first, then values.
 
-    A run's settings are the options of the groups, the values by their dotted names, and the names given on the
-    command line: the values of a group whose options differ are left out unless they were given.
+    A run's settings are the options of the groups, the values by their dotted names, and the names given on
+    the command line: the values of a group whose options differ are left out unless they were given.
     """
     runs = list(settings)
     options = _differing([options for options, _, _ in runs])
@@ -163,7 +164,7 @@ def find_settings_without_effect(runs: Sequence[Run]) -> list[str]:
 
 
 def _rank_generators(rows: Sequence[Row]) -> list[str]:
-    """Returns the order of generators and conditionings by what they cost alone, where they differ between runs."""
+    """Returns the order of generators by what they cost alone, where they differ between runs."""
     ranked = sorted(
         (row for row in rows if row.placebo_drop is not None), key=lambda row: row.placebo_drop or 0.0
     )
@@ -201,7 +202,7 @@ def _compare_sweep(sweep: Path) -> None:
 
 
 def _settings_of(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, Any], set[str]]:
-    """Returns the settings of a run as `list_differences` takes them; none for a run without a configuration."""
+    """Returns the settings of a run as `list_differences` takes them; none without a configuration."""
     settings = folder.settings
     given = {override.lstrip("+~").partition("=")[0] for override in settings.overrides}
     return settings.options, dict(flatten(settings.config)), given
@@ -222,7 +223,7 @@ def _list_rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def _compare_with_first(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Returns how each model of each run differs from that model in the first run, or else from its first one.
+    """Returns how each model of each run differs from that model in the first run, or from its first one.
 
     `reason` says why they cannot be compared.
     """

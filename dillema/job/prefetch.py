@@ -1,4 +1,4 @@
-"""The job before going offline: fetches the weights and the data set that a configuration needs, and says the size first."""
+"""The job before going offline: fetches the weights and the data set that a configuration needs."""
 
 import dataclasses
 import logging
@@ -51,7 +51,7 @@ class Download:
 
 
 def prefetch(context: JobContext, dry_run: bool = False) -> None:
-    """Fetches everything that a run of a configuration loads from elsewhere; afterwards the run needs no network.
+    """Fetches everything that a run loads from elsewhere; afterwards the run needs no network.
 
     That is all weights, and a data set of the Hugging Face hub.
 
@@ -59,14 +59,15 @@ def prefetch(context: JobContext, dry_run: bool = False) -> None:
         context: The configuration.
         dry_run: Whether to say only what would be fetched.
 
-    Raises a UserError when one of them cannot be had, before any is fetched, and when they do not fit on the disk.
+    Raises a UserError when one of them cannot be had, before any is fetched, and when they do not fit on the
+    disk.
     """
     downloads = _list_downloads(_build_parts(context.cfg))
     _show(downloads)
     missing = sum(download.missing for download in downloads)
     cache, free = _cache_and_free_space()
-    log.info("To fetch: %s, into %s and the caches of torch and datasets; free there: %s", _gigabytes(missing), cache,
-             _gigabytes(free))  # fmt: skip
+    sizes = f"To fetch: {_gigabytes(missing)}, into {cache} and the caches of torch and datasets"
+    log.info("%s; free there: %s", sizes, _gigabytes(free))
     if dry_run:
         return
     if missing > free:
@@ -142,8 +143,8 @@ def needs(part: Any) -> Iterator[tuple[str, Collection[str]]]:
     """Yields the addresses of what a back-end, and those within it, load from elsewhere.
 
     Each comes with the components that it does without. An address is a hub id, a file on the hub
-    (`<owner>/<repository>/<path>`) or a URL. A back-end names them in `downloads()`; for one without that method, they
-    are the values of its fields hinted `Weights` that are no paths.
+    (`<owner>/<repository>/<path>`) or a URL. A back-end names them in `downloads()`; for one without that
+    method, they are the values of its fields hinted `Weights` that are no paths.
     """
     if isinstance(part, Mapping):
         part = list(part.values())
@@ -197,7 +198,7 @@ def _look_at_url(url: str) -> Download:
 
 
 def _look_at_hub(address: str, unused: Collection[str]) -> Download:
-    """Returns one file of a repository of the Hugging Face hub, or those of its files that from_pretrained opens."""
+    """Returns one file of a repository of the hub, or those of its files that from_pretrained opens."""
     import huggingface_hub
 
     owner, repository_name, *path = address.split("/")
@@ -220,17 +221,19 @@ def _look_at_hub(address: str, unused: Collection[str]) -> Download:
 
 
 def _look_at_data_set(data: HuggingFace) -> Download:
-    """Returns the files of a data set on the hub; opening it fetches them, and leaves what a run opens later."""
+    """Returns the files of a data set on the hub; opening it fetches them."""
     files = data.published()
     size = sum(files.values())
     return Download(f"{data.path} (data set)", len(files), size, size, data.samples)
 
 
 def list_opened_files(files: Sequence[str], components: Sequence[str]) -> list[str]:
-    """Returns those of a repository's files that from_pretrained opens in the folders of components ("" is the root).
+    """Returns those of a repository's files that from_pretrained opens.
 
-    In each folder these are the settings and one set of weights: safetensors rather than .bin, one file rather than
-    shards.
+    `components` are the folders that it looks into ("" is the root).
+
+    In each folder these are the settings and one set of weights: safetensors rather than .bin, one file
+    rather than shards.
     """
     chosen: list[str] = []
     for component in components:

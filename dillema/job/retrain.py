@@ -1,4 +1,4 @@
-"""The job that retrains models under test on counterfactuals, and measures on untouched sources what that gains."""
+"""The job that retrains models under test on counterfactuals, and measures what that gains."""
 
 import json
 import logging
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 IMAGES_IN_MEMORY = 1024  # test images whose records are in memory: some 15 KB each for a street scene
 EXAMPLES = 3  # of what was trained on, for the page
 TRAINABLE = (
-    "a network of torch is needed, whose weights can be changed and saved: a model of transformers, torchvision or "
-    "timm, or model=module with its class"
+    "a network of torch is needed, whose weights can be changed and saved: a model of transformers, "
+    "torchvision or timm, or model=module with its class"
 )
 
 Fraction = Annotated[float, Constraint("between 0 and 1", lambda value: 0 < value < 1)]
@@ -80,15 +80,15 @@ def retrain(
     share: ShareAboveZero,
     conditions: Sequence[str],
 ) -> RunFolder:
-    """Trains the models under test further in three arms; leaves figures, weights and a page. Returns the run folder.
+    """Trains the models under test further in three arms; returns the run folder.
 
-    All arms start from the same weights and take the same steps; they draw originals alone, or augmented images or
-    counterfactuals for a share of them.
+    All arms start from the same weights and take the same steps; they draw originals alone, or augmented
+    images or counterfactuals for a share of them.
 
     Args:
         context: The settings and the run folder.
-        test_fraction: Of the groups of sources, split off before anything is generated: nothing is trained on them.
-        seeds: Every arm is trained once with each.
+        test_fraction: Of the groups of sources, split off before anything is generated: nothing is trained on
+        them. seeds: Every arm is trained once with each.
         steps: Of each training.
         batch_size: Of each training.
         learning_rate: Its largest value.
@@ -138,8 +138,8 @@ class _Retraining:
             raise UserError("no source to test on can be read: see failures.jsonl")
         self.images = list_real_images(self.test, self.sources, pipeline.dataset, pipeline.size, conditions)
         self.trainer = ArmTrainer(
-            self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size, self._training_sources(train),
-            schedule, seeds, len(pipeline.models),
+            self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size,
+            self._training_sources(train), schedule, seeds, len(pipeline.models),
         )  # fmt: skip
         self.failed: dict[str, set[str]] = {}
         self.unseen = _unseen_classes(pipeline, train, test)
@@ -268,8 +268,8 @@ def _split(
     log.info("split by group: %d sources to train on, %d to test on", len(train), len(test))
     if not any(sample.group for sample in samples) and not isinstance(pipeline.dataset, Renders):
         log.warning(
-            "the data set names no groups (dataset.group, where it has one): frames of one video, if any, may be "
-            "trained on and tested on"
+            "the data set names no groups (dataset.group, where it has one): frames of one video, if any, "
+            "may be trained on and tested on"
         )
     if unseen := _unseen_classes(pipeline, train, test):
         log.warning(retraining.describe_unseen(unseen))
@@ -277,7 +277,7 @@ def _split(
 
 
 def _unseen_classes(pipeline: Pipeline, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Returns the classes of sources to test on that no source to train on has; nothing is known about masks."""
+    """Returns the classes of sources to test on that no source to train on has; none for masks."""
     labels = {sample.label for sample in test if sample.label is not None} - {
         sample.label for sample in train
     }

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def sync(context: JobContext, folders: Sequence[str]) -> None:
-    """Sends what waits in run folders to where each run was to be tracked, and ends runs of this machine that died.
+    """Sends what waits in run folders to MLflow, and ends runs of this machine that died.
 
     Args:
         context: Its settings name the MLflow whose dead runs are ended.
@@ -49,8 +49,10 @@ def sync(context: JobContext, folders: Sequence[str]) -> None:
 
 def _find_folders(patterns: Sequence[str]) -> list[Path]:
     """Returns the run folders in which something waits."""
-    files = [file for pattern in patterns for file in glob(f"{pattern}/{UNSENT}/run.json")]  # noqa: PTH207  # absolute, too
-    return [Path(file).parents[1] for file in sorted(set(files))]
+    files: set[str] = set()
+    for pattern in patterns:
+        files.update(glob(f"{pattern}/{UNSENT}/run.json"))  # noqa: PTH207  # a Path takes no absolute pattern
+    return [Path(file).parents[1] for file in sorted(files)]
 
 
 def _send_folder(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The arms of a retraining: a model trained on originals alone, on augmented images, and on counterfactuals."""
+"""The arms of a retraining: trained on originals alone, with augmentation, and with counterfactuals."""
 
 import copy
 import json
@@ -68,9 +68,9 @@ class ArmTrainer:
     _starts: list[float] = field(default_factory=list)
 
     def variants(self, model: Any, run_folder: Path) -> Iterator[tuple[str, Any]]:
-        """Yields a model as it is, and after each arm with each seed, with their names; trains what is not trained yet.
+        """Yields a model as it is, and after each arm with each seed, with their names.
 
-        Links the weights to `weights/` in the run folder.
+        Trains what is not trained yet.         Links the weights to `weights/` in the run folder.
         """
         yield model.name, model
         for seed, arm in product(self.seeds, ARMS):
@@ -124,7 +124,7 @@ class ArmTrainer:
         return stored
 
     def _train(self, model: Any, arm: str, seed: int, schedule: "Schedule", target: Path) -> int:
-        """Trains a copy of a model and writes its weights to a folder, whole or not at all; returns the steps."""
+        """Trains a copy of a model and writes its weights to a folder as a whole; returns the steps."""
         from .training import train
 
         trained = copy.deepcopy(model)
@@ -169,7 +169,7 @@ class ArmTrainer:
 
     @cached_property
     def _images(self) -> list["Source"]:
-        """Returns the functions that read what is trained on; what is read stays in memory as long as there is room."""
+        """Returns the functions that read what is trained on, and keep it in memory while there is room."""
         from .training import Source
 
         width, height = self.size

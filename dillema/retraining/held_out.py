@@ -68,7 +68,7 @@ def list_real_images(
     size: Size,
     conditions: Sequence[str],
 ) -> list[HeldOutImage]:
-    """Returns the originals of samples, and real renders of them in all combinations of the values of conditions.
+    """Returns the originals of samples, and renders of them in all combinations of conditions.
 
     Args:
         samples: Those to test on.
