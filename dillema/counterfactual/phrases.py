@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..types import Edit, Expression
 from .labels import label_positions
-from .matching import Match, Range, best_match, find_matches, negated_range, overlaps
+from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
     ARTICLES,
@@ -81,7 +81,7 @@ def rewrite_by_phrases(
     label: str,
 ) -> tuple[str, tuple[Edit, ...]]:
     """Returns a caption with new values for some of its attributes, and the edits."""
-    draft = Draft(text, label_positions(text, label))
+    draft = Draft(text, [*label_positions(text, label), *fixed_ranges(text)])
     matches = find_matches(text, vocabulary, expressions, draft.label)
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
@@ -94,7 +94,7 @@ def rewrite_by_phrases(
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
             if match.negated and match.value.name == value.name:
-                draft.delete(negated_range(text, match))
+                draft.replace(negated_range(text, match), "")
     for name in values:
         others = [m for m in matches if m.attribute not in values]
         _remove_contradictions(draft, vocabulary.get(name).value(values[name]), others)
@@ -118,11 +118,22 @@ def _replace_expression(
         is_same = match.value.name == main.value.name
         is_same_object = attribute.scene or attribute.prepositions
         is_same_words = draft.text[match.start : match.end].casefold() == span.casefold()
-        is_other = match is not main and match.value.name != value.name
-        if is_other and (attribute.scene or is_same_words or (is_same and is_same_object)):
-            if not (words and match.form == "phrase" and draft.delete(match.range)):
-                words = _replace_match(draft, attribute, value, match) or words
+        is_due = attribute.scene or is_same_words or (is_same and is_same_object)
+        if match is main or match.value.name == value.name or not is_due:
+            continue
+        is_redundant = match.form == "phrase" or _is_coordinated(draft, match)
+        if not (words and is_redundant and draft.delete(match.range)):
+            words = _replace_match(draft, attribute, value, match) or words
     return words
+
+
+def _is_coordinated(draft: Draft, match: Match) -> bool:
+    """Returns whether an expression is joined to one that is replaced: "rainy and windy"."""
+    return any(
+        re.fullmatch(r"(,|,?\s+and)\s+", draft.text[end : match.start])
+        or re.fullmatch(r"(,|,?\s+and)\s+", draft.text[match.end : start])
+        for start, end in draft.changes
+    )
 
 
 def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Match | None:
@@ -190,6 +201,8 @@ def _insert(draft: Draft, attribute: Attribute, value: Value) -> str:
                 draft.changes[position, position] = f"{words} "
             return words
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
+    if any(compile_pattern(room).search(draft.text) for room in attribute.rooms):
+        phrase = attribute.indoors.format(noun=value.write("noun"))
     draft.endings.append((attribute.order, phrase))
     return phrase
 
@@ -210,6 +223,8 @@ def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
                 continue
             while i and _is_joined(draft, attribute, words[i - 1], words[i]):
                 i -= 1
+            if i and any(value.is_called(words[i - 1][0]) for value in attribute.values):
+                continue  # it has a colour that is part of the label
             if not any(start < words[i].start() < end for start, end in draft.changes):
                 return words[i].start()
     return None

@@ -208,7 +208,7 @@ def word_after(text: str, position: int) -> str:
 
 def is_content(word: str) -> bool:
     """Returns whether a word may be the noun or the adjective that goes on a noun phrase."""
-    is_verb = bool(re.fullmatch(r"\w{2,}ing|\w+(?<!e)ed|falls|shines|rises|sets", word)) and word not in (
+    is_verb = bool(re.fullmatch(r"\w{2,}ing|\w+(?<!e)ed|falls|falling|pours|shines|rises|sets|covers?|blankets?|surrounds?|obscures?|makes?|hides?|fills?|hangs?|lies|rolls?|gathers?|drifts?|reflects?|turns?|settles?", word)) and word not in (
         "building", "buildings", "clothing", "evening", "morning", "parking", "crossing", "ceiling", "railing", "painting",
         "parked", "crowded", "paved", "bed", "shed", "wedding", "fishing", "building's", "covered", "winding", "lighting",
     )  # fmt: skip
