@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .vocabulary import WORD_FORMS, Attribute, Value, Vocabulary, compile_pattern
 from .words import (
+    APOSTROPHES,
     COPULAS,
     DETERMINERS,
     NEGATIONS,
@@ -20,7 +21,9 @@ from .words import (
 )
 
 Range = tuple[int, int]
-SCENE_NOUNS = frozenset("scene scenes setting landscape environment background area view".split())
+SCENE_NOUNS = frozenset(
+    ["scene", "scenes", "setting", "landscape", "environment", "background", "area", "view"]
+)
 """Nouns before which a place is a place: "a beach scene" is, "a beach towel" is not."""
 
 
@@ -53,8 +56,8 @@ def find_matches(
 ) -> list[Match]:
     """Returns the expressions of the attributes in the order of the text, of which no two overlap.
 
-    Of overlapping expressions the longest counts, whether or not it is one of the attributes asked for: "blue sky" is a
-    weather and no colour. Quoted text, proper names and `protected` ranges are passed over.
+    Of overlapping expressions the longest counts, whether or not it is one of the attributes asked for: "blue
+    sky" is a weather and no colour. Quoted text, proper names and `protected` ranges are passed over.
     """
     names = {attribute.name: name for name in attributes if (attribute := vocabulary.find(name))}
     blocked = [*protected, *fixed_ranges(text)]
@@ -92,7 +95,7 @@ def fixed_ranges(text: str) -> list[Range]:
 def best_match(
     matches: Sequence[Match], attribute: Attribute, text: str, label: Sequence[Range]
 ) -> Match | None:
-    """Returns the expression of an attribute that an edit replaces: the first, of an object that it suits where there is any."""
+    """Returns the expression that an edit replaces: the first, of a suitable object where there is any."""
     own = [m for m in matches if not m.negated]
     if not attribute.nouns:
         return next(iter(own), None)
@@ -141,7 +144,15 @@ def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after
     before = word_before(text, span[0])
     if forms == {"modifier"}:
         is_coordinated = bool(re.match(r"(,| and| or)\s+\w", text[span[1] :])) and before not in PREPOSITIONS
-        stands_alone = before in COPULAS or before in ("in", "and", "or", "painted", "all", "coloured", "colored")
+        stands_alone = before in COPULAS or before in (
+            "in",
+            "and",
+            "or",
+            "painted",
+            "all",
+            "coloured",
+            "colored",
+        )
         has_participle = bool(re.fullmatch(r"\w+(ing|ed)", after))
         if is_coordinated or stands_alone or has_participle or not before:
             return "modifier"
@@ -212,10 +223,12 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 
 def _proper_names(text: str) -> Iterator[Range]:
-    """Yields runs of two or more capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
-    if sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(WORD.findall(text)):
+    """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
+    if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
+        WORD.findall(text)
+    ):
         return  # a title
-    for match in re.finditer(r"\b[A-Z][\w'’]*(?:\s+[A-Z][\w'’]*)+", text):
+    for match in re.finditer(rf"\b[A-Z][\w{APOSTROPHES}]*(?:\s+[A-Z][\w{APOSTROPHES}]*)+", text):
         begins_sentence = not text[: match.start()].strip() or bool(
             re.search(r"[.!?]\s*$", text[: match.start()])
         )

@@ -55,7 +55,8 @@ class Attribute:
     """The vocabulary of one attribute; `vocabulary/README.md` describes the file.
 
     Attributes:
-        scene: Whether the whole image has one value, so that all expressions of the attribute change together.
+        scene: Whether the whole image has one value, so that all expressions of the attribute change
+            together.
         uncountable: Whether its nouns have no indefinite article.
         prepositions: Whether a value has its own preposition ("on a beach", "in a forest"), as places have.
         indoors: The phrase inserted into a caption that names one of `rooms`; {noun} is filled in.

@@ -1,8 +1,9 @@
-"""How good the counterfactual captions are: python -m tests.counterfactual.measure [--half test] [--language].
+"""How good the counterfactual captions are: python -m tests.counterfactual.measure [--half test].
 
-`captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard ones. `spans`
-are the right spans of each attribute ("" where the caption does not express it; several where each is right), `keep` the
-words that no edit may touch. One half was used for development; figures are for the other.
+`captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard
+ones. `spans` are the right spans of each attribute ("" where the caption does not express it; several where
+each is right), `keep` the words that no edit may touch. One half was used for development; figures are for
+the other.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from typing import Any
 
 from dillema.config import package_file
 from dillema.counterfactual.editor import Editor
-from dillema.llm.scripted import Scripted
 from dillema.types import Caption, Counterfactual, Expression, Variant
+
+from .scripted import Scripted
 
 FILE = Path(__file__).with_name("captions.jsonl")
 STREET = {
@@ -72,7 +74,9 @@ def measure(editor: Editor, captions: list[dict[str, Any]]) -> Figures:
             else:
                 figures.note("wrong span", f"{entry['caption']} | {attribute}: {span!r}, right {right}")
         for variant in single_variants(expressions, vary):
-            counterfactual = editor.rewrite(Caption(entry["caption"]), expressions, variant, entry["label"], 0)
+            counterfactual = editor.rewrite(
+                Caption(entry["caption"]), expressions, variant, entry["label"], 0
+            )
             figures.edits += 1
             figures.counterfactuals.append((entry["caption"], counterfactual))
             check(editor, figures, entry, expressions, counterfactual)
@@ -92,7 +96,11 @@ def single_variants(expressions: dict[str, Expression], vary: dict[str, list[str
 
 
 def check(
-    editor: Editor, figures: Figures, entry: dict[str, Any], expressions: dict[str, Expression], result: Counterfactual
+    editor: Editor,
+    figures: Figures,
+    entry: dict[str, Any],
+    expressions: dict[str, Expression],
+    result: Counterfactual,
 ) -> None:
     """Notes what an edit broke."""
     vary, text = VARY[entry["part"]], result.text
@@ -115,7 +123,7 @@ def check(
 
 
 def check_grammar(figures: Figures) -> tuple[int, int]:
-    """Returns how many counterfactuals have an error, by Harper, that their caption lacks, and how many were checked."""
+    """Returns how many counterfactuals have an error that their caption lacks, by Harper, and of how many."""
     from harper import Linter
 
     linter = Linter()
@@ -129,7 +137,9 @@ def check_grammar(figures: Figures) -> tuple[int, int]:
         lints = lint_sentence(result.text)
         if Counter(lint.lint_kind for lint in lints) - kinds[caption]:
             worse += 1
-            figures.note("new grammar error", f"{caption} -> {result.text} ({[lint.message for lint in lints]})")
+            figures.note(
+                "new grammar error", f"{caption} -> {result.text} ({[lint.message for lint in lints]})"
+            )
     return worse, len(figures.counterfactuals)
 
 
@@ -161,19 +171,25 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, help="problems of each kind that are printed")
     parser.add_argument("--sample", type=int, default=0, help="counterfactuals that are printed")
     parser.add_argument("--grammar", action="store_true", help="ask Harper (pip install harper-py)")
-    parser.add_argument("--perplexity", type=int, default=0, help="counterfactuals whose perplexity is measured")
+    parser.add_argument(
+        "--perplexity", type=int, default=0, help="counterfactuals whose perplexity is measured"
+    )
     arguments = parser.parse_args()
     editor = make_editor()
     begin = time.perf_counter()
     figures = measure(editor, read_captions(arguments.half))
     seconds = time.perf_counter() - begin
-    print(f"right spans: {figures.right_spans} of {figures.pairs} ({figures.right_spans / figures.pairs:.1%})")
+    print(
+        f"right spans: {figures.right_spans} of {figures.pairs} ({figures.right_spans / figures.pairs:.1%})"
+    )
     print(f"edits: {figures.edits}, {seconds / figures.edits * 1000:.1f} ms each, with the checks")
     if arguments.grammar:
         print("new grammar errors: {} of {}".format(*check_grammar(figures)))
     if arguments.perplexity:
         ratios = sorted(perplexity_ratios(figures, arguments.perplexity))
-        print(f"perplexity ratio: median {ratios[len(ratios) // 2]:.2f}, mean {sum(ratios) / len(ratios):.2f}")
+        print(
+            f"perplexity ratio: median {ratios[len(ratios) // 2]:.2f}, mean {sum(ratios) / len(ratios):.2f}"
+        )
     for kind, texts in figures.problems.items():
         print(f"{kind}: {len(texts)}")
         for text in itertools.islice(texts, arguments.show):
