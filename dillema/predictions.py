@@ -347,8 +347,7 @@ def _groups(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the names of the groups, in the order of their first source, and the group of each source.
 
-    Takes the names of the sources, the source of each row, the names of groups, and the index of the name of each
-    row.
+    `source` and `name_of_row` hold the index of each row in `sources` and in `names`, those of the groups.
     """
     first_row = np.full(len(sources), -1)
     first_row[source[::-1]] = np.arange(len(source))[::-1]
