@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from dillema.config import build, compose, conf_dir
 from dillema.config_check import check
 from dillema.errors import NoWeights, UserError
-from dillema.job.context import JobContext
+from dillema.context import JobContext
 from dillema.overrides import prepare
 
 log = logging.getLogger("dillema")

@@ -55,7 +55,7 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
     """Yields what is wrong with the arguments that a node holds for a target."""
     parameters = inspect.signature(target).parameters
     hints = _hints(target)
-    keys = [str(key) for key in node if key not in DIRECTIVES]
+    keys = [str(key) for key in node if str(key) not in DIRECTIVES]
     for key in keys:
         try:
             yield from _argument(node, key, target, hints, path)
@@ -95,7 +95,7 @@ def _value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[str]:
         yield f"{where}: must be {describe(hint)}, not {plain!r}"
     elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
         # an interpolation is checked where what it refers to stands
-        for name, part in value.items():
+        for name, part in _entries(value):
             if isinstance(part, DictConfig) and "_target_" in part:
                 yield from _block(part, f"{where}.{name}")
 
@@ -137,7 +137,7 @@ def _blocks(node: Any, path: str) -> Iterator[str]:
         yield f"{path}: must hold options under their names, not {node!r}"
         return
     paths_by_name: dict[Any, str] = {}
-    for key, block in node.items():
+    for key, block in _entries(node):
         where = f"{path}.{key}"
         if not isinstance(block, DictConfig):
             yield (
@@ -153,6 +153,12 @@ def _blocks(node: Any, path: str) -> Iterator[str]:
                 "give one of them another name, for results are kept by it"
             )
         paths_by_name[name] = where
+
+
+def _entries(node: DictConfig) -> Iterator[tuple[str, Any]]:
+    """Yields the entries of a node by their names."""
+    for key in node:
+        yield str(key), node[key]
 
 
 def _dependent_gates(cfg: DictConfig) -> Iterator[str]:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .config import build, compose, without_hydra
 from .config_check import check
-from .job.context import JobContext, group_options
+from .context import JobContext, group_options
 from .overrides import prepare
 from .run_folder import RunFolder
 

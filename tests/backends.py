@@ -20,7 +20,7 @@ from dillema.counterfactual.edits import Random
 from dillema.errors import ItemError
 from dillema.execution.local import Local
 from dillema.fields import BatchSize, Transient
-from dillema.job.context import JobContext
+from dillema.context import JobContext
 from dillema.job.run import generate
 from dillema.pipeline import Pipeline
 from dillema.run_folder import RunFolder

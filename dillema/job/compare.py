@@ -26,7 +26,7 @@ from ..report import costs, words
 from ..report.page import environment
 from ..run_folder import RESULTS, RunFolder
 from ..store import write_atomically
-from .context import JobContext, flatten
+from ..context import JobContext, flatten
 from .summary import comparison_table
 
 log = logging.getLogger(__name__)

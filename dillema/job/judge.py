@@ -19,7 +19,7 @@ from ..run_folder import FAILURES, METADATA, PREDICTIONS, RunFolder
 from ..store import link, write_atomically
 from ..steps.verdict import verdict
 from ..types import Verdict
-from .context import JobContext
+from ..context import JobContext
 from .figures import figures
 from .report import open_run
 from .run import point_latest

@@ -18,7 +18,7 @@ from ..config import build
 from ..dataset.huggingface import HuggingFace
 from ..errors import UserError
 from ..fields import WEIGHTS, marked_fields
-from .context import JobContext
+from ..context import JobContext
 
 log = logging.getLogger(__name__)
 

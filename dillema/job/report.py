@@ -5,7 +5,7 @@ import logging
 from .. import report as page
 from ..errors import UserError
 from ..run_folder import RunFolder
-from .context import JobContext
+from ..context import JobContext
 
 log = logging.getLogger(__name__)
 

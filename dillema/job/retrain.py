@@ -39,7 +39,7 @@ from ..steps.source import SourceStep
 from ..steps.verdict import score_names
 from ..store import write_atomically
 from ..types import Sample
-from .context import JobContext
+from ..context import JobContext
 from .retraining_figures import RetrainingFigures
 from .run import build_pipeline, build_runner, generate, point_latest
 

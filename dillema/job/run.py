@@ -21,7 +21,7 @@ from ..runner import Runner
 from ..steps.items import GeneratedImage
 from ..steps.verdict import score_names
 from ..store import Store
-from .context import JobContext
+from ..context import JobContext
 from .figures import figures, measure_distance
 from .summary import show
 

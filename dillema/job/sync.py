@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..tracking import UNSENT, PendingRun, absolute, close_dead_runs, connect, send
-from .context import JobContext
+from ..context import JobContext
 
 log = logging.getLogger(__name__)
 

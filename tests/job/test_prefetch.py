@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from dillema.errors import UserError
 from dillema.fields import Weights
-from dillema.job.context import JobContext
+from dillema.context import JobContext
 from dillema.job.prefetch import list_opened_files, needs, prefetch
 from tests import tiny
 

@@ -8,7 +8,7 @@ from omegaconf import open_dict
 
 from dillema.config import compose
 from dillema.errors import UserError
-from dillema.job.context import JobContext, group_options
+from dillema.context import JobContext, group_options
 from dillema.job.run import run
 from dillema.report.words import points
 from tests.backends import Backend
