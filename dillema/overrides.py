@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 
 from .config import conf_dir
@@ -36,7 +36,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 
 def _prepare_one(argument: str, override: Override) -> list[str]:
     key = override.key_or_group
-    if not override.is_change() or key.startswith("hydra") or _group_folder(key).is_dir():
+    if override.type is not OverrideType.CHANGE or key.startswith("hydra") or _group_folder(key).is_dir():
         return [argument]
     name = key.rpartition(".")[2]
     if name in REPLACED_MAPPINGS and not override.is_sweep_override() and isinstance(override.value(), dict):

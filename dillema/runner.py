@@ -40,6 +40,7 @@ class Runner:
     Attributes:
         max_failures: Items of the run that may fail before it stops.
         retry_failed: Whether items that failed in an earlier run are tried again.
+        allow_total_failure: Whether all items of a step may fail.
         failures: What failed: step, id, message and raw reply.
         seconds: By step, what the items took when they were made, in this run or an earlier one.
     """
@@ -48,6 +49,7 @@ class Runner:
     executor: Executor
     max_failures: int = 50
     retry_failed: bool = False
+    allow_total_failure: bool = False
     failures: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -68,7 +70,7 @@ class Runner:
         elif items:
             self._log_nothing_to_do(step, list(records.values()))
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + sum(records[key].seconds for key in set(keys))
-        if items and all(records[key].failed for key in keys):
+        if items and not self.allow_total_failure and all(records[key].failed for key in keys):
             self._refuse_total_failure(step, [records[key] for key in keys])
         return {
             step.item_id(item): Outcome(item, step.decode(records[key].value), key, self.store.image(key))
@@ -99,6 +101,7 @@ class Runner:
                 batch_records = self._keep(step, batch, batch_results, seconds)
                 records |= {record.key: record for record in batch_records}
                 progress.advance(batch_records)
+                progress.log_failures(step.name, batch_records, batch_results)
                 self._note_failures(step, batch_records)
                 begun = time.perf_counter()
         failed = sum(record.failed for record in records.values())
@@ -122,9 +125,6 @@ class Runner:
                     images[key] = result.image
             else:
                 records.append(_failed_record(key, step.item_id(item), result, seconds))
-                # our own mistakes show in the log where they are; an ItemError says all there is to say
-                trace = None if isinstance(result, ItemError) else result
-                log.warning("%s: %s failed: %s", step.name, records[-1].item, records[-1].message, exc_info=trace)
         self.store.put(step.name, records, images)
         return records
 
@@ -176,6 +176,19 @@ class _Progress:
         if self.bar.disable and now - self.logged > SECONDS_BETWEEN_LOG_LINES:
             log.info("%s: %d of %d, %s", self.name, self.done, self.total, rate)
             self.logged = now
+
+
+    def log_failures(self, step: str, records: Sequence[Record], results: Sequence[Any]) -> None:
+        """Writes what failed to the log, while the bar is away: the two do not mix."""
+        if not any(record.failed for record in records):
+            return
+        self.bar.stop()
+        for record, result in zip(records, results, strict=True):
+            if record.failed:
+                # our own mistakes show in the log where they are; an ItemError says all there is to say
+                trace = None if isinstance(result, ItemError) else result
+                log.warning("%s: %s failed: %s", step, record.item, record.message, exc_info=trace)
+        self.bar.start()
 
 
 @contextmanager

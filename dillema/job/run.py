@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from .. import predictions, report, tracking
 from ..conditioning.several import parts
 from ..config import build
+from ..dataset import describe
 from ..pipeline import Block, Pipeline
+from ..preflight import check_models
 from ..run_folder import PREDICTIONS, RunFolder
 from ..run_writer import RunWriter
 from ..runner import Runner
@@ -75,7 +77,8 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     totals = _Totals()
     try:
         samples = pipeline.dataset.samples()
-        log.info("%s: %d sources", pipeline.dataset.name, len(samples))
+        log.info("%s", describe(pipeline.dataset, samples))
+        check_models(pipeline, runner, samples)
         rows = _rows(pipeline.run(runner, samples), writer, totals)
         predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
         distance = measure_distance(runner, pipeline.quality, totals.valid)

@@ -48,8 +48,10 @@ class GateStep(Step[GateItem]):
 
     def key(self, item: GateItem) -> Any:
         """Returns what scores depend on: a gate may look at the image, its source, and what was to change."""
-        edits = [asdict(edit) for edit in item.counterfactual.edits]
-        return [dataset_key(self.dataset), item.source_key, item.image_key, item.counterfactual.text, edits]
+        counterfactual = item.counterfactual
+        edits = [asdict(edit) for edit in counterfactual.edits]
+        texts = [counterfactual.caption, counterfactual.text]
+        return [dataset_key(self.dataset), item.source_key, item.image_key, texts, edits]
 
     def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[Made | Exception]:
         """Returns the scores by name; those that are no number are left out."""

@@ -1,7 +1,7 @@
 """Joins the results of steps to the items of the next ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -169,12 +169,12 @@ def texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
     counterfactuals = []
     for name, done in rewritten.items():
         source_id, _, place = name.rpartition("_")
-        counterfactuals.append(Text(name, source_id, int(place), done.value))
-    unchanged = [
-        Text(f"{source_id}_placebo", source_id, -1, Counterfactual(captions[source_id].value.text, ()))
-        for source_id in dict.fromkeys(text.source_id for text in counterfactuals)
-        if placebos
-    ]
+        counterfactual = replace(done.value, caption=captions[source_id].value.text)
+        counterfactuals.append(Text(name, source_id, int(place), counterfactual))
+    unchanged = []
+    for source_id in dict.fromkeys(text.source_id for text in counterfactuals) if placebos else ():
+        caption = captions[source_id].value.text
+        unchanged.append(Text(f"{source_id}_placebo", source_id, -1, Counterfactual(caption, (), caption=caption)))
     return counterfactuals + unchanged
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from ..backend import Dataset, Model, Size
+from ..model.classes import check_classes
 from ..task import get_task
 from ..types import Sample
 from .base import Made, Step, dataset_key, made, open_image
@@ -65,6 +66,9 @@ class PredictStep(Step[PredictItem]):
         from ..evaluation import evaluate
 
         task = get_task(self.dataset.task)
+        class_map = check_classes(backend, self.dataset)
+        if class_map is not None:
+            backend.class_map = class_map  # type: ignore[attr-defined]  # of the loaded copy: the settings stay as given
         items = [
             (str(number), item.read, task.read_truth(item.sample, self.size)) for number, item in enumerate(batch)
         ]

@@ -73,7 +73,11 @@ def test_masks_have_the_stem_of_their_image(tmp_path, shapes, masks):
         picture(tmp_path / "images" / f"{name}.jpg")
         mask(tmp_path / masks / f"{name}.png", (0, 1, 255)[i])
     data = Folder(root=str(tmp_path), images="images", masks=masks, classes_file=shapes)
-    assert (data.task, data.classes, data.ignored) == ("segmentation", ("square", "round", "blurred"), {2, 255})
+    assert (data.task, data.classes, data.ignored) == (
+        "segmentation",
+        ("square", "round", "blurred"),
+        {2, 255},
+    )
     assert data.colours == ((0, 128, 255), (255, 128, 0), (128, 128, 128))
     samples = data.samples()
     assert {s.id: int(s.mask[0, 0]) for s in samples} == {"a": 0, "town_b": 1, samples[1].id: 255}
@@ -86,8 +90,14 @@ LAYOUTS = {
         "leftImg8bit/val/frankfurt/frankfurt_000000_000294_leftImg8bit.png",
         "gtFine/val/frankfurt/frankfurt_000000_000294_gtFine_labelTrainIds.png",
     ),
-    "experiment=bdd100k": ("images/10k/val/7d06fefd-f7be05a6.jpg", "labels/sem_seg/masks/val/7d06fefd-f7be05a6.png"),
-    "experiment=acdc": ("rgb_anon/fog/val/GOPR0476/GOPR0476_frame_000854_rgb_anon.png", "gt/fog/val/GOPR0476/GOPR0476_frame_000854_gt_labelTrainIds.png"),
+    "experiment=bdd100k": (
+        "images/10k/val/7d06fefd-f7be05a6.jpg",
+        "labels/sem_seg/masks/val/7d06fefd-f7be05a6.png",
+    ),
+    "experiment=acdc": (
+        "rgb_anon/fog/val/GOPR0476/GOPR0476_frame_000854_rgb_anon.png",
+        "gt/fog/val/GOPR0476/GOPR0476_frame_000854_gt_labelTrainIds.png",
+    ),
 }
 
 
@@ -96,7 +106,9 @@ def test_street_scenes_with_train_ids_are_read_as_they_are_unpacked(tmp_path, op
     image, labels = LAYOUTS[option]
     picture(tmp_path / image)
     mask(tmp_path / labels, 13)
-    mask(tmp_path / labels.replace("TrainIds", "Ids").replace("masks", "colormaps"), 26)  # what lies beside the masks
+    mask(
+        tmp_path / labels.replace("TrainIds", "Ids").replace("masks", "colormaps"), 26
+    )  # what lies beside the masks
     cfg = composed(option, f"dataset.root={tmp_path}")
     data = build(cfg.dataset)
     (sample,) = data.samples()
@@ -127,7 +139,7 @@ def damage(root, how):
     [
         ("no image", "the image of a is missing in .*images"),
         ("no mask", "the mask of a is missing in .*masks"),
-        ("truncated", "a file of a cannot be read"),
+        ("truncated", "the image of a cannot be read"),
         ("other size", "the mask of a is 40x60, its image 60x40"),
         ("unknown id", r"unknown class ids \[77\]"),
     ],
@@ -156,10 +168,12 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path, shapes):
     picture(tmp_path / "images" / "a.jpg")
     with pytest.raises(UserError, match=r"in no folder of a class.*dataset\.masks"):
         samples(images="images")
-    with pytest.raises(UserError, match=r"dataset\.classes_file to a CSV"):
-        samples(images="images", masks="masks")
     (tmp_path / "masks").mkdir()
-    with pytest.raises(UserError, match=r"no image of .* has a mask in .*: a\.jpg should have a_ids\.png there"):
+    with pytest.raises(UserError, match=r"dataset\.classes_file. It is a CSV"):
+        samples(images="images", masks="masks")
+    with pytest.raises(
+        UserError, match=r"no image of .* has a mask in .*: a\.jpg should have a_ids\.png there"
+    ):
         samples(images="images", masks="masks", mask_suffix="_ids.png", classes_file=shapes)
     picture(tmp_path / "images" / "a.jpeg")
     with pytest.raises(UserError, match=r"differ in their extension alone.*image_suffix"):
@@ -173,7 +187,8 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path, shapes):
     ("text", "said"),
     [
         ("", "holds no class"),
-        ("round\nsquare\n", "line 2 names no class"),
+        ("round\nsquare\n", "line 1 has the columns round"),
+        ("name,colour\n,#ffffff\n", "line 2 names no class"),
         ("name,id\nround,x\n", "line 2: the id 'x'"),
         ("name,id\nround,0\nsquare,0\n", "line 3: the id '0'"),
         ("name,id\nround,0\nsquare,2\n", "no class 1, but a class 2"),
@@ -196,6 +211,11 @@ def test_images_of_one_video_belong_together(tmp_path):
     for name in ("cat/v1_0001.jpg", "cat/v1_0002.jpg", "dog/v2_0001.jpg", "dog/still.jpg"):
         picture(tmp_path / name)
     samples = Folder(root=str(tmp_path), group=r"v\d+").samples()
-    assert [(s.id, s.group) for s in samples] == [("cat_v1_0001", "v1"), ("cat_v1_0002", "v1"), ("dog_still", ""), ("dog_v2_0001", "v2")]
+    assert [(s.id, s.group) for s in samples] == [
+        ("cat_v1_0001", "v1"),
+        ("cat_v1_0002", "v1"),
+        ("dog_still", ""),
+        ("dog_v2_0001", "v2"),
+    ]
     with pytest.raises(UserError, match=r"dataset\.group=\(v is no regular expression"):
         Folder(root=str(tmp_path), group="(v").samples()

@@ -134,10 +134,11 @@ def train_classifier(
     target: Path,
     steps: int = 1500,
     batch: int = 32,
+    build: Callable[[int], PreTrainedModel] = resnet,
 ) -> None:
     """Trains a network with one softmax for each attribute, logits side by side, and saves it to `target`."""
     labels = [value for values in attributes.values() for value in values]
-    model = resnet(len(labels))
+    model = build(len(labels))
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}
     widths = [len(values) for values in attributes.values()]
