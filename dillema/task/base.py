@@ -171,7 +171,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, "pa.DataType"]:
-        """Returns the columns of predictions.parquet that hold `record`, without `confidence`, and their types."""
+        """Returns the columns of predictions.parquet that hold `record`, save `confidence`, with types."""
 
     # ---- figures
     # -------------------------------------------------------------------------------------------------
@@ -203,8 +203,8 @@ class Task(ABC):
     def class_scores(self, sums: np.ndarray) -> np.ndarray | None:
         """Returns the metric of each class (..., classes), from sums of tallies.
 
-        NaN for a class that the truth lacks. None where tallies do not tell; classes may then be told apart by
-        `image_classes`.
+        NaN for a class that the truth lacks. None where tallies do not tell; classes may then be told apart
+        by `image_classes`.
         """
         return None
 

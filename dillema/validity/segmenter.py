@@ -10,9 +10,9 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset
 from ..errors import ItemError
-from ..evaluation.confusion import confusion
+from ..metrics import confusion_matrix
 from ..fields import BatchSize, Share, Transient, Weights
-from ..model import ClassMap
+from ..model.logits import ClassMap
 from ..model.transformers import TransformersSegmentation
 from ..types import Counterfactual, Sample
 from . import below
@@ -80,7 +80,7 @@ class SegmenterGate:
         if mask is None:
             (mask,) = self._segment([sample.image.resize(image.size, Image.Resampling.LANCZOS)])
         truth = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
-        matrix = confusion(truth, predicted, dataset.ignored)
+        matrix = confusion_matrix(truth, predicted, dataset.ignored)
         hits, pixels = np.diagonal(matrix), matrix.sum(1)
         present = pixels > 0
         if not present.any():

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from dillema.errors import ItemError, NoWeights, UserError
-from dillema.evaluation import networks as module
-from dillema.evaluation.networks import Networks
+from dillema.quality import networks as module
+from dillema.quality.networks import Networks
 from dillema.job.prefetch import needs
 from tests import tiny
 from tests.backends import Generator, Noise, pipeline
@@ -175,11 +175,11 @@ def test_distances_of_sets_agree_with_torchmetrics_on_the_same_features(encoder)
 def test_distances_of_many_images_ask_for_each_when_its_turn_comes(monkeypatch, encoder):
     networks = loaded(encoder, batch_size=64)
     originals, images = Lazy(400, lambda i: tiny.image(i, (32, 32))), Lazy(300, lambda i: noisy(tiny.image(1000 + i, (32, 32)), 80))
-    monkeypatch.setattr(module, "SUBSET", 50)
+    monkeypatch.setattr(module, "KID_SUBSET", 50)
     whole = networks.distance(originals, images)
     assert originals.asked == [0, *range(400)] and images.asked == list(range(300))
-    monkeypatch.setattr(module, "BLOCK", 128)
-    monkeypatch.setattr(module, "KERNEL", 150)
+    monkeypatch.setattr(module, "IMAGES_PER_UPDATE", 128)
+    monkeypatch.setattr(module, "KID_IMAGES", 150)
     some = networks.distance(originals, images)
     assert some["fid"] == pytest.approx(whole["fid"], rel=1e-5)  # of all images, however many come at once
     assert some["kid"] != whole["kid"] and some["kid"] == pytest.approx(whole["kid"], rel=0.3)  # of some of them

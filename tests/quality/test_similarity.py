@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dillema.evaluation.quality import similarity
+from dillema.quality.similarity import similarity
 from tests import tiny
 
 
