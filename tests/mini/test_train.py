@@ -71,11 +71,15 @@ def test_the_models_open_what_the_recogniser_recipes_save(world: World, tmp_path
         model = TransformersSegmentation(name, str(tmp_path / name))
         model.load()
         assert model.predict([image])[0].shape == (23, 160, 256)
-    attributes, target = recognisers.CLASSIFIER_ATTRIBUTES, tmp_path / "classifier"
-    recognisers.train_classifier("classifier", attributes, [world], tmp_path, target, steps=1, batch=2)
-    classifier = TransformersClassification("classifier", str(target))
-    classifier.load()
-    assert classifier.predict([image]).shape == (1, 6)
+    for name, attributes, build, labels in (
+        ("classifier", recognisers.CLASSIFIER_ATTRIBUTES, recognisers.resnet, 6),
+        ("gate_reader", recognisers.READER_ATTRIBUTES, recognisers.convnext, 14),
+    ):
+        target = tmp_path / name
+        recognisers.train_classifier(name, attributes, [world], tmp_path, target, 1, 2, build)
+        classifier = TransformersClassification(name, str(target))
+        classifier.load()
+        assert classifier.predict([image]).shape == (1, labels)
 
 
 def test_the_generator_opens_what_its_recipe_saves(world: World, tmp_path: Path) -> None:
