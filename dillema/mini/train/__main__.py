@@ -33,10 +33,9 @@ def main() -> None:
     parser.add_argument(
         "models",
         nargs="*",
-        choices=[*MODELS, []],
-        default=list(MODELS),
+        choices=[*MODELS, []],  # argparse checks the empty list, too
         metavar="MODEL",
-        help=f"what to train, of {', '.join(MODELS)}",
+        help=f"what to train (default: all), of {', '.join(MODELS)}",
     )
     parser.add_argument(
         "--folder",
@@ -53,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     args.folder.mkdir(parents=True, exist_ok=True)
-    for model in args.models:
+    for model in args.models or MODELS:
         train_model(model, args.folder, args.target, {"steps": args.steps} if args.steps else {})
 
 
