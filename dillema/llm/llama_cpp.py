@@ -101,7 +101,7 @@ class LlamaCpp:
 
         if self.gpu_layers and not llama_cpp.llama_supports_gpu_offload():
             log.warning(NO_GPU, self.gpu_layers)
-        threads = self.threads or _idle_cores()
+        threads = self.threads or idle_cores()
         try:
             with _errors_of_llama_cpp() as errors:
                 return llama_cpp.Llama(
@@ -164,7 +164,7 @@ class _Prefix:
     state: Any
 
 
-def _idle_cores() -> int:
+def idle_cores() -> int:
     """Returns how many physical cores this process may use and no other process keeps busy, at least 1.
 
     The threads of llama.cpp wait for each other at every layer: more threads than idle cores slow all of them

@@ -15,7 +15,9 @@ from tests.backends import Noise, pipeline
 def test_depth_spans_black_to_white_at_the_size_asked_for_and_depends_on_the_image(tmp_path):
     conditioning = Depth(tiny.depth(tmp_path / "depth"), weight=0.4)
     conditioning.load()
-    first, second = (conditioning.control(tiny.sample(seed=seed), tiny.dataset(), (40, 24)) for seed in (0, 1))
+    first, second = (
+        conditioning.control(tiny.sample(seed=seed), tiny.dataset(), (40, 24)) for seed in (0, 1)
+    )
     pixels = np.asarray(first.image)
     assert first.weight == 0.4
     assert pixels.shape == (24, 40, 3)

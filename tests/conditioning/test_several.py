@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from dillema.conditioning.canny import Canny
-from dillema.conditioning.several import Several, parts
+from dillema.conditioning.several import Several, conditionings_by_name
 from dillema.config import build, check
 from dillema.errors import UserError
 from tests.backends import Conditioning, Generator, Noise, pipeline
@@ -11,25 +11,26 @@ from tests.test_config import composed
 from tests.test_pipeline import lines
 
 
-def test_parts_are_told_apart_by_their_kind():
-    one, other = Canny(), Conditioning()
-    assert parts(one) == {"canny": one}
-    assert parts(Several({"a": one, "b": other})) == {"canny": one, "grey": other}
-    assert parts(Several({})) == {}
+def test_conditionings_are_told_apart_by_their_kind():
+    edges, grey = Canny(), Conditioning()
+    assert conditionings_by_name(edges) == {"canny": edges}
+    assert conditionings_by_name(Several({"a": edges, "b": grey})) == {"canny": edges, "grey": grey}
+    assert conditionings_by_name(Several({})) == {}
     with pytest.raises(UserError, match="canny more than once"):
-        Several({"a": one, "b": Canny(low=1)})
+        Several({"a": edges, "b": Canny(low=1)})
 
 
 def test_the_option_is_built_of_others_with_weights_of_its_own():
-    made = parts(build(composed("conditioning=segmentation_depth", "conditioning.parts.depth.weight=0.4").conditioning))
-    assert {name: part.weight for name, part in made.items()} == {"segmentation": 0.9, "depth": 0.4}
-    assert made["segmentation"].palette == "ade20k"
+    cfg = composed("conditioning=segmentation_depth", "conditioning.parts.depth.weight=0.4")
+    conditionings = conditionings_by_name(build(cfg.conditioning))
+    assert {name: part.weight for name, part in conditionings.items()} == {"segmentation": 0.9, "depth": 0.4}
+    assert conditionings["segmentation"].palette == "ade20k"
 
 
 def test_mistakes_within_a_part_are_named():
-    with pytest.raises(
-        UserError, match=r"a mistake:\n  conditioning\.parts\.depth\.wight: Depth takes no wight; did you mean conditioning\.parts\.depth\.weight\?"
-    ):
+    name = r"conditioning\.parts\.depth\."
+    message = rf"a mistake:\n  {name}wight: Depth takes no wight; did you mean {name}weight\?"
+    with pytest.raises(UserError, match=message):
         check(composed("conditioning=segmentation_depth", "+conditioning.parts.depth.wight=1"))
 
 
@@ -38,12 +39,16 @@ def test_a_generator_gets_every_control_image_and_they_are_saved_on_request(tmp_
 
     class Watching(Generator):
         def generate(self, samples, counterfactuals, controls, seeds):
-            seen.extend({name: (np.asarray(c.image), c.weight) for name, c in given.items()} for given in controls)
+            seen.extend(
+                {name: (np.asarray(c.image), c.weight) for name, c in given.items()} for given in controls
+            )
             return super().generate(samples, counterfactuals, controls, seeds)
 
     (tmp_path / "run").mkdir()
     both = Several({"a": Canny(weight=0.3), "b": Conditioning(weight=0.6)})
-    out = pipeline(tmp_path / "store", conditioning=both, generator=Watching(), save_controls=True).run(tmp_path / "run")
+    out = pipeline(tmp_path / "store", conditioning=both, generator=Watching(), save_controls=True).run(
+        tmp_path / "run"
+    )
     assert out.results["counts"]["generated"] == len(seen) == 12
     for given in seen:
         assert {name: weight for name, (_, weight) in given.items()} == {"canny": 0.3, "grey": 0.6}
@@ -51,7 +56,8 @@ def test_a_generator_gets_every_control_image_and_they_are_saved_on_request(tmp_
     for row in lines(tmp_path / "run" / "generated" / "metadata.jsonl"):
         for name in ("canny", "grey"):
             assert (
-                Image.open(tmp_path / "run" / "generated" / row[f"{name}_file_name"]).size == Image.open(tmp_path / "run" / "generated" / row["file_name"]).size
+                Image.open(tmp_path / "run" / "generated" / row[f"{name}_file_name"]).size
+                == Image.open(tmp_path / "run" / "generated" / row["file_name"]).size
             )
 
 

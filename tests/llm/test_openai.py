@@ -41,7 +41,7 @@ def test_a_real_server_finds_the_words_and_chooses_among_the_values(llama_cpp_se
 
 
 def fitting(request):
-    """The reply of a server that keeps to the schema: the first word offered for each attribute that names it."""
+    """Returns a reply that fits the schema: for each attribute the first that names it."""
     fields = request["response_format"]["json_schema"]["schema"]["properties"]
     return json.dumps(
         {
