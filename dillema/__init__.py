@@ -1,3 +1,20 @@
 """DILLEMA: counterfactual images that test vision models, with labels that still hold."""
 
-__version__ = "0.1.0"
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .run_folder import RunFolder
+
+__version__ = "0.2.0"
+
+
+def run(overrides: Sequence[str] = ()) -> "RunFolder":
+    """Runs a job in this process, as `python -m dillema` does with the same overrides, and returns its run folder.
+
+    For `job=run` (the default), `judge`, `report` and `retrain`. Works in a notebook, and leaves no state of Hydra behind.
+    Raises a UserError for a mistake in the configuration, and for what the machine lacks.
+    """
+    from .entry import run_job
+
+    return run_job(overrides)

@@ -3,38 +3,101 @@
 import logging
 import os
 import shlex
+import signal
 import sys
+from types import FrameType
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dillema.config import build, check, conf_dir
-from dillema.errors import NoWeights
+from dillema.config import build, compose, conf_dir
+from dillema.config_check import check
+from dillema.errors import NoWeights, UserError
+from dillema.job.context import JobContext
+from dillema.overrides import prepare
 
 log = logging.getLogger("dillema")
 
+STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
+FLAGS_WITHOUT_RUN = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "-sc", "--shell-completion")
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was asked to end by a signal."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + signal_number
+
+
+class Shown(CompactHydraException):
+    """A UserError as Hydra shows it at the end of a sweep: its message alone."""
+
+
+def main() -> None:
+    """Runs the command; ends with exit code 1 and the reason on the screen when the job fails, 130 when it is stopped."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        sys.argv[1:] = prepare(sys.argv[1:])
+        _check_early(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt as error:
+        sys.exit(_exit_code(error))
+    run_hydra()
+
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Runs the job of a configuration; ends with exit code 1, and the reason on the screen and in the log, when that fails."""
+def run_hydra(cfg: DictConfig) -> None:
+    """Runs the job of a configuration that Hydra has composed."""
+    is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        check(cfg)
-        build(cfg.job)(cfg)
-    except KeyboardInterrupt:
-        log.error("Stopped. What is finished is kept: the same command goes on from here.")
-        sys.exit(130)
+        if is_sweep:
+            check(cfg)
+        build(cfg.job)(JobContext.from_hydra(cfg))
+    except KeyboardInterrupt as error:
+        log.error(STOPPED)
+        sys.exit(_exit_code(error))
     except Exception as error:
-        ours = not isinstance(error, CompactHydraException) or os.environ.get("HYDRA_FULL_ERROR") == "1"
-        log.error(error, exc_info=ours)
+        is_ours = not isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1"
+        log.error(error, exc_info=is_ours)
         if isinstance(error, NoWeights):
-            others = [setting for setting in HydraConfig.get().overrides.task if not setting.lstrip("+~").startswith(("job=", "job."))]
-            log.error("This fetches all that the run needs: %s", shlex.join(["python", "-m", "dillema", "job=prefetch", *others]))
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # an exit would take the other runs of the sweep with it; Hydra raises this one again at the end
+            log.error("This fetches all that the run needs: %s", _prefetch_command())
+        if is_sweep:
+            # an exit would take the other runs of the sweep with it; Hydra raises this one again at the end
+            raise Shown(str(error)) from error
         sys.exit(1)
+
+
+def _check_early(arguments: list[str]) -> None:
+    """Checks the configuration of a single run before Hydra makes a folder for it."""
+    if any(argument in FLAGS_WITHOUT_RUN or argument in ("-m", "--multirun") for argument in arguments):
+        return
+    if any(argument.startswith("-") for argument in arguments):
+        return  # --config-dir and its like: Hydra composes, and the check follows
+    try:
+        cfg = compose(arguments)
+    except (HydraException, CompactHydraException):
+        return  # Hydra composes again, and shows its own message
+    check(cfg)
+
+
+def _prefetch_command() -> str:
+    overrides = HydraConfig.get().overrides.task
+    kept = [override for override in overrides if not override.lstrip("+~").startswith(("job=", "job."))]
+    return shlex.join(["python", "-m", "dillema", "job=prefetch", *kept])
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def _exit_code(error: KeyboardInterrupt) -> int:
+    return error.exit_code if isinstance(error, Stopped) else 130
 
 
 if __name__ == "__main__":

@@ -227,10 +227,16 @@ class Model(Backend, Protocol):
 
     name: str
 
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Returns the names of the model's own classes, by its ids, once it is loaded; none where they are unknown."""
+        ...
+
     def predict(self, images: Sequence[Image.Image]) -> "Tensor | Sequence[Tensor]":
         """Returns the logits of the data set's classes for each image, float32, on the CPU.
 
         Of shape (classes), or (classes, height, width) at the size of the image. Images of one batch are of one size.
+        Raises an ItemError for NaN and infinite logits.
         """
         ...
 

@@ -1,14 +1,15 @@
-"""The kinds of error: the user's, one item's, and (any other exception) ours."""
-
-from hydra.errors import CompactHydraException
+"""The kinds of error: the user's or the machine's, one item's, and (any other exception) ours."""
 
 
-class UserError(CompactHydraException):
-    """A mistake of the user's: the message alone is shown, and says what, where and what to do."""
+class UserError(Exception):
+    """A mistake of the user's, or something that the machine lacks.
+
+    The message alone is shown, and says what, where and what to do.
+    """
 
 
 class ItemError(Exception):
-    """What went wrong with one item; it is recorded with the raw reply, if any, and the run goes on."""
+    """What is wrong with one item. It is recorded with the raw reply, if there is one, and the run goes on."""
 
     def __init__(self, message: str, raw: str = "") -> None:
         super().__init__(message)
@@ -16,4 +17,4 @@ class ItemError(Exception):
 
 
 class NoWeights(UserError):
-    """Weights that are neither on this machine nor to be had; the command that fetches them is added where the message is shown."""
+    """Weights are neither on this machine nor to be had; where the message is shown, job=prefetch is added."""

@@ -1,13 +1,17 @@
 """The vocabulary of DILLEMA: the values that flow from step to step."""
 
 import hashlib
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from PIL import Image
+
+from .decoding import Colour, decode_image, decode_mask
+
+ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = KINDS = ("original", "counterfactual", "placebo", "truth")
+"""The kinds of images that models are asked about; the truth is a render of what a counterfactual stands for."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,12 @@ class Sample:
     Attributes:
         id: Stable and unique in its data set; a safe file name.
         read_image: Returns the bytes of the encoded image.
-        read_mask: Returns the bytes of the encoded mask, which holds class ids in its first channel.
+        read_mask: Returns the bytes of the encoded mask: class ids, or colours of `mask_colours`.
         label: Class id, for classification.
         attributes: What the data set knows about the image, such as its weather.
-        group: What must not be split between training and test, and what intervals are computed over: a video, a scene.
+        group: What is never split between training and test, and the unit of intervals: a video, a scene.
         read_depth: Returns the distance of every pixel in metres (height, width).
+        mask_colours: The class id of each colour, where masks may be painted in colours.
     """
 
     id: str
@@ -31,27 +36,30 @@ class Sample:
     attributes: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     read_depth: Callable[[], np.ndarray] | None = None
+    mask_colours: Mapping[Colour, int] = field(default_factory=dict)
 
     @property
     def image(self) -> Image.Image:
-        """Returns the decoded RGB image; raises OSError when the file is damaged."""
-        return Image.open(io.BytesIO(self.read_image())).convert("RGB")
+        """Returns the image as a viewer shows it, RGB; raises an ItemError when it cannot be read."""
+        return decode_image(self.read_image())
 
     @property
     def mask(self) -> np.ndarray | None:
-        """Returns the class ids (height, width), uint8, or None for a sample without a mask."""
-        if self.read_mask is None:
-            return None
-        pixels = np.asarray(Image.open(io.BytesIO(self.read_mask())))
-        return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 0])
+        """Returns the class ids (height, width), uint8, or None for a sample without a mask.
+
+        Raises an ItemError when it cannot be read.
+        """
+        return None if self.read_mask is None else decode_mask(self.read_mask(), self.mask_colours)
 
     @cached_property
     def digest(self) -> str:
-        """Returns a hash of the sample's label and of the bytes of its files."""
+        """Returns a hash of the sample's label, of the bytes of its files and of the colours of its masks."""
         content = hashlib.sha256(f"{self.label}".encode())
         content.update(self.read_image())
         if self.read_mask:
             content.update(self.read_mask())
+        if self.mask_colours:
+            content.update(repr(sorted(self.mask_colours.items())).encode())
         return content.hexdigest()
 
 
@@ -83,7 +91,7 @@ class Edit:
         attribute: What changes.
         original: The span of the caption that is replaced; "" for an insertion.
         replacement: The new value.
-        phrase: The words that express the new value in the counterfactual; "" where they are the value itself.
+        phrase: The words that express the new value in the counterfactual; "" for the value itself.
     """
 
     attribute: str
@@ -99,7 +107,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Variant:
-    """What a plan asks of one sample: the attributes to change, each with the values allowed (none: any value).
+    """What a plan asks of one sample: the attributes to change, each with its allowed values (none: any).
 
     A variant that changes nothing makes a placebo.
     """
@@ -116,12 +124,14 @@ class Counterfactual:
         edits: None for a placebo.
         method: How the text was written, where an editor has several ways.
         alternatives: The replacements that were proposed for each attribute, where they were asked for.
+        caption: The text that was edited; the pipeline adds it.
     """
 
     text: str
     edits: tuple[Edit, ...]
     method: str = ""
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    caption: str = ""
 
 
 @dataclass(frozen=True)

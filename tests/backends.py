@@ -1,25 +1,39 @@
-"""Small back-ends whose answers depend on all that a real one's depend on, and a pipeline made of them (also as a program)."""
+"""Small back-ends whose results depend on all that real ones' depend on, and a pipeline made of them (also as a program).
+
+The edit strategies are the real ones.
+"""
 
 import io
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from omegaconf import OmegaConf
 from PIL import Image
 
+from dillema.backend import Vary
+from dillema.counterfactual.edits import Random
 from dillema.errors import ItemError
 from dillema.execution.local import Local
+from dillema.fields import BatchSize, Transient
+from dillema.job.context import JobContext
+from dillema.job.run import generate
 from dillema.pipeline import Pipeline
+from dillema.run_folder import RunFolder
+from dillema.runner import Runner
 from dillema.store import Store, digest
-from dillema.types import Caption, Control, Counterfactual, Edit, Sample
+from dillema.types import Caption, Control, Counterfactual, Edit, Expression, Sample, Variant
 
 SIZE = (32, 20)
+WEATHERS = ["clear", "rainy", "foggy", "snowy"]
+TIMES = ["day", "night", "dusk"]
 
 
-def picture(seed: int, classes: int = 256) -> bytes:
+def noise_image(seed: int, classes: int = 256) -> bytes:
     """Returns the file of a noise image, or of a noise mask of so many classes."""
     shape = (SIZE[1], SIZE[0]) if classes < 256 else (SIZE[1], SIZE[0], 3)
     file = io.BytesIO()
@@ -29,42 +43,48 @@ def picture(seed: int, classes: int = 256) -> bytes:
 
 @dataclass
 class Noise:
+    """Samples scene-0, scene-1, ...; the ids in `damaged` cannot be read."""
+
     count: int = 6
     task: str = "segmentation"
     damaged: int = -1
     backwards: bool = False
+    group_size: int = 0
 
     name: str = "noise"
     classes: tuple[str, ...] = ("sky", "road", "car")
     colours: tuple[tuple[int, int, int], ...] = ((0, 0, 255), (99, 99, 99), (255, 0, 0))
     ignored: frozenset[int] = frozenset()
-    vary: dict[str, list[str]] = field(default_factory=lambda: {"weather": ["clear", "rainy", "foggy"], "time of day": ["day", "night"]})
+    vary: dict[str, list[str]] = field(default_factory=lambda: {"weather": WEATHERS, "time of day": TIMES})
 
     def samples(self) -> list[Sample]:
-        found = [
+        samples = [
             Sample(
                 f"scene-{i}",
-                lambda i=i: b"nothing" if i == self.damaged else picture(i),
-                (lambda i=i: picture(100 + i, 3)) if self.task == "segmentation" else None,
+                lambda i=i: b"nothing" if i == self.damaged else noise_image(i),
+                (lambda i=i: noise_image(100 + i, 3)) if self.task == "segmentation" else None,
                 None if self.task == "segmentation" else i % 3,
                 {"weather": "clear"},
+                f"video-{i // self.group_size}" if self.group_size else "",
             )
             for i in range(self.count)
         ]
-        return found[::-1] if self.backwards else found
+        return samples[::-1] if self.backwards else samples
 
 
 @dataclass
 class Backend:
-    """Writes a line for each item it is given to the file `diary`, and sleeps; raises what `fails` says for items that hold its text."""
+    """Writes a line for each item it is given to the file `diary`, and sleeps.
 
-    diary: str = ""
-    pause: float = 0
-    fails: str = ""
-    batch_size: int = 4
+    Raises an ItemError for items that hold the text `fails`.
+    """
 
-    transient: ClassVar[tuple[str, ...]] = ("diary", "pause", "fails", "batch_size")
-    weights: ClassVar[tuple[str, ...]] = ()
+    diary: Transient[str] = ""
+    pause: Transient[float] = 0
+    fails: Transient[str] = ""
+    batch_size: BatchSize = 4
+
+    version: ClassVar[int] = 1
     loads: ClassVar[list[str]] = []
 
     def load(self) -> None:
@@ -91,27 +111,23 @@ class Captioner(Backend):
 
 @dataclass
 class Editor(Backend):
-    batch_size: int = 1
+    batch_size: BatchSize = 1
 
-    def keywords(self, caption: Caption, vary: Any, label_name: str, seed: int) -> dict[str, str]:
+    def keywords(self, caption: Caption, vary: Vary, label: str, seed: int) -> dict[str, Expression]:
         self.work(caption.text)
-        return {"weather": "clear", "time of day": "day"}
+        return {"weather": Expression("clear", "clear"), "time of day": Expression("day", "day")}
 
-    def alternatives(self, caption: Caption, spans: Any, narrowed: Any, seed: int) -> tuple[Edit, ...]:
+    def rewrite(
+        self, caption: Caption, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int
+    ) -> Counterfactual:
         self.work(caption.text)
-        return tuple(Edit(name, spans[name], values[seed % len(values)]) for name, values in narrowed.items())
-
-    def rewrite(self, caption: Caption, edits: tuple[Edit, ...]) -> Counterfactual:
+        edits = tuple(
+            Edit(name, expressions[name].span, values[seed % len(values)]) for name, values in variant.changes.items()
+        )
         text = caption.text
         for edit in edits:
             text = text.replace(edit.original, edit.replacement)
         return Counterfactual(text, edits)
-
-
-@dataclass
-class Edits:
-    def plan(self, sources: Any, vary: Any, count: int, seed: int) -> dict[str, list[dict[str, tuple[str, ...]]]]:
-        return {source: [{"weather": ("rainy", "foggy")}, {"weather": ("foggy",), "time of day": ("night",)}] for source in sources}
 
 
 @dataclass
@@ -131,32 +147,34 @@ class Generator(Backend):
     strength: int = 1
 
     def generate(self, samples: Any, counterfactuals: Any, controls: Any, seeds: Any) -> list[Any]:
-        self.work(*(c.text for c in counterfactuals))
-        made: list[Any] = []
-        for sample, counterfactual, given, seed in zip(samples, counterfactuals, controls, seeds, strict=True):
-            structure = [(name, control.image.tobytes().hex(), control.weight) for name, control in given.items()]
-            random = np.random.default_rng(int(digest(sample.digest, counterfactual.text, seed, self.strength, structure)[:8], 16))
-            made.append(Image.fromarray(random.integers(0, 256, (self.height, self.width, 3), np.uint8)))
-        return made
+        self.work(*(f"{s.id}: {c.text}" for s, c in zip(samples, counterfactuals, strict=True)))
+        return [self._paint(*item) for item in zip(samples, counterfactuals, controls, seeds, strict=True)]
+
+    def _paint(self, sample: Sample, counterfactual: Counterfactual, controls: Any, seed: int) -> Image.Image:
+        structure = [(name, control.image.tobytes().hex(), control.weight) for name, control in controls.items()]
+        made_from = digest(sample.digest, counterfactual.text, seed, self.strength, structure)
+        random = np.random.default_rng(int(made_from[:8], 16))
+        return Image.fromarray(random.integers(0, 256, (self.height, self.width, 3), np.uint8))
 
 
 @dataclass
 class Gate(Backend):
-    least: float = 0.0
+    name: str = "brightness"
+    least: Transient[float] = 0.0
 
-    transient: ClassVar[tuple[str, ...]] = (*Backend.transient, "least")
+    scores: ClassVar[tuple[str, ...]] = ("mean",)
 
-    def score(self, samples: Any, images: Any, dataset: Any) -> list[dict[str, float]]:
+    def score(self, samples: Any, counterfactuals: Any, images: Any, dataset: Any) -> list[dict[str, float]]:
         self.work(*(s.id for s in samples))
-        return [{"brightness": float(np.asarray(image).mean() / 255)} for image in images]
+        return [{"mean": float(np.asarray(image).mean() / 255)} for image in images]
 
-    def verdict(self, scores: Any) -> bool:
-        return scores["brightness"] >= self.least
+    def reasons(self, scores: Mapping[str, float]) -> list[str]:
+        return [] if scores["mean"] >= self.least else [f"mean {scores['mean']:.2f} is below {self.least}"]
 
 
 @dataclass
 class Model(Backend):
-    name: str = "brightest"
+    name: Transient[str] = "brightest"
     task: str = "segmentation"
     gain: float = 1.0
 
@@ -164,21 +182,35 @@ class Model(Backend):
         import torch
 
         self.work(*("image" for _ in images))
-        pixels = torch.stack([torch.from_numpy(np.asarray(image).copy()) for image in images]).permute(0, 3, 1, 2).float() / 64
+        pixels = torch.stack([torch.from_numpy(np.asarray(image).copy()) for image in images])
+        pixels = pixels.permute(0, 3, 1, 2).float() / 64
         return self.gain * (pixels if self.task == "segmentation" else pixels.mean((2, 3)))
 
 
-def pipeline(store: Path, *, models: tuple[Any, ...] = (), **parts: Any) -> Pipeline:
+def make_pipeline(**parts: Any) -> Pipeline:
     """Returns a pipeline over six sources with two counterfactuals each."""
-    whole = Pipeline(Noise(), Captioner(), Editor(), Edits(), Conditioning(), Generator(), Gate(), models, Local(), Store(store))
-    return replace(whole, **parts)
+    dataset = parts.pop("dataset", Noise())
+    pipeline = Pipeline(
+        dataset, Captioner(), Editor(), Random(), {"grey": Conditioning()}, Generator(), [Gate()], counterfactuals=2
+    )
+    return replace(pipeline, **parts)
+
+
+def run_pipeline(
+    folder: Path, store: Path, *, max_failures: int = 50, retry_failed: bool = False, size: Any = "generated",
+    models: Sequence[Any] = (), **parts: Any,
+) -> tuple[RunFolder, Runner]:  # fmt: skip
+    """Runs a pipeline of small back-ends; returns its folder, and the runner with what failed."""
+    cfg = OmegaConf.create({"size": size, "save_controls": False, "name": "test"})
+    runner = Runner(Store(store), Local(), max_failures, retry_failed)
+    context = JobContext(cfg, folder)
+    return generate(context, make_pipeline(models=models, **parts), runner, time.perf_counter()), runner
 
 
 def main() -> None:
-    """Runs the pipeline as a program."""
+    """Runs the pipeline as a program: folder, name of the run, seconds an item."""
     base = Path(sys.argv[1])
     slow = {"diary": str(base / "diary"), "pause": float(sys.argv[3])}
-    run_folder = base / sys.argv[2]
-    run_folder.mkdir()
-    parts = {"captioner": Captioner(**slow), "editor": Editor(**slow), "conditioning": Conditioning(**slow), "generator": Generator(**slow)}
-    pipeline(base / "store", **parts, validity=Gate(**slow)).run(run_folder)
+    parts = {"captioner": Captioner(**slow), "editor": Editor(**slow), "generator": Generator(**slow)}
+    parts |= {"conditionings": {"grey": Conditioning(**slow)}, "gates": [Gate(**slow)]}
+    run_pipeline(base / sys.argv[2], base / "store", **parts)

@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from dillema.config import Must, build, check, conf_dir, package_file
+from dillema.config import build, compose, conf_dir, package_file
+from dillema.config_check import check
 from dillema.errors import UserError
+from dillema.fields import Constraint
+from dillema.overrides import prepare
 
 OPTIONS = sorted((path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml"))
 
 
 def composed(*overrides):
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+    cfg = compose(prepare(overrides))
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -35,14 +38,14 @@ def test_every_option_says_what_it_is_and_costs(group, option):
 
 def test_all_mistakes_are_named_at_once():
     cfg = composed(
-        "+llm.temprature=1",
+        "llm.temprature=1",
         "generator.steps=many",
         "conditioning.palette=pastel",
         "edits._target_=dillema.counterfactual.edits.Rnadom",
         "counterfactuals=2.5",
         "tracking.uri=null",
         "store=???",
-        "+sede=1",
+        "sede=1",
         "~captioner.model",
         "model.mini_segformer.model=${package:no_such_package,weights}",
     )
@@ -54,7 +57,7 @@ def test_all_mistakes_are_named_at_once():
         "llm.temprature: LlamaCpp takes no temprature; did you mean llm.temperature?",
         "generator.steps: must be a whole number, not 'many'",
         "conditioning.palette: must be one of 'dataset', 'ade20k', not 'pastel'",
-        "counterfactuals: must be a whole number from 1 on, not 2.5",
+        "counterfactuals: must be a whole number of at least 1, not 2.5",
         "tracking.uri: must be text, not None",
         "store: needs a value, as in store=...",
         "sede: the configuration takes no sede; did you mean seed?",
@@ -73,7 +76,13 @@ class Typed:
     ratio: float = 0.5
     mode: Literal["a", "b"] = "a"
     on: bool = False
-    shares: list[Annotated[float, Must("up to 1", lambda value: value <= 1)]] = field(default_factory=list)
+    shares: list[Annotated[float, Constraint("up to 1", lambda value: value <= 1)]] = field(default_factory=list)
+
+    def load(self):
+        """Does nothing."""
+
+    def ask(self):
+        """Does nothing."""
 
 
 @pytest.mark.parametrize(
@@ -109,7 +118,7 @@ def test_a_data_set_chooses_its_model_and_the_command_line_has_the_last_word():
 
 
 REAL = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml") if not path.stem.startswith("mini"))
-SMALL_WORLD = {"captioner": "mini", "llm": "smollm2", "prompt": "mini", "generator": "mini", "validity": "segmenter", "model": "mini_segformer"}
+SMALL_WORLD = {"captioner": "mini", "llm": "smollm2", "prompt": "mini", "generator": "mini", "validity": "[segmenter]", "model": "mini_segformer"}
 
 
 @pytest.mark.parametrize("dataset", REAL)
@@ -153,8 +162,8 @@ def test_a_setting_of_a_model_without_its_name_is_answered_with_where_it_belongs
 @pytest.mark.parametrize("judge", ["${model.mini_segformer.model}", "conf/../conf/model"])
 def test_a_model_under_test_is_no_judge(judge, monkeypatch):
     monkeypatch.chdir(conf_dir().parent)
-    (mistake,) = mistakes(f"validity.model={judge}", *([] if "$" in judge else ["model.mini_segformer.model=conf/model"]))
-    assert mistake.startswith("validity.model: ") and "is a model under test (model.mini_segformer.model)" in mistake
+    (mistake,) = mistakes(f"validity.segmenter.model={judge}", *([] if "$" in judge else ["model.mini_segformer.model=conf/model"]))
+    assert mistake.startswith("validity.segmenter.model: ") and "is a model under test (model.mini_segformer.model)" in mistake
 
 
 def test_what_a_user_s_own_class_takes_is_checked():
@@ -189,9 +198,9 @@ def test_package_file_points_into_an_installed_package():
 
 
 def test_values_are_named_by_what_they_must_be():
-    assert mistakes("devices=0", "counterfactuals=0.5", "job=retrain", "job.seeds=[1,1]") == [
-        "counterfactuals: must be a whole number from 1 on, not 0.5",
-        "devices: must be a whole number from 1 on, not 0",
+    assert mistakes("execution.devices=0", "counterfactuals=0.5", "job=retrain", "job.seeds=[1,1]") == [
+        "counterfactuals: must be a whole number of at least 1, not 0.5",
+        "execution.devices: must be a whole number of at least 1, not 0",
         "job.seeds: must be a list, each a whole number from 0 on, one or more and none twice, not [1, 1]",
     ]
 
@@ -201,3 +210,67 @@ def test_a_job_may_know_of_more_mistakes_than_types_tell():
     check(composed(*program))
     (mistake,) = mistakes("job=retrain", *program)
     assert mistake.startswith("model.module: ModuleModel cannot be trained as it is set; a network of torch is needed")
+
+
+def test_settings_that_have_moved_are_answered_with_where_they_are():
+    assert mistakes("devices=2", "execution.max_failures=3", "execution.retry_failed=true") == [
+        "execution.max_failures: is called max_failures now",
+        "execution.retry_failed: is called retry_failed now",
+        "devices: is called execution.devices now",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("dataset.vary={weather: [foggy, snowy]}", "dataset.vary", {"weather": ["foggy", "snowy"]}),
+        ("dataset.where={weather: [rainy]}", "dataset.where", {"weather": ["rainy"]}),
+        ("generator.controlnet={canny: a/b}", "generator.controlnet", {"canny": "a/b"}),
+        ("model.mini_segformer.class_map={road: 7}", "model.mini_segformer.class_map", {"road": 7}),
+        ("dataset.vary.weather=[foggy]", "dataset.vary.weather", ["foggy"]),
+    ],
+)
+def test_a_mapping_that_is_given_replaces_that_of_the_option(override, path, expected):
+    value = OmegaConf.select(composed(override), path)
+    assert OmegaConf.to_container(value) == expected
+
+
+def test_a_class_map_that_an_option_brings_is_replaced_too():
+    overrides = ["dataset=shift", "model=segformer_cityscapes", "model.segformer_cityscapes.class_map={7: 7, 13: 13}"]
+    assert OmegaConf.to_container(composed(*overrides).model.segformer_cityscapes.class_map) == {7: 7, 13: 13}
+
+
+def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean llm=llama2_q5\? The options are "):
+        prepare(["llm=lama2_q5"])
+    with pytest.raises(UserError, match=r"did you mean model=resnet50"):
+        prepare(["model=[resnet18,resent50]"])
+    assert prepare(["-m", "llm=llama2_q4,llama2_q5", "--cfg"]) == ["-m", "llm=llama2_q4,llama2_q5", "--cfg"]
+
+
+def test_a_value_with_an_equals_sign_is_answered_with_the_quotes_that_it_needs():
+    with pytest.raises(UserError, match=r"""needs quotes .*'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"'"""):
+        prepare(["model.module.checkpoint=/ckpt/epoch=3-step=20.ckpt"])
+    quoted = composed("model=module", 'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"', "model.module.network=null")
+    assert quoted.model.module.checkpoint == "/ckpt/epoch=3-step=20.ckpt"
+
+
+def test_composing_leaves_no_state_of_hydra_behind():
+    composed()
+    assert not GlobalHydra.instance().is_initialized()
+
+
+@dataclass
+class Speechless:
+    """No captioner: it lacks the method."""
+
+    def load(self):
+        """Does nothing."""
+
+
+def test_a_class_that_lacks_what_its_group_needs_is_named():
+    cfg = composed()
+    OmegaConf.set_struct(cfg, False)
+    cfg.captioner = {"_target_": f"{__name__}.Speechless"}
+    with pytest.raises(UserError, match="Speechless has no method caption"):
+        check(cfg)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
+from dillema import run
 from dillema.mini.export import export_shift
 from tests import tiny
 
@@ -28,9 +31,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def dillema(folder: Path, *arguments: str) -> str:
     process = start(folder, *arguments)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    return said
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
 
 
 def newest(folder: Path, pattern: str = "outputs/*/*/results.json") -> Path:
@@ -39,8 +42,10 @@ def newest(folder: Path, pattern: str = "outputs/*/*/results.json") -> Path:
 
 def outcome(run: Path) -> tuple[dict, dict[str, str]]:
     results = json.loads((run / "results.json").read_text())
-    del results["seconds"]
-    return results, {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "generated").rglob("*.png")}
+    for changing in ("name", "seconds", "wall_seconds"):
+        del results[changing]
+    hashes = {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "generated").rglob("*.png")}
+    return results, hashes
 
 
 @pytest.fixture(scope="module")
@@ -51,34 +56,35 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_what_it_promises(home: Path) -> None:
-    run = newest(home)
-    results, images = outcome(run)
-    assert results["counts"] == {"sources": 4, "captions": 4, "counterfactuals": 4, "generated": 4, "valid": results["counts"]["valid"], "failed": 0}
+    folder = newest(home)
+    results, images = outcome(folder)
+    counts = {"sources": 4, "captions": 4, "counterfactuals": 4, "generated": 4, "placebos": 4, "failed": 0}
+    assert results["counts"] | {"valid": 4} == counts | {"valid": 4}
     assert results["models"]["mini_segformer"]["all"]["original"]["mean_iou"] > 0.7  # it knows clear days
     assert len(images) == 8  # with their masks
-    rows = [json.loads(line) for line in (run / "generated" / "metadata.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "generated" / "metadata.jsonl").read_text().splitlines()]
     for row in rows:
-        assert (run / "generated" / row["file_name"]).exists()
+        assert (folder / "generated" / row["file_name"]).exists()
         for edit in row["edits"]:
             assert edit["original"] in row["caption"]
-            assert edit["replacement"] in row["counterfactual"]
+            assert (edit["phrase"] or edit["replacement"]) in row["counterfactual"]
     for name in ("report.html", "failures.jsonl", ".hydra/config.yaml", "dillema.log"):
-        assert (run / name).exists()
+        assert (folder / name).exists()
     with sqlite3.connect(home / "outputs" / "mlflow.db") as runs:
         assert runs.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same(home: Path) -> None:
     first = newest(home)
-    said = dillema(home, *QUICK)
-    assert "loading" not in said
+    output = dillema(home, *QUICK)
+    assert "loading" not in output
     assert outcome(newest(home)) == outcome(first)
     assert newest(home) != first
 
 
 def test_a_sweep_shares_what_its_runs_have_in_common(home: Path) -> None:
-    said = dillema(home, "-m", *QUICK, "conditioning.weight=0.5,0.7")
-    assert said.count("caption: all 4 are there already") == 2
+    output = dillema(home, "-m", *QUICK, "conditioning.weight=0.5,0.7")
+    assert output.count("caption: all 4 are in the store") == 2
     assert len(list(home.glob("multirun/*/*/*/results.json"))) == 2
     with sqlite3.connect(home / "outputs" / "mlflow.db") as runs:
         parents = runs.execute("SELECT value, count(*) FROM tags WHERE key = 'mlflow.parentRunId' GROUP BY value").fetchall()
@@ -124,12 +130,39 @@ def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
         "model.resnet18.checkpoint=resnet18.safetensors",
         *QUICK,
     )
-    run = newest(home)
-    results, _ = outcome(run)
-    assert results["counts"] | {"valid": 2} == {"sources": 3, "captions": 2, "counterfactuals": 2, "generated": 2, "valid": 2, "failed": 1}
-    (failure,) = map(json.loads, (run / "failures.jsonl").read_text().splitlines())
+    folder = newest(home)
+    results, _ = outcome(folder)
+    counts = {"sources": 3, "captions": 2, "counterfactuals": 2, "generated": 2, "placebos": 2, "failed": 1}
+    assert results["counts"] | {"valid": 2} == counts | {"valid": 2}
+    (failure,) = map(json.loads, (folder / "failures.jsonl").read_text().splitlines())
     assert "damaged" in failure["id"]
-    assert Image.open(next((run / "generated" / "images").iterdir())).size == (64, 64)
+    assert Image.open(next((folder / "generated" / "images").iterdir())).size == (64, 64)
+
+
+def test_a_finished_run_is_judged_and_reported_again_from_a_copy_of_its_folder(home: Path, tmp_path: Path) -> None:
+    dillema(home, *QUICK)
+    copy = tmp_path / "copy"
+    shutil.copytree(newest(home), copy)
+    dillema(tmp_path, "job=judge", f"run={copy}", "validity.segmenter.min_agreement=0.99")
+    judged = newest(tmp_path)
+    results, _ = outcome(judged)
+    assert results["counts"]["valid"] == 0 and results["gates"] == ["segmenter"]
+    before = json.loads((newest(home) / "results.json").read_text())
+    before_all, after_all = (r["models"]["mini_segformer"]["all"] for r in (before, results))
+    assert before_all == after_all
+    assert "mask" in (judged / "report.html").read_text() and (judged / "generated" / "images").is_dir()
+    (copy / "report.html").unlink()
+    dillema(tmp_path, "job=report", f"run={copy}")
+    assert (copy / "report.html").exists()
+
+
+def test_the_same_run_from_python_leaves_the_same_and_no_state_of_hydra(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    folder = run(QUICK)
+    assert outcome(folder.path) == outcome(newest(home, "outputs/*/*/results.json"))
+    assert not GlobalHydra.instance().is_initialized()
+    assert (home / "outputs" / "latest").resolve() == folder.path.resolve()
+    assert "mini_segformer" in folder.models and len(list(folder.generated())) == 4
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_end(home: Path, tmp_path: Path) -> None:

@@ -11,25 +11,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dillema.counterfactual.edits import Pairwise, Random, Single
 from dillema.errors import UserError
-from dillema.evaluation import predictions, statistics
-from dillema.execution.local import Local
 
-from .backends import SIZE, Backend, Captioner, Editor, Edits, Gate, Generator, Model, Noise, picture, pipeline
+from .backends import SIZE, Backend, Captioner, Editor, Gate, Generator, Model, Noise, noise_image, run_pipeline
+
+STRATEGIES = [Random(), Single(), Pairwise()]
 
 
 def run(tmp_path, name="run", store="store", **parts):
-    folder = tmp_path / name
-    folder.mkdir()
-    return pipeline(tmp_path / store, **parts).run(folder)
+    return run_pipeline(tmp_path / name, tmp_path / store, **parts)[0]
 
 
 def left_behind(folder):
     """Returns all that must not differ between two runs of the same configuration."""
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "results.json"}
-    results = json.loads((folder / "results.json").read_text())
-    del results["seconds"]
-    return files, results
+    paths = sorted(p for p in folder.path.rglob("*") if p.is_file() and p.name != "results.json")
+    results = {k: v for k, v in folder.results.items() if k not in ("seconds", "wall_seconds")}
+    return {str(p.relative_to(folder.path)): p.read_bytes() for p in paths}, results
+
+
+def images(folder):
+    return {name: content for name, content in left_behind(folder)[0].items() if name.endswith(".png")}
 
 
 def lines(path):
@@ -37,137 +39,183 @@ def lines(path):
 
 
 def test_what_a_run_leaves_behind(tmp_path):
-    out = run(tmp_path)
-    assert out.results["counts"] == {"sources": 6, "captions": 6, "counterfactuals": 12, "generated": 12, "valid": 12, "failed": 0}
-    assert list(out.results["seconds"]) == ["source", "caption", "keywords", "alternatives", "control", "generated", "validity", "quality"]
-    assert json.loads((tmp_path / "run" / "results.json").read_text()) == out.results
-    assert (tmp_path / "run" / "failures.jsonl").read_text() == ""
-    rows = lines(tmp_path / "run" / "generated" / "metadata.jsonl")
+    folder = run(tmp_path, placebos=1)
+    counts = {"sources": 6, "captions": 6, "counterfactuals": 12, "generated": 12, "valid": 12, "placebos": 6, "failed": 0}
+    assert folder.results["counts"] == counts
+    steps = ["source", "caption", "keywords", "rewrite", "control", "generate", "gate brightness", "similarity"]
+    assert list(folder.results["seconds"]) == steps
+    assert sum(sum(values.values()) for values in folder.results["plan"].values()) >= 12
+    assert folder.failures() == []
+    rows = lines(folder.path / "generated" / "metadata.jsonl")
     assert len(rows) == 12
     for row in rows:
-        assert Image.open(tmp_path / "run" / "generated" / row["file_name"]).size == SIZE
-        assert Image.open(tmp_path / "run" / "generated" / row["mask_file_name"]).size == SIZE
+        assert Image.open(folder.path / "generated" / row["file_name"]).size == SIZE
+        assert Image.open(folder.path / "generated" / row["mask_file_name"]).size == SIZE
         assert all(e["replacement"] in row["counterfactual"] and e["original"] in row["caption"] for e in row["edits"])
-        assert row["valid"] and row["scores"]["brightness"] > 0
-    mean = out.results["quality"]["ssim"]
-    assert mean["mean"] == pytest.approx(sum(row["quality"]["ssim"] for row in rows) / 12) and mean["low"] < mean["mean"] < mean["high"] < 1
+        assert row["valid"] and row["scores"]["brightness.mean"] > 0
+    mean = folder.results["quality"]["ssim"]
+    assert mean["mean"] == pytest.approx(sum(row["quality"]["ssim"] for row in rows) / 12)
+    assert mean["low"] < mean["mean"] < mean["high"] < 1
+    placebos = list(folder.placebos())
+    assert len(placebos) == 6 and all(p.caption.text == p.counterfactual.text for p in placebos)
+    assert len(list((folder.path / "placebo" / "images").iterdir())) == 6
 
 
-@pytest.mark.parametrize(("size", "expected"), [((96, 48), (96, 48)), ("source", SIZE)])
+@pytest.mark.parametrize(("size", "expected"), [([96, 48], (96, 48)), ("source", SIZE)])
 def test_the_generated_set_has_the_size_that_is_asked_for_and_masks_of_whole_classes(tmp_path, size, expected):
-    run(tmp_path, size=size, generator=Generator(width=16, height=16))
-    for row in lines(tmp_path / "run" / "generated" / "metadata.jsonl"):
-        mask = Image.open(tmp_path / "run" / "generated" / row["mask_file_name"])
-        assert Image.open(tmp_path / "run" / "generated" / row["file_name"]).size == mask.size == expected
+    folder = run(tmp_path, size=size, generator=Generator(width=16, height=16))
+    for row in lines(folder.path / "generated" / "metadata.jsonl"):
+        mask = Image.open(folder.path / "generated" / row["mask_file_name"])
+        assert Image.open(folder.path / "generated" / row["file_name"]).size == mask.size == expected
         if size == "source":
             number = int(row["source"].removeprefix("scene-"))
-            assert mask.tobytes() == Image.open(io.BytesIO(picture(100 + number, 3))).tobytes()
+            assert mask.tobytes() == Image.open(io.BytesIO(noise_image(100 + number, 3))).tobytes()
         assert set(np.unique(mask)) <= {0, 1, 2}
 
 
 def test_the_second_run_loads_no_model_and_leaves_the_same(tmp_path):
-    run(tmp_path)
+    first = run(tmp_path)
     Backend.loads.clear()
-    run(tmp_path, "again")
+    again = run(tmp_path, "again")
     assert Backend.loads == []
-    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "again")
+    assert left_behind(first) == left_behind(again)
+
+
+def test_a_run_in_the_folder_of_another_replaces_it_whole(tmp_path):
+    first = left_behind(run(tmp_path, "other", "elsewhere", dataset=Noise(count=3)))
+    run(tmp_path)
+    assert left_behind(run(tmp_path, dataset=Noise(count=3))) == first
 
 
 def test_a_change_late_in_the_pipeline_repeats_nothing_before_it(tmp_path):
-    run(tmp_path)
+    first = run(tmp_path)
     Backend.loads.clear()
-    run(tmp_path, "again", generator=Generator(strength=2))
+    again = run(tmp_path, "again", generator=Generator(strength=2))
     assert Backend.loads == ["Generator", "Gate"]
-    assert left_behind(tmp_path / "run")[0] != left_behind(tmp_path / "again")[0]
+    assert left_behind(first)[0] != left_behind(again)[0]
 
 
 def test_new_thresholds_need_no_new_scores(tmp_path):
     run(tmp_path)
     Backend.loads.clear()
-    assert run(tmp_path, "strict", validity=Gate(least=2.0)).results["counts"]["valid"] == 0
-    assert Backend.loads == []
+    strict = run(tmp_path, "strict", gates=[Gate(least=2.0)])
+    assert strict.results["counts"]["valid"] == 0 and Backend.loads == []
+    assert all("is below 2.0" in image.verdict.reasons[0] for image in strict.generated())
 
 
-def test_neither_order_nor_batches_nor_company_change_an_image(tmp_path):
-    run(tmp_path)
-    run(tmp_path, "other", "elsewhere", dataset=Noise(backwards=True, count=7), generator=Generator(batch_size=5), captioner=Captioner(batch_size=1))
-    one, other = (left_behind(tmp_path / name)[0] for name in ("run", "other"))
-    images = [name for name in one if name.endswith(".png")]
-    assert len(images) == 24
-    assert all(one[name] == other[name] for name in images)
+def test_several_gates_must_all_pass(tmp_path):
+    folder = run(tmp_path, gates=[Gate(), Gate(name="strict", least=0.5)])
+    for image in folder.generated():
+        assert image.verdict.scores.keys() == {"brightness.mean", "strict.mean"}
+        assert image.verdict.valid == (image.verdict.scores["strict.mean"] >= 0.5)
+    assert 0 < folder.results["counts"]["valid"] < 12 and folder.results["gates"] == ["brightness", "strict"]
+
+
+def test_without_a_gate_nothing_was_checked(tmp_path):
+    folder = run(tmp_path, gates=[])
+    assert folder.results["gates"] == [] and not any(image.verdict.checked for image in folder.generated())
+
+
+def test_an_image_that_a_gate_cannot_score_does_not_count(tmp_path):
+    folder = run(tmp_path, gates=[Gate(fails="scene-2")])
+    rejected = {image.source: image.verdict.reasons for image in folder.generated() if not image.verdict.valid}
+    assert rejected == {"scene-2": ("brightness: could not be scored",)}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
+def test_neither_order_nor_batches_nor_blocks_nor_company_change_an_image(tmp_path, monkeypatch, strategy):
+    whole = images(run(tmp_path, edits=strategy))
+    monkeypatch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", 4)
+    parts = {"generator": Generator(batch_size=5), "captioner": Captioner(batch_size=1), "edits": strategy}
+    cut = images(run(tmp_path, "other", "elsewhere", dataset=Noise(backwards=True, count=7), **parts))
+    assert len([name for name in whole if name.startswith("generated/images")]) == 12
+    assert all(cut[name] == content for name, content in whole.items())
 
 
 def test_another_seed_makes_other_images(tmp_path):
-    run(tmp_path)
-    run(tmp_path, "other", seed=1)
-    one, other = (left_behind(tmp_path / name)[0] for name in ("run", "other"))
-    assert all(one[name] != other[name] for name in one if "images/" in name)
+    one, other = images(run(tmp_path)), images(run(tmp_path, "other", seed=1))
+    assert all(one[name] != other[name] for name in one if name.startswith("generated/images") and name in other)
+
+
+def test_blocks_of_two_seeds_draw_other_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", 3)
+    edits = [
+        [image.counterfactual.edits for image in run(tmp_path, f"seed-{seed}", seed=seed, dataset=Noise(count=9)).generated()]
+        for seed in (0, 1)
+    ]
+    assert edits[0][6:12] != edits[1][:6]
 
 
 def test_an_item_that_fails_is_recorded_and_the_rest_goes_on(tmp_path):
-    out = run(tmp_path, generator=Generator(fails="night"), dataset=Noise(damaged=2))
-    (source, *painted) = lines(tmp_path / "run" / "failures.jsonl")
-    assert source["stage"] == "source" and source["id"] == "scene-2" and "cannot be read" in source["message"]
-    assert [f["id"] for f in painted] == [f"scene-{i}_1" for i in (0, 1, 3, 4, 5)]
-    assert {f["stage"] for f in painted} == {"generated"} and {f["raw"] for f in painted} == {"<b>what?</b>"}
-    assert out.results["counts"] == {"sources": 6, "captions": 5, "counterfactuals": 10, "generated": 5, "valid": 5, "failed": 6}
+    folder = run(tmp_path, generator=Generator(fails="scene-3"), dataset=Noise(damaged=2))
+    source, *painted = folder.failures()
+    assert source["step"] == "source" and source["id"] == "scene-2" and "cannot be read" in source["message"]
+    assert [f["id"] for f in painted] == ["scene-3_0", "scene-3_1"]
+    assert {f["step"] for f in painted} == {"generate"} and {f["raw"] for f in painted} == {"<b>what?</b>"}
+    counts = {"sources": 6, "captions": 5, "counterfactuals": 10, "generated": 8, "valid": 8, "placebos": 0, "failed": 3}
+    assert folder.results["counts"] == counts
 
 
 def test_failed_items_are_tried_again_only_when_asked(tmp_path):
-    run(tmp_path, generator=Generator(fails="night"))
+    run(tmp_path, generator=Generator(fails="scene-3"))
     Backend.loads.clear()
-    assert run(tmp_path, "same", generator=Generator()).results["counts"]["failed"] == 6
+    assert run(tmp_path, "same", generator=Generator()).results["counts"]["failed"] == 2
     assert Backend.loads == []
-    healed = run(tmp_path, "healed", generator=Generator(), execution=Local(retry_failed=True))
+    healed = run(tmp_path, "healed", generator=Generator(), retry_failed=True)
     assert healed.results["counts"]["failed"] == 0
-    run(tmp_path, "undisturbed", "elsewhere")
-    assert left_behind(tmp_path / "healed") == left_behind(tmp_path / "undisturbed")
+    assert left_behind(healed) == left_behind(run(tmp_path, "undisturbed", "elsewhere"))
 
 
 def test_too_many_failures_stop_the_run_and_keep_what_is_finished(tmp_path):
-    with pytest.raises(UserError, match=r"execution\.max_failures"):
-        run(tmp_path, generator=Generator(fails="night", batch_size=2), execution=Local(max_failures=3))
+    with pytest.raises(UserError, match="max_failures=30"):
+        run(tmp_path, generator=Generator(fails="street", batch_size=2), max_failures=3)
     assert len(lines(tmp_path / "run" / "failures.jsonl")) == 4
-    diary = tmp_path / "diary"
-    run(tmp_path, "again", generator=Generator(diary=str(diary), batch_size=2), execution=Local(retry_failed=True))
-    assert len(diary.read_text().splitlines()) == 12  # eight that failed or were not reached, and the four beside the failed ones in their batches
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_step_in_which_everything_fails_ends_the_run_with_the_most_frequent_message(tmp_path):
+    with pytest.raises(UserError, match="all 12 items of the step generate failed, most often because: no street here"):
+        run(tmp_path, generator=Generator(fails="street"))
 
 
 def test_an_unexpected_exception_of_a_backend_is_an_items_failure_with_its_kind(tmp_path):
     class Broken(Generator):
         def generate(self, samples, counterfactuals, controls, seeds):
-            raise RuntimeError("shapes do not match")
+            if any(sample.id == "scene-3" for sample in samples):
+                raise RuntimeError("shapes do not match")
+            return super().generate(samples, counterfactuals, controls, seeds)
 
-    out = run(tmp_path, generator=Broken())
-    assert {f["message"] for f in out.failures} == {"RuntimeError: shapes do not match"}
-    assert out.results["counts"]["generated"] == 0
+    folder = run(tmp_path, generator=Broken())
+    assert {f["message"] for f in folder.failures()} == {"RuntimeError: shapes do not match"}
+    assert folder.results["counts"]["generated"] == 10
 
 
 def test_ctrl_c_in_the_middle_then_the_same_command(tmp_path):
     class Interrupted(Editor):
-        def alternatives(self, caption, spans, narrowed, seed):
+        def rewrite(self, *arguments):
             if len(Path(self.diary).read_text().splitlines()) > 10:
                 raise KeyboardInterrupt
-            return super().alternatives(caption, spans, narrowed, seed)
+            return super().rewrite(*arguments)
 
-    Interrupted.__module__, Interrupted.__qualname__ = Editor.__module__, Editor.__qualname__  # the same back-end, as far as the store can tell
+    # the same back-end, as far as the store can tell
+    Interrupted.__module__, Interrupted.__qualname__ = Editor.__module__, Editor.__qualname__
     diary = tmp_path / "diary"
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, editor=Interrupted(diary=str(diary)))
-    run(tmp_path, "again", editor=Editor(diary=str(diary)))
-    run(tmp_path, "undisturbed", "elsewhere")
+    again = run(tmp_path, "again", editor=Editor(diary=str(diary)))
     assert len(diary.read_text().splitlines()) == 6 + 12
-    assert left_behind(tmp_path / "again") == left_behind(tmp_path / "undisturbed")
+    assert left_behind(again) == left_behind(run(tmp_path, "undisturbed", "elsewhere"))
 
 
 def test_kill_9_at_random_moments_then_the_same_command(tmp_path):
     command = [sys.executable, "-c", "from tests.backends import main; main()", str(tmp_path)]
     moments, killed = random.Random(1), 0
+    diary = tmp_path / "diary"
     for i in range(6):
         process = subprocess.Popen([*command, f"killed-{i}", "0.02"])
-        diary, start = tmp_path / "diary", time.monotonic()
+        start = time.monotonic()
         begun = len(diary.read_text().splitlines()) if diary.exists() else 0
-        while process.poll() is None and time.monotonic() - start < 30:  # it first has to start
+        while process.poll() is None and time.monotonic() - start < 60:  # it first has to start
             if diary.exists() and len(diary.read_text().splitlines()) > begun:
                 break
             time.sleep(0.01)
@@ -176,10 +224,12 @@ def test_kill_9_at_random_moments_then_the_same_command(tmp_path):
         killed += process.wait() == -signal.SIGKILL
     assert killed >= 3
     subprocess.run([*command, "finished", "0"], check=True)
-    run(tmp_path, "undisturbed", "elsewhere")
-    assert left_behind(tmp_path / "finished") == left_behind(tmp_path / "undisturbed")
-    # 60 items, and for each kill at most the batch that was under way
-    assert len((tmp_path / "diary").read_text().splitlines()) <= 60 + 4 * killed
+    from dillema.run_folder import RunFolder
+
+    finished = RunFolder.open(tmp_path / "finished")
+    assert left_behind(finished) == left_behind(run(tmp_path, "undisturbed", "elsewhere"))
+    # 54 items, and for each kill at most the batch that was under way
+    assert len(diary.read_text().splitlines()) <= 54 + 4 * killed
 
 
 def test_ids_that_cannot_be_file_names_are_refused(tmp_path):
@@ -199,66 +249,56 @@ def test_ids_that_cannot_be_file_names_are_refused(tmp_path):
 
 
 def test_a_plan_without_variants_makes_nothing_and_ends_well(tmp_path):
-    class Nothing(Edits):
-        def plan(self, sources, vary, count, seed):
-            return {source: [] for source in sources}
+    class Nothing(Random):
+        def plan(self, *arguments):
+            return []
 
-    out = run(tmp_path, edits=Nothing())
-    assert out.results["counts"]["generated"] == 0
-    assert (tmp_path / "run" / "generated" / "metadata.jsonl").read_text() == ""
+    folder = run(tmp_path, edits=Nothing(), models=[Model()])
+    assert folder.results["counts"]["generated"] == 0 and list(folder.generated()) == []
+    assert folder.results["models"]["brightest"]["images"] == 0
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_a_model_under_test_is_scored_on_pairs(tmp_path, task):
-    model = Model(task=task)
-    out = run(tmp_path, dataset=Noise(task=task), models=(model,), validity=Gate(least=0.5))
-    figures = out.results["models"]["brightest"]
+    parts = {"dataset": Noise(task=task), "models": [Model(task=task)], "gates": [Gate(least=0.5)], "placebos": 1}
+    folder = run(tmp_path, **parts)
+    figures = folder.results["models"]["brightest"]
     main = figures["metric"]
     assert main == {"segmentation": "mean_iou", "classification": "accuracy"}[task]
     assert figures["drop"] == pytest.approx(figures["original"][main] - figures["counterfactual"][main])
-    assert figures["all"]["images"] == 12 and figures["images"] == out.results["counts"]["valid"] < 12
+    assert figures["all"]["images"] == 12 and figures["images"] == folder.results["counts"]["valid"] < 12
     assert {row["attribute"] for row in figures["all"]["per_attribute"]} == {"weather", "time of day"}
     assert (figures["flip_rate"] is None) == (task == "segmentation")
-    assert ("label" in lines(tmp_path / "run" / "generated" / "metadata.jsonl")[0]) == (task == "classification")
-    said = predictions.read(tmp_path / "run" / "predictions.parquet", "brightest", Noise(task=task))
-    assert statistics.compare(said, said, Noise(task=task), 0)["drop"]["a"] == pytest.approx(figures["drop"])  # a new figure from the file alone
+    assert ("label" in lines(folder.path / "generated" / "metadata.jsonl")[0]) == (task == "classification")
+    assert figures["placebo"]["n"] == sum(p.verdict.valid for p in folder.placebos())
     Backend.loads.clear()
-    run(tmp_path, "again", dataset=Noise(task=task), models=(model,), validity=Gate(least=0.5))
+    again = run(tmp_path, "again", **parts)
     assert Backend.loads == []
-    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "again")
+    assert left_behind(folder) == left_behind(again)
+
+
+def test_frames_of_one_video_are_one_unit_of_the_intervals(tmp_path):
+    folder = run(tmp_path, dataset=Noise(count=8, group_size=4), models=[Model()])
+    assert folder.results["models"]["brightest"]["groups"] == 2 and folder.results["models"]["brightest"]["sources"] == 8
 
 
 def test_where_the_data_set_can_make_the_real_image_the_truth_is_known(tmp_path):
     class Rendered(Noise):
         def render(self, sample, edits):
-            return None if any(e.replacement == "night" for e in edits) else lambda: sample.image
+            return None if any(e.replacement != "foggy" for e in edits) else lambda: sample.image
 
-    out = run(tmp_path, dataset=Rendered(task="classification"), models=(Model(task="classification"),))
-    truth = out.results["models"]["brightest"]["truth"]
-    assert (truth["n"], truth["sources"], truth["true"]) == (6, 6, 0)
+    folder = run(tmp_path, dataset=Rendered(task="classification", count=20), models=[Model(task="classification")])
+    truth = folder.results["models"]["brightest"]["truth"]
+    assert truth["n"] > 0 and truth["true"] == 0
     assert truth["error"] == pytest.approx(truth["estimated"])
-    assert {row["attribute"] for row in truth["per_attribute"]} == {"weather"}
+    assert {row["to"] for row in truth["per_attribute"]} == {"foggy"}
 
 
-def test_many_sources_take_the_steps_in_blocks_whose_sizes_and_order_change_nothing(tmp_path, monkeypatch, caplog):
-    parts = {"models": (Model(), Model(name="same")), "validity": Gate(least=0.5)}
-    whole = run(tmp_path, **parts)
-    monkeypatch.setattr("dillema.pipeline.BLOCK", 4)
-    with caplog.at_level("INFO", "dillema"):
-        cut = run(tmp_path, "cut", "elsewhere", dataset=Noise(backwards=True), **parts)
-    assert "4 of 6 sources are done" in caplog.text and "6 of 6 sources are done" in caplog.text
-    (one, figures), (other, same) = (left_behind(tmp_path / name) for name in ("run", "cut"))
-    assert figures == same
-    assert all(one[name] == other[name] for name in one if name.endswith(".png"))
-    assert sorted(one["generated/metadata.jsonl"].splitlines()) == sorted(other["generated/metadata.jsonl"].splitlines())
-    assert len(cut.pairs) == 12 and {(p.id, p.counterfactual, p.image.name) for p in cut.pairs} == {(p.id, p.counterfactual, p.image.name) for p in whole.pairs}
-
-
-def test_the_pairs_are_read_as_they_were_made(tmp_path):
-    out = run(tmp_path, "run", validity=Gate(least=0.5), size=(96, 48))
-    for pair in out.pairs:
-        assert pair.painted().size == SIZE  # the image in the store, not that of the size asked for
-        assert pair.controls.keys() == {"grey"} and Image.open(pair.controls["grey"]).size == SIZE
-        assert pair.sample.attributes == {"weather": "clear"} and pair.counterfactual.edits
-        assert all(edit.replacement in pair.counterfactual.text and edit.original in pair.caption.text for edit in pair.counterfactual.edits)
-        assert pair.verdict.valid == (pair.verdict.scores["brightness"] >= 0.5) and pair.quality.keys() == {"ssim", "psnr"}
+def test_the_images_of_a_run_are_read_as_they_were_made(tmp_path):
+    folder = run(tmp_path, gates=[Gate(least=0.5)], size=[96, 48])
+    for image in folder.generated():
+        assert Image.open(image.path).size == (96, 48) and Image.open(image.original).size == SIZE
+        assert image.controls.keys() == {"grey"} and Image.open(image.controls["grey"]).size == SIZE
+        assert image.counterfactual.edits and image.source in image.id
+        assert image.verdict.valid == (image.verdict.scores["brightness.mean"] >= 0.5)
+        assert image.quality.keys() == {"ssim", "psnr"}

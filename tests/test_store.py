@@ -1,39 +1,52 @@
+import errno
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
 
 from dillema.errors import UserError
-from dillema.store import Record, Store, digest, identity, seed_for
+from dillema.fields import BatchSize, Transient, Weights
+from dillema.store import Record, Store, digest, identity, link, seed_for
 
 
 @dataclass
 class Inner:
     temperature: float = 0.2
-    threads: int = 2
-    transient: ClassVar[tuple[str, ...]] = ("threads",)
+    threads: Transient[int | None] = 2
 
 
 @dataclass
 class Outer:
-    model: str = "some/hub-id"
+    model: Weights[Any] = "some/hub-id"
     steps: int = 4
-    device: str = "cpu"
+    device: Transient[str] = "cpu"
+    batch_size: BatchSize = 4
     inner: Inner = field(default_factory=Inner)
-    transient: ClassVar[tuple[str, ...]] = ("device",)
-    weights: ClassVar[tuple[str, ...]] = ("model",)
+
     version: ClassVar[int] = 1
+
+
+@dataclass
+class WithoutMarks:
+    """A back-end of a user, who need not know of marks or versions."""
+
+    gain: float = 1.0
 
 
 def test_identity_changes_with_what_changes_results_and_with_nothing_else():
     same = digest(identity(Outer()))
-    assert digest(identity(Outer(device="cuda", inner=Inner(threads=8)))) == same
+    assert digest(identity(Outer(device="cuda", batch_size=9, inner=Inner(threads=8)))) == same
     assert digest(identity(Outer(steps=5))) != same
     assert digest(identity(Outer(inner=Inner(temperature=0.8)))) != same
     assert digest(identity(Outer(model="other/hub-id"))) != same
+
+
+def test_a_backend_without_marks_is_known_by_its_fields():
+    assert identity(WithoutMarks(2.0)) != identity(WithoutMarks()) == identity(WithoutMarks())
+    assert identity(WithoutMarks())["version"] == 1
 
 
 def test_identity_changes_with_the_version_of_the_code(monkeypatch):
@@ -87,7 +100,7 @@ def test_more_keys_than_a_question_can_hold(tmp_path):
 
 def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(UserError):
         store.put("s", [Record("k1", "a", 1), Record("k2", None, 2)], {})
     assert store.get(["k1", "k2"]) == {}
     store.put("s", [Record("k1", "a", 1)], {})  # the failure left no transaction open
@@ -98,13 +111,13 @@ def test_an_image_without_its_record_is_not_there(tmp_path, monkeypatch):
     store = Store(tmp_path)
 
     def fail(*_):
-        raise OSError("the disk is full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(UserError, match="make room on the disk"):
         store.put("s", [Record("k1", "a")], {"k1": Image.new("RGB", (4, 2))})
     assert store.get(["k1"]) == {}
-    assert not store.image("k1").exists()
+    assert [path for path in (tmp_path / "images").rglob("*") if path.is_file()] == []
 
 
 def test_two_processes_worth_of_connections_share_a_store(tmp_path):
@@ -114,10 +127,43 @@ def test_two_processes_worth_of_connections_share_a_store(tmp_path):
     assert set(one.get(["k1", "k2"])) == {"k1", "k2"}
 
 
+def test_replies_that_are_no_unicode_or_huge_are_kept_in_part(tmp_path):
+    store = Store(tmp_path)
+    store.put("s", [Record("k1", "a", message="bad \ud800 reply", raw="x" * 50_000_000)], {})
+    assert store.get(["k1"])["k1"].message == "bad ? reply" and len(store.get(["k1"])["k1"].raw) == 10_000
+
+
 def test_a_store_that_cannot_be_opened_is_a_users_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="store="):
         Store(tmp_path / "file")
     (tmp_path / "records.db").write_text("this is no database, whatever its name says")
-    with pytest.raises(UserError, match="cannot be opened"):
+    with pytest.raises(UserError, match="damaged: delete"):
         Store(tmp_path)
+
+
+def test_a_store_of_version_0_1_is_brought_up_to_date(tmp_path, caplog):
+    with sqlite3.connect(tmp_path / "records.db") as old:
+        old.execute(
+            "CREATE TABLE records (key TEXT PRIMARY KEY, stage TEXT NOT NULL, item TEXT NOT NULL, status TEXT NOT NULL, "
+            "value TEXT NOT NULL, message TEXT NOT NULL, raw TEXT NOT NULL, created TEXT NOT NULL)"
+        )
+        old.execute("INSERT INTO records VALUES ('k0', 'caption', 'a', 'done', '1', '', '', '2026')")
+    store = Store(tmp_path)
+    assert "not used again" in caplog.text
+    store.put("s", [Record("k1", "a", 1, seconds=2.5)], {})
+    assert {key: record.seconds for key, record in store.get(["k0", "k1"]).items()} == {"k0": 0, "k1": 2.5}
+    store.close()
+    with sqlite3.connect(tmp_path / "records.db") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(UserError, match="newer version"):
+        Store(tmp_path)
+
+
+def test_a_link_replaces_what_was_there_and_leaves_nothing_beside_it(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("new")
+    target.write_text("old")
+    for _ in range(2):
+        link(source, target)
+    assert target.read_text() == "new" and {p.name for p in tmp_path.iterdir()} == {"source", "target"}

@@ -1,38 +1,61 @@
 """Prompts as text files."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
+from ..backend import Message
 from ..errors import UserError
-from ..llm import Message
 
 TURN = re.compile(r"^\[(\w+) (system|user|assistant)\]\n", re.MULTILINE)
-STAGES = {"keywords": {"caption": "", "label": "", "attributes": ""}, "alternatives": {"caption": "", "changes": ""}}
-"""The stages that a prompt has turns for, with the placeholders of their questions."""
+PLACEHOLDERS = {
+    "keywords": ("caption", "label", "attributes"),
+    "alternatives": ("caption", "label", "changes"),
+    "rewrite": ("caption", "label", "changes"),
+    "single": ("caption", "label", "changes"),
+}
+"""The stages that a prompt may have turns for, with the placeholders of their questions."""
+REQUIRED_STAGES = frozenset(("keywords", "alternatives"))
 
 
-def read_prompt(file: str | Path) -> dict[str, list[Message]]:
-    """Returns the turns of each stage.
+def read_prompt(file: str | Path, stages: Collection[str] = ()) -> dict[str, list[Message]]:
+    """Returns the turns of each stage: `keywords`, `alternatives` and those asked for.
 
-    A turn starts with a line such as `[keywords user]`; what stands before the first is a comment. The last turn of a
-    stage is the question, where {caption}, {attributes} and {label} (keywords) and {changes} (alternatives) are filled in;
-    the turns before it are sent as they are. Raises a UserError when the file is missing or has no question for a stage.
+    A turn starts with a line such as `[keywords user]`; what stands before the first is a comment. The last
+    turn of a stage is the question, where {caption}, {label}, {attributes} (keywords) and {changes} (the
+    other stages) are filled in; the turns before it are sent as they are. Raises a UserError when the file is
+    missing or has no question for a stage.
     """
     path = Path(file)
     if not path.is_file():
         raise UserError(f"prompt.prompt: there is no file {path.absolute()}")
     _, *parts = TURN.split(path.read_text(encoding="utf-8"))
-    prompt: dict[str, list[Message]] = {stage: [] for stage in STAGES}
+    prompt: dict[str, list[Message]] = {}
     for stage, role, content in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-        if stage not in STAGES:
-            raise UserError(f"prompt.prompt: {path.absolute()} has a turn [{stage} {role}], but the stages are {' and '.join(STAGES)}")
-        prompt[stage].append(Message(role=role, content=content.strip()))
-    for stage, turns in prompt.items():
-        if not turns or turns[-1]["role"] != "user" or "{caption}" not in turns[-1]["content"]:
-            raise UserError(f"prompt.prompt: the last turn of {stage} in {path.absolute()} must be [{stage} user] and contain {{caption}}")
-        try:
-            turns[-1]["content"].format(**STAGES[stage])
-        except (LookupError, ValueError) as error:
-            names = " and ".join(f"{{{name}}}" for name in STAGES[stage])
-            raise UserError(f"prompt.prompt: the question of {stage} in {path.absolute()} may hold {names}, and no other braces ({error!r})") from error
-    return prompt
+        if stage not in PLACEHOLDERS:
+            names = ", ".join(PLACEHOLDERS)
+            raise UserError(
+                f"prompt.prompt: {path.absolute()} has a turn [{stage} {role}], but the stages are {names}"
+            )
+        prompt.setdefault(stage, []).append(Message(role=role, content=content.strip()))
+    needed = [stage for stage in PLACEHOLDERS if stage in REQUIRED_STAGES or stage in stages]
+    for stage in needed:
+        _check_question(path, stage, prompt.get(stage, []))
+    return {stage: prompt[stage] for stage in needed}
+
+
+def _check_question(path: Path, stage: str, turns: list[Message]) -> None:
+    """Raises a UserError where the last turn of a stage is no question that can be filled in."""
+    if not turns or turns[-1]["role"] != "user" or "{caption}" not in turns[-1]["content"]:
+        raise UserError(
+            f"prompt.prompt: the last turn of {stage} in {path.absolute()} must be [{stage} user] "
+            "and contain {caption}"
+        )
+    try:
+        turns[-1]["content"].format(**dict.fromkeys(PLACEHOLDERS[stage], ""))
+    except (LookupError, ValueError) as error:
+        names = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS[stage])
+        raise UserError(
+            f"prompt.prompt: the question of {stage} in {path.absolute()} may hold {names}, "
+            f"and no other braces ({error!r})"
+        ) from error

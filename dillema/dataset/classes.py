@@ -1,97 +1,237 @@
 """Classes as a table: what each is called, its id, its colour, and whether it is scored."""
 
+import colorsys
 import csv
+import io
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import UserError
+from ..decoding import Colour, decode_mask, list_colours, list_ids, read_text
+from ..errors import ItemError, UserError
+from .files import Read, make_printable, normalise
 
+COLUMNS = ("name", "id", "colour", "ignore")
+MASKS_TO_LOOK_AT = 24
+_FIRST_LINE = "the first line should be name,id,colour,ignore, each other line one class"
+_YES = ("yes", "true", "1")
+_NO = ("", "no", "false", "0")
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 @dataclass(frozen=True)
 class Classes:
-    """`names[i]` and `colours[i]` are those of class id i; ids in `ignored` are not scored, and may lie beyond the names."""
+    """`names[i]` and `colours[i]` are those of class id i; ids in `ignored` are not scored.
+
+    They may lie beyond the names. `mask_colours` has the class id of each colour, without colours of several
+    classes.
+    """
 
     names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...] = ()
+    colours: tuple[Colour, ...] = ()
     ignored: frozenset[int] = frozenset()
+    mask_colours: Mapping[Colour, int] = field(default_factory=dict)
 
-    def ids(self, names: Sequence[str], holder: str) -> dict[str, int]:
-        """Returns the id of each name, found as it is or as people write it (`readable`); raises a UserError for names of no class."""
+    def find_ids(self, names: Sequence[str], where: str) -> dict[str, int]:
+        """Returns the id of each name, compared as it is or as people write it (`make_readable`).
+
+        Raises a UserError for names of no class.
+        """
         index = {name: i for i, name in enumerate(self.names)}
-        found = {name: index.get(name, index.get(written)) for name, written in zip(names, readable(names), strict=True)}
-        if unknown := [name for name, i in found.items() if i is None]:
-            raise UserError(f"{holder} has classes that dataset.classes_file does not name: {', '.join(unknown[:5])}")
-        return {name: i for name, i in found.items() if i is not None}
+        ids = {
+            name: index.get(normalise(name), index.get(written))
+            for name, written in zip(names, make_readable(names, where), strict=True)
+        }
+        if unknown := [make_printable(name) for name, i in ids.items() if i is None]:
+            raise UserError(
+                f"{where} has classes that dataset.classes_file does not name: {', '.join(unknown[:5])}. "
+                "Add them there, or move their images away"
+            )
+        return {name: i for name, i in ids.items() if i is not None}
 
 
-class Classed:
-    """What a data set says of its classes, from its table of them."""
+class HasClasses:
+    """The part of a data set that tells its classes, from the table `_table_of_classes`."""
 
     @cached_property
-    def _known(self) -> Classes:
+    def _table_of_classes(self) -> Classes:
         raise NotImplementedError
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Returns the names of the classes, by id."""
-        return self._known.names
+        return self._table_of_classes.names
 
     @property
-    def colours(self) -> tuple[tuple[int, int, int], ...]:
-        """Returns the colours of the classes, by id; none where no file of classes gives them."""
-        return self._known.colours
+    def colours(self) -> tuple[Colour, ...]:
+        """Returns the colours of the classes, by id; none where no classes file gives them."""
+        return self._table_of_classes.colours
 
     @property
     def ignored(self) -> frozenset[int]:
         """Returns the ids that are not scored."""
-        return self._known.ignored
+        return self._table_of_classes.ignored
 
 
 def read_classes(path: str) -> Classes:
-    """Returns the classes of a CSV file with the columns name, id, colour (#8040a0) and ignore (yes, or empty).
+    """Returns the classes of a CSV file with the columns name, id, colour (#8040a0) and ignore (yes or none).
 
     Only `name` must be there: without `id` the classes count from 0, without `colour` there are none.
     Raises a UserError that names the line at fault.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin their files with a mark
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"dataset.classes_file={path} cannot be read: {error}") from error
-    known: dict[int, str] = {}
-    colours: dict[int, tuple[int, int, int]] = {}
+    source = f"dataset.classes_file={path}"
+    names: dict[int, str] = {}
+    colours: dict[int, Colour] = {}
     ignored = set()
-    for number, row in enumerate(rows):
-        where = f"dataset.classes_file={path}, line {number + 2}"
+    for number, (where, row) in enumerate(_read_rows(path, source)):
         if not row.get("name"):
-            raise UserError(f"{where} names no class: the first line should be name,id,colour,ignore and each of the others begin with a name")
-        given = row.get("id", str(number)) or ""
-        if not given.isdecimal() or int(given) > 255 or int(given) in known:
-            raise UserError(f"{where}: the id {given!r} should be a number from 0 to 255 that no other class has")
-        known[int(given)] = row["name"]
+            raise UserError(f"{where} names no class: {_FIRST_LINE}")
+        given = row.get("id", str(number))
+        if not given.isdecimal() or int(given) > 255 or int(given) in names:
+            raise UserError(
+                f"{where}: the id {given!r} should be a number from 0 to 255 that no other class has"
+            )
+        names[int(given)] = normalise(row["name"])
         if "colour" in row:
-            if not _HEX.fullmatch(row["colour"] or ""):
-                raise UserError(f"{where}: the colour {row['colour']!r} should be red, green and blue like #804080")
+            if not _HEX.fullmatch(row["colour"]):
+                raise UserError(
+                    f"{where}: the colour {row['colour']!r} should be red, green and blue like #804080"
+                )
             red, green, blue = bytes.fromhex(row["colour"][1:])
             colours[int(given)] = (red, green, blue)
-        if (row.get("ignore") or "").lower() in ("yes", "true", "1"):
+        word = row.get("ignore", "").lower()
+        if word not in _YES + _NO:
+            raise UserError(
+                f"{where}: the word {row['ignore']!r} in the column ignore should be yes, or nothing"
+            )
+        if word in _YES:
             ignored.add(int(given))
-    count = next(i for i in range(257) if i not in known)
-    if beyond := sorted(known.keys() - set(range(count)) - ignored):
-        raise UserError(f"dataset.classes_file={path}: there is no class {count}, but a class {beyond[0]}; only ignored classes may leave a gap")
+    count = next(i for i in range(257) if i not in names)
+    if beyond := sorted(names.keys() - set(range(count)) - ignored):
+        raise UserError(
+            f"{source}: there is no class {count}, but a class {beyond[0]}; only ignored classes may leave a "
+            "gap"
+        )
     if not count:
-        raise UserError(f"dataset.classes_file={path} holds no class: its first line should be name,id,colour,ignore, each other line one class")
-    return Classes(tuple(known[i] for i in range(count)), tuple(colours[i] for i in range(count) if colours), frozenset(ignored))
+        raise UserError(f"{source} holds no class: {_FIRST_LINE}")
+    listed = tuple(names[i] for i in range(count))
+    make_readable(listed, source)  # refuses two that read the same
+    listed_colours = tuple(colours[i] for i in range(count) if colours)
+    return Classes(listed, listed_colours, frozenset(ignored), _invert_colours(colours, ignored))
 
 
-def readable(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns names as people write them: the first of several synonyms where no other class has it, and no underscores."""
-    short = [name.partition(",")[0].replace("_", " ") for name in names]
-    count = Counter(short)
-    return tuple(s if count[s] == 1 else name.replace("_", " ") for s, name in zip(short, names, strict=True))
+def make_readable(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Returns names as people write them: without underscores, and the first of several synonyms.
+
+    All synonyms stay where another class has the same first one. Raises a UserError for two names that read
+    the same.
+    """
+    whole = [" ".join(make_printable(name).replace("_", " ").split()) for name in names]
+    first = [name.partition(",")[0] for name in whole]
+    count = Counter(first)
+    readable = tuple(short if count[short] == 1 else name for short, name in zip(first, whole, strict=True))
+    for name, times in Counter(readable).items():
+        if times > 1:
+            alike = [
+                repr(make_printable(n)) for n, written in zip(names, readable, strict=True) if written == name
+            ]
+            raise UserError(f"{where}: the classes {' and '.join(alike)} read the same: rename or join them")
+    return readable
+
+
+def sort_names(names: Sequence[str]) -> list[str]:
+    """Returns names in their order: as numbers where all are numbers, else as text."""
+    if all(name.isdecimal() for name in names):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def read_classes_of_masks(path: str | None, list_masks: Callable[[], Sequence[Read]]) -> Classes:
+    """Returns the classes of a file.
+
+    Raises a UserError when there is none, with a file that fits the masks, or when it gives no colours.
+    """
+    if path is None:
+        draft = _draft_classes(list_masks())
+        example = f", for example (edit the names):\n{draft}" if draft else ""
+        raise UserError(
+            "masks hold numbers: save what they mean as classes.csv in dataset.root, or name another file as "
+            f"dataset.classes_file. It is a CSV file with the columns name, id, colour and ignore{example}"
+        )
+    classes = read_classes(path)
+    if not classes.colours:
+        raise UserError(
+            f"dataset.classes_file={path} needs a column colour with values like #804080, for there are "
+            "masks to paint"
+        )
+    return classes
+
+
+def _read_rows(path: str, source: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the place of each row, for messages, and its cells by their columns."""
+    reader = csv.reader(
+        io.StringIO(read_text(Path(path).expanduser(), "dataset.classes_file")), skipinitialspace=True
+    )
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            where = f"{source}, line {reader.line_num}"
+            if not any(stripped):
+                continue
+            if not columns:
+                columns = [cell.lower() for cell in stripped]
+                unknown = [cell for cell in columns if cell not in COLUMNS]
+                if unknown or "name" not in columns:
+                    raise UserError(
+                        f"{where} has the columns {', '.join(columns)}: {_FIRST_LINE}, separated by commas"
+                    )
+            elif len(stripped) > len(columns):
+                raise UserError(
+                    f"{where} has {len(stripped)} cells for {len(columns)} columns: put names with commas in "
+                    "quotes"
+                )
+            else:
+                missing = [""] * (len(columns) - len(stripped))
+                yield where, dict(zip(columns, stripped + missing, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{source}, line {reader.line_num} cannot be read: {error}") from error
+
+
+def _invert_colours(colours: Mapping[int, Colour], ignored: set[int]) -> dict[Colour, int]:
+    """Returns the class id of each colour; a colour of several classes has none, unless all are ignored."""
+    ids_by_colour: dict[Colour, list[int]] = {}
+    for class_id, colour in colours.items():
+        ids_by_colour.setdefault(colour, []).append(class_id)
+    return {colour: ids[0] for colour, ids in ids_by_colour.items() if len(ids) == 1 or set(ids) <= ignored}
+
+
+def _draft_classes(masks: Sequence[Read]) -> str:
+    """Returns the text of a classes file for what the first masks hold; "" where none can be read."""
+    ids: set[int] = set()
+    colours: set[Colour] = set()
+    for read in masks[:MASKS_TO_LOOK_AT]:
+        try:
+            content = read()
+            ids |= set(list_ids(decode_mask(content)))
+            colours |= set(list_colours(content))
+        except (ItemError, OSError):  # one that can be read says enough
+            continue
+    if not ids:
+        return ""
+    if colours or ids == {0, 255}:
+        painted = sorted(colours or {(0, 0, 0), (255, 255, 255)})[:256]
+        lines = [f"class {i},{i},#{bytes(colour).hex()}," for i, colour in enumerate(painted)]
+    else:
+        lines = [f"class {i},{i},{_choose_colour(i)}," for i in range(max(ids - {255}, default=0) + 1)]
+        lines += ["void,255,#000000,yes"] if 255 in ids else []
+    return "\n".join(["name,id,colour,ignore", *lines])
+
+
+def _choose_colour(class_id: int) -> str:
+    """Returns a colour that differs from those of the ids around it."""
+    channels = colorsys.hsv_to_rgb(class_id * 0.618 % 1, 0.7, 0.9)
+    return "#" + bytes(round(255 * channel) for channel in channels).hex()

@@ -1,25 +1,46 @@
 """Your own images: a folder a class, or a mask an image."""
 
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import UserError
-from ..types import Sample, Task
-from . import subset
-from .classes import Classed, Classes, read_classes, readable
-from .files import IMAGES, ids, listed, missing, reader
+from ..fields import NotNegative, Positive
+from ..types import Sample
+from .classes import Classes, HasClasses, make_readable, read_classes, read_classes_of_masks, sort_names
+from .files import (
+    IMAGES,
+    Read,
+    list_files,
+    list_folders,
+    make_ids,
+    make_printable,
+    normalise,
+    read_later,
+    report_missing,
+)
+from .selection import subset
+
+log = logging.getLogger(__name__)
+
+CLASSES_FILE = "classes.csv"
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+PARTS = {"images", "image", "imgs", "img", "masks", "mask", "labels", "annotations"}
 
 
 @dataclass
-class Folder(Classed):
-    """Images below `<root>/<images>/<split>/`, as deep as you like.
+class Folder(HasClasses):
+    """Images below `<root>/<images>/<split>/`, at any depth.
 
-    Without `masks` the first folder of an image names its class. With `masks`, a folder beside `images` or the same one, every image
-    has a mask there: the same path less `image_suffix` (null: any extension) and plus `mask_suffix`, with class ids in its first channel.
-    `classes_file` (see `read_classes`) gives the ids; class folders may do without, and then count in the order of their names.
-    `group` is a regular expression: images in whose paths it finds the same belong together, such as the frames of a video.
+    Without `masks` the first folder of an image names its class. With `masks`, a folder beside `images` or
+    the same one, every image has a mask there: the same path less `image_suffix` (null: any extension) and
+    plus `mask_suffix`. `classes_file` (see `read_classes`; null: classes.csv in `root`, where there is one)
+    gives the ids; class folders may do without, and then count in the order of their names, as numbers where
+    all are numbers. `group` is a regular expression: images in whose paths it finds the same belong together,
+    such as the frames of a video.
     """
 
     root: str
@@ -30,96 +51,188 @@ class Folder(Classed):
     mask_suffix: str = ".png"
     classes_file: str | None = None
     group: str | None = None
-    per_class: int | None = None
-    limit: int | None = None
-    seed: int = 0
+    per_class: Positive | None = None
+    limit: Positive | None = None
+    seed: NotNegative = 0
     vary: dict[str, list[str]] = field(default_factory=dict)
     name: str = "folder"
 
     @property
-    def task(self) -> Task:
+    def task(self) -> str:
         """Returns what the images are for."""
         return "classification" if self.masks is None else "segmentation"
 
+    @property
+    def available(self) -> int:
+        """Returns the number of samples before limits."""
+        return len(self._names if self.masks is None else self._stems)
+
     def samples(self) -> list[Sample]:
-        """Returns the samples by path; raises a UserError when there are none, or when folders and classes do not match."""
-        return self._labelled() if self.masks is None else self._masked(self.masks)
+        """Returns the samples by path; raises a UserError for none, or for folders that are no classes."""
+        return self._list_labelled() if self.masks is None else self._list_masked()
 
     @cached_property
-    def _known(self) -> Classes:
+    def _classes_path(self) -> str | None:
+        """Returns the path of the classes file, None where there is none."""
+        beside = Path(self.root).expanduser() / CLASSES_FILE
+        if self.classes_file is not None or not beside.is_file():
+            return self.classes_file
+        log.info("The classes are those of %s", beside)
+        return str(beside)
+
+    @cached_property
+    def _table_of_classes(self) -> Classes:
         if self.masks is not None:
-            return classes_of_masks(self.classes_file)
-        return Classes(readable(sorted({_first(name) for name in self._names}))) if self.classes_file is None else read_classes(self.classes_file)
+            return read_classes_of_masks(self._classes_path, self._list_masks)
+        if self._classes_path is not None:
+            return read_classes(self._classes_path)
+        return Classes(make_readable(self._class_folders, str(self._find_folder(self.images))))
 
     @cached_property
     def _names(self) -> list[str]:
         """Returns the paths of the images below their folder."""
-        folder = self._folder(self.images)
-        suffix = self.image_suffix
-        names = [name for name in listed(folder) if (name.lower().endswith(IMAGES) if suffix is None else name.endswith(suffix))]
-        if self.masks is not None and self._folder(self.masks) == folder:
-            names = sorted(set(names) - set(self._mask_names(folder)))
+        folder, suffix = self._find_folder(self.images), self.image_suffix
+        names = list_files(folder)
+        names = [n for n in names if (n.lower().endswith(IMAGES) if suffix is None else n.endswith(suffix))]
+        if self.masks is not None and self._find_folder(self.masks) == folder:
+            names = sorted(set(names) - set(self._mask_names.values()))
         if not names:
-            raise UserError(f"no images in {folder}: their names should end in {' or '.join(IMAGES) if suffix is None else suffix} (dataset.image_suffix)")
+            endings = " or ".join(IMAGES) if suffix is None else suffix
+            raise UserError(
+                f"no images in {folder}: their names should end in {endings} (dataset.image_suffix)"
+            )
         return names
 
-    def _labelled(self) -> list[Sample]:
-        folder, folders = self._folder(self.images), sorted({_first(name) for name in self._names})
-        if "" in folders:
-            raise UserError(f"{folder} holds images that lie in no folder of a class. If they have masks, set dataset.masks to the folder of those")
-        labels = self._known.ids(folders, str(folder))
-        named = list(zip(ids(self._names), self._names, strict=True))
-        kept = subset(named, self.limit, self.seed, self.per_class, [_first(name) for name in self._names])
-        return [Sample(sample_id, reader(folder, name), label=labels[_first(name)], group=self._group(name)) for sample_id, name in kept]
+    @cached_property
+    def _class_folders(self) -> list[str]:
+        """Returns the folders that name classes, in the order of their ids, those without images too."""
+        folder = self._find_folder(self.images)
+        if any("/" not in name for name in self._names):
+            raise UserError(
+                f"{folder} holds images that lie in no folder of a class. If they have masks, set "
+                "dataset.masks to the "
+                "folder of those"
+            )
+        folders = sort_names(list_folders(folder))
+        if self._classes_path is None:
+            _refuse_other_layouts(folder, folders)
+        if empty := sorted(set(folders) - {_get_first(name) for name in self._names}):
+            names = ", ".join(map(make_printable, empty[:8]))
+            log.warning("%s: no image that can be read in %s; the classes keep their ids", folder, names)
+        return folders
 
-    def _masked(self, masks: str) -> list[Sample]:
-        image_folder, mask_folder = self._folder(self.images), self._folder(masks)
-        images = {name.removesuffix(self.image_suffix) if self.image_suffix else name.rpartition(".")[0]: name for name in self._names}
-        if len(images) < len(self._names):
-            raise UserError(f"{image_folder} holds images that differ in their extension alone, so that masks have two images: set dataset.image_suffix")
-        found = {name.removesuffix(self.mask_suffix): name for name in self._mask_names(mask_folder)}
-        if not images.keys() & found.keys():
-            shared = next(iter(images))
-            raise UserError(f"no image of {image_folder} has a mask in {mask_folder}: {images[shared]} should have {shared}{self.mask_suffix} there")
-        stems = sorted(images.keys() | found.keys())
-        absent = "the {} of {} is missing in {}"
+    @cached_property
+    def _mask_names(self) -> dict[str, str]:
+        """Returns the paths of the masks below their folder by their stems."""
+        names = list_files(self._find_folder(self.masks or ""))
+        return {normalise(n.removesuffix(self.mask_suffix)): n for n in names if n.endswith(self.mask_suffix)}
+
+    @cached_property
+    def _image_names(self) -> dict[str, str]:
+        """Returns the paths of the images below their folder by what their masks share with them."""
+        suffix = self.image_suffix
+        names = {
+            normalise(n.removesuffix(suffix) if suffix else n.rpartition(".")[0]): n for n in self._names
+        }
+        if len(names) < len(self._names):
+            raise UserError(
+                f"{self._find_folder(self.images)} holds images that differ in their extension alone, so "
+                "that masks have "
+                "two images: set dataset.image_suffix"
+            )
+        return names
+
+    @cached_property
+    def _stems(self) -> list[str]:
+        return sorted(self._image_names.keys() | self._mask_names.keys())
+
+    def _list_masks(self) -> list[Read]:
+        folder = self._find_folder(self.masks or "")
+        return [read_later(folder, name) for name in self._mask_names.values()]
+
+    def _list_labelled(self) -> list[Sample]:
+        folder, names = self._find_folder(self.images), self._names
+        classes = [_get_first(name) for name in names]
+        if self._classes_path is None:
+            labels = {name: i for i, name in enumerate(self._class_folders)}
+        else:
+            with_images = [name for name in self._class_folders if name in set(classes)]
+            labels = self._table_of_classes.find_ids(with_images, str(folder))
+        pairs = list(zip(make_ids(names), names, strict=True))
+        drawn = subset(pairs, self.limit, self.seed, self.per_class, classes)
         return [
             Sample(
                 sample_id,
-                reader(image_folder, images[stem]) if stem in images else missing(absent.format("image", sample_id, image_folder)),
-                reader(mask_folder, found[stem]) if stem in found else missing(absent.format("mask", sample_id, mask_folder)),
-                group=self._group(stem),
+                read_later(folder, name),
+                label=labels[_get_first(name)],
+                group=self._find_group(name),
             )
-            for sample_id, stem in subset(list(zip(ids(stems), stems, strict=True)), self.limit, self.seed)
+            for sample_id, name in drawn
         ]
 
-    def _group(self, path: str) -> str:
+    def _list_masked(self) -> list[Sample]:
+        image_folder, mask_folder = self._find_folder(self.images), self._find_folder(self.masks or "")
+        images, masks, stems = self._image_names, self._mask_names, self._stems
+        if not images.keys() & masks.keys():
+            stem, name = next(iter(images.items()))
+            raise UserError(
+                f"no image of {image_folder} has a mask in {mask_folder}: {name} should have "
+                f"{stem}{self.mask_suffix} "
+                "there"
+            )
+        colours = self._table_of_classes.mask_colours
+        absent = "the {} of {} is missing in {}"
+        samples = []
+        for sample_id, stem in subset(list(zip(make_ids(stems), stems, strict=True)), self.limit, self.seed):
+            no_image = report_missing(absent.format("image", sample_id, image_folder))
+            no_mask = report_missing(absent.format("mask", sample_id, mask_folder))
+            samples.append(
+                Sample(
+                    sample_id,
+                    read_later(image_folder, images[stem]) if stem in images else no_image,
+                    read_later(mask_folder, masks[stem]) if stem in masks else no_mask,
+                    group=self._find_group(stem),
+                    mask_colours=colours,
+                )
+            )
+        return samples
+
+    def _find_group(self, path: str) -> str:
         try:
-            found = re.search(self.group, path) if self.group else None
+            match = re.search(self.group, path) if self.group else None
         except re.error as error:
             raise UserError(f"dataset.group={self.group} is no regular expression: {error}") from error
-        return found[0] if found else ""
+        return make_printable(match[0]) if match else ""
 
-    def _mask_names(self, folder: Path) -> list[str]:
-        return [name for name in listed(folder) if name.endswith(self.mask_suffix)]
-
-    def _folder(self, part: str) -> Path:
-        folder = Path(self.root, part, self.split)
+    def _find_folder(self, part: str) -> Path:
+        folder = Path(self.root, part, self.split).expanduser()
         if not folder.exists():
-            options = "dataset.root, dataset.images, dataset.masks and dataset.split"
-            raise UserError(f"no data in {folder.absolute()}: there is no such folder. {options} say where it is; dataset=mini_shift needs no data")
+            raise UserError(
+                f"no data in {folder.absolute()}: there is no such folder. dataset.root, dataset.images, "
+                "dataset.masks "
+                "and dataset.split say where it is; dataset=mini_shift needs no data"
+            )
         return folder
 
 
-def classes_of_masks(classes_file: str | None) -> Classes:
-    """Returns the classes of a file; raises a UserError when there is no file, or one without colours to paint masks in."""
-    if classes_file is None:
-        raise UserError("masks hold numbers: set dataset.classes_file to a CSV file with the columns name, id, colour and ignore that says what they mean")
-    known = read_classes(classes_file)
-    if not known.colours:
-        raise UserError(f"dataset.classes_file={classes_file} needs a column colour with values like #804080, for there are masks to paint")
-    return known
+def _refuse_other_layouts(folder: Path, folders: Sequence[str]) -> None:
+    """Raises a UserError for folders that seldom are classes; a classes file says that they are."""
+    for names, settings in ((SPLITS, "dataset.split"), (PARTS, "dataset.images and dataset.masks")):
+        stray = [name for name in folders if name.lower() in names]
+        if len(stray) == len(folders):
+            raise UserError(
+                f"{folder} holds {', '.join(stray)}, which are no classes: choose with {settings}"
+            )
+        if stray:
+            others = [name for name in folders if name not in stray]
+            listing = ", ".join(map(make_printable, others[:5]))
+            raise UserError(
+                f"{folder} holds {', '.join(stray)} beside {listing}: is it a class? If it is not, move it "
+                "away or set "
+                f"{settings}; if it is, list all classes in {CLASSES_FILE} there, one a line below the line: "
+                "name"
+            )
 
 
-def _first(name: str) -> str:
-    return name.rpartition("/")[0].partition("/")[0]
+def _get_first(name: str) -> str:
+    return name.partition("/")[0]

@@ -1,4 +1,4 @@
-"""The small world as a data set: a scene is rendered whenever its bytes are read, and is the same each time."""
+"""The small world as a data set: a scene is rendered, always alike, whenever its bytes are read."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +11,20 @@ from PIL import Image
 
 from .. import types
 from ..errors import UserError
-from ..mini.scene import COLOURS, KINDS, TIMES, WEATHERS, Appearance, Task, drawn_appearance, sample_scene, seed_of
-from . import shift, subset
+from ..fields import NotNegative, Positive
+from ..mini.scene import (
+    COLOURS,
+    KINDS,
+    TIMES,
+    WEATHERS,
+    Appearance,
+    Task,
+    drawn_appearance,
+    sample_scene,
+    seed_of,
+)
+from . import shift
+from .selection import subset
 
 SPLITS = ("train", "val", "test")
 SCENES = 5000  # in each split
@@ -24,31 +36,42 @@ VALUES = {"weather": WEATHERS, "time of day": TIMES, "colour": COLOURS}
 class _Mini:
     """Rendered scenes; those of one split are in no other.
 
-    `where` gives the values an attribute may have: a scene drawn with another value takes one of these instead.
+    `where` gives the values an attribute may have: a scene drawn with another value takes one of these
+    instead.
     """
 
     split: str = "val"
-    limit: int | None = None
-    seed: int = 0
+    limit: Positive | None = None
+    seed: NotNegative = 0
     where: dict[str, list[str]] = field(default_factory=dict)
     vary: dict[str, list[str]] = field(default_factory=dict)
 
     scenes: ClassVar[Task]
+    available: ClassVar[int] = SCENES
 
     def samples(self) -> list[types.Sample]:
-        """Returns the samples, in the order of the scenes; raises a UserError for a split or a `where` that is not of this world."""
+        """Returns the samples, in the order of the scenes.
+
+        Raises a UserError for a split or a `where` that the small world does not have.
+        """
         if self.split not in SPLITS:
-            raise UserError(f"the small world has no split {self.split!r}: set dataset.split to one of {', '.join(SPLITS)}")
+            raise UserError(
+                f"the small world has no split {self.split!r}: set dataset.split to one of "
+                f"{', '.join(SPLITS)}"
+            )
         for name, values in self.where.items():
             if not values or not set(values) <= set(VALUES.get(name, ())):
-                raise UserError(f"no scene matches dataset.where={{{name}: {values}}}. The small world has {VALUES}")
+                raise UserError(
+                    f"no scene matches dataset.where={{{name}: {values}}}. The small world has {VALUES}"
+                )
         return [self._sample(index) for index in subset(range(SCENES), self.limit, self.seed)]
 
     def render(self, sample: types.Sample, edits: Sequence[types.Edit]) -> Callable[[], Image.Image] | None:
-        """Returns what renders the scene of a sample as edited, or None where an edit is not of this world."""
+        """Returns a function that renders the edited scene, or None for what this world does not have."""
         if any(edit.replacement not in VALUES.get(edit.attribute, ()) for edit in edits):
             return None
-        return partial(render_as, sample.id, {**sample.attributes, **{edit.attribute: edit.replacement for edit in edits}})
+        changes = {edit.attribute: edit.replacement for edit in edits}
+        return partial(render_as, sample.id, {**sample.attributes, **changes})
 
     def _sample(self, index: int) -> types.Sample:
         seed = seed_of(self.split, self.scenes, index)
@@ -70,7 +93,7 @@ class MiniShift(_Mini):
     """Street scenes with masks of SHIFT's classes."""
 
     name: str = field(default="mini_shift", init=False)
-    task: types.Task = field(default="segmentation", init=False)
+    task: str = field(default="segmentation", init=False)
     classes: tuple[str, ...] = field(default=shift.CLASSES, init=False)
     colours: tuple[tuple[int, int, int], ...] = field(default=shift.COLOURS, init=False)
     ignored: frozenset[int] = field(default=shift.IGNORED, init=False)
@@ -82,11 +105,12 @@ class MiniShift(_Mini):
 class MiniImageNet(_Mini):
     """Scenes with one dominant vehicle, labelled by its kind.
 
-    They have masks too, for control images; `colours` paints those, so its ids are SHIFT's and not the labels'.
+    They have masks too, for control images; `colours` paints those, so its ids are SHIFT's and not the
+    labels'.
     """
 
     name: str = field(default="mini_imagenet", init=False)
-    task: types.Task = field(default="classification", init=False)
+    task: str = field(default="classification", init=False)
     classes: tuple[str, ...] = field(default=KINDS, init=False)
     colours: tuple[tuple[int, int, int], ...] = field(default=shift.COLOURS, init=False)
     ignored: frozenset[int] = field(default=frozenset(), init=False)

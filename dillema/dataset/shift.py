@@ -1,22 +1,21 @@
 """SHIFT, the synthetic driving data set (Sun et al., CVPR 2022), as its download script lays it out."""
 
 import io
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..types import Sample, Task
-from . import subset
-from .files import Read, listed, missing, reader
+from ..fields import NotNegative, Positive
+from ..types import Sample
+from .files import Read, list_files, read_later, report_missing
+from .scalabel import read_frames
+from .selection import subset
 
 CLASSES, COLOURS, _SCORED = zip(
     ("unlabeled", (0, 0, 0), False),
@@ -44,24 +43,22 @@ CLASSES, COLOURS, _SCORED = zip(
     ("terrain", (145, 170, 100), True),
     strict=True,
 )
-IGNORED = frozenset(i for i, scored in enumerate(_SCORED) if not scored)  # as in SHIFT's own evaluation, which keeps Cityscapes' classes
+# as in SHIFT's own evaluation, which keeps Cityscapes' classes
+IGNORED = frozenset(i for i, scored in enumerate(_SCORED) if not scored)
 
 ATTRIBUTES = {"weather": "weather_coarse", "time of day": "timeofday_coarse"}
 DUSK = "dawn/dusk"  # how SHIFT spells it
-
-CHUNK = 1 << 18
-_FRAMES = re.compile(r'\A\s*\[|"frames"\s*:\s*\[')
-_BETWEEN = re.compile(r"[\s,]*")
 
 Key = tuple[str, str]  # sequence, frame
 
 
 @dataclass
 class Shift:
-    """Street scenes with masks, read from `<root>/discrete/<framerate>/<split>/<view>/` and its continuous siblings.
+    """Street scenes with masks below `<root>/discrete/<framerate>/<split>/<view>/` and continuous siblings.
 
-    Images and masks are read from the zip archives as they were downloaded, or from folders of the same name; depth, too, where it is there.
-    `where` keeps the frames whose attributes (named as in det_2d.json) have one of the listed values; `limit` draws that many of them.
+    Images and masks are read from the zip archives as they were downloaded, or from folders of the same name;
+    depth, too, where it is there. `where` keeps the frames whose attributes (named as in det_2d.json) have
+    one of the listed values; `limit` draws that many of them.
     """
 
     root: str
@@ -69,13 +66,13 @@ class Shift:
     view: str = "front"
     framerate: str = "images"
     shift_type: str = "discrete"
-    limit: int | None = None
-    seed: int = 0
+    limit: Positive | None = None
+    seed: NotNegative = 0
     where: dict[str, list[str] | None] = field(default_factory=dict)
     vary: dict[str, list[str]] = field(default_factory=dict)
 
     name: str = field(default="shift", init=False)
-    task: Task = field(default="segmentation", init=False)
+    task: str = field(default="segmentation", init=False)
     classes: tuple[str, ...] = field(default=CLASSES, init=False)
     colours: tuple[tuple[int, int, int], ...] = field(default=COLOURS, init=False)
     ignored: frozenset[int] = field(default=IGNORED, init=False)
@@ -84,89 +81,111 @@ class Shift:
     def folder(self) -> Path:
         """Returns the folder that holds img, semseg, depth and det_2d.json."""
         kind, _, speed = self.shift_type.partition("/")
-        return Path(self.root, kind, self.framerate, speed, self.split, self.view)
+        return Path(self.root, kind, self.framerate, speed, self.split, self.view).expanduser()
+
+    @property
+    def available(self) -> int:
+        """Returns the number of samples before limits."""
+        return len(self._keys)
 
     def samples(self) -> list[Sample]:
-        """Returns one sample a frame that has an image or a mask, by sequence and time; raises a UserError when there are none."""
-        images, masks = self._read("img", "jpg"), self._read("semseg", "png")
-        if not (keys := sorted(images.keys() | masks.keys())):
-            raise UserError(f"no frames in {self.folder / 'img'}: the files in it should be called <sequence>/<frame>_img_{self.view}.jpg")
-        where = {name: values for name, values in self.where.items() if values is not None}
-        known = self._attributes(where)
-        kept = [k for k in keys if all(known.get(k, {}).get(name) in values for name, values in where.items())]
-        if not kept:
-            there = Counter(f"{name}={known[k].get(name)}" for k in keys if k in known for name in where)
-            names = next(frames(self.folder / "det_2d.json"), {}).get("attributes")
-            raise UserError(
-                f"no frame of {self.folder} matches dataset.where={where}. Its {len(keys)} frames have: {dict(there.most_common(20))}; "
-                f"their attributes are {', '.join(names or ['none'])}"
+        """Returns one sample a frame with an image or a mask, by sequence and time; a UserError for none."""
+        images, masks, attributes = self._images, self._masks, self._attributes
+        has_depth = any((self.folder / name).exists() for name in ("depth", "depth.zip"))
+        depths = self._find_files("depth", "png") if has_depth else {}
+        samples = []
+        for key in subset(self._keys, self.limit, self.seed):
+            frame = "_".join(key)
+            absent = f"the {{}} of {frame} is missing in {self.folder}"
+            read_depth = depths.get(key, report_missing(absent.format("depth")))
+            values = {name: attributes.get(key, {}).get(field) for name, field in ATTRIBUTES.items()}
+            samples.append(
+                Sample(
+                    id=frame,
+                    read_image=images.get(key, report_missing(absent.format("image"))),
+                    read_mask=masks.get(key, report_missing(absent.format("mask"))),
+                    attributes={name: "dusk" if v == DUSK else v for name, v in values.items() if v},
+                    group=key[0],
+                    read_depth=partial(_read_metres, read_depth) if has_depth else None,
+                )
             )
-        depths = self._read("depth", "png") if any(Path(self.folder, name).exists() for name in ("depth", "depth.zip")) else None
-        absent = "the {} of {} is missing in " + str(self.folder)
-        return [
-            Sample(
-                id="_".join(key),
-                read_image=images.get(key, missing(absent.format("image", "_".join(key)))),
-                read_mask=masks.get(key, missing(absent.format("mask", "_".join(key)))),
-                attributes={n: "dusk" if value == DUSK else value for n, name in ATTRIBUTES.items() if (value := known.get(key, {}).get(name))},
-                group=key[0],
-                read_depth=None if depths is None else partial(_metres, depths.get(key, missing(absent.format("depth", "_".join(key))))),
-            )
-            for key in subset(kept, self.limit, self.seed)
-        ]
+        return samples
 
-    def _read(self, group: str, extension: str) -> dict[Key, Read]:
+    @cached_property
+    def _images(self) -> dict[Key, Read]:
+        return self._find_files("img", "jpg")
+
+    @cached_property
+    def _masks(self) -> dict[Key, Read]:
+        return self._find_files("semseg", "png")
+
+    @cached_property
+    def _filters(self) -> dict[str, list[str]]:
+        return {name: values for name, values in self.where.items() if values is not None}
+
+    @cached_property
+    def _keys(self) -> list[Key]:
+        """Returns the frames that `where` keeps; raises a UserError when there are none."""
+        keys = sorted(self._images.keys() | self._masks.keys())
+        if not keys:
+            raise UserError(
+                f"no frames in {self.folder / 'img'}: the files in it should be called "
+                f"<sequence>/<frame>_img_{self.view}.jpg"
+            )
+        attributes, filters = self._attributes, self._filters
+
+        def matches(key: Key) -> bool:
+            return all(attributes.get(key, {}).get(name) in values for name, values in filters.items())
+
+        if matching := [key for key in keys if matches(key)]:
+            return matching
+        values = Counter(
+            f"{name}={attributes[k].get(name)}" for k in keys if k in attributes for name in filters
+        )
+        names = next(read_frames(self.folder / "det_2d.json"), {}).get("attributes")
+        raise UserError(
+            f"no frame of {self.folder} matches dataset.where={filters}. Its {len(keys)} frames have: "
+            f"{dict(values.most_common(20))}; their attributes are {', '.join(map(str, names or ['none']))}"
+        )
+
+    @cached_property
+    def _attributes(self) -> dict[Key, dict[str, str]]:
+        """Returns the attributes of each frame that are used; none without det_2d.json and a filter."""
+        path = self.folder / "det_2d.json"
+        if not path.is_file() and not self._filters:
+            return {}
+        used = {*ATTRIBUTES.values(), *self._filters}  # a frame has many more, and a split 150,000 frames
+        return {
+            (frame["videoName"], frame["name"].partition("_")[0]): {
+                name: str(value)
+                for name, value in frame["attributes"].items()
+                if name in used and value is not None
+            }
+            for frame in read_frames(path)
+        }
+
+    def _find_files(self, group: str, extension: str) -> dict[Key, Read]:
         """Returns, for each frame of a group, the function that reads its file."""
         source = next((s for s in (self.folder / group, self.folder / f"{group}.zip") if s.exists()), None)
         if source is None:
-            videos = f" ({group}.tar holds videos: unpack their frames into {group}/<sequence>/ first)" if (self.folder / f"{group}.tar").exists() else ""
+            is_packed = (self.folder / f"{group}.tar").exists()
+            videos = f" ({group}.tar holds videos: unpack their frames into {group}/<sequence>/ first)"
             raise UserError(
-                f"no SHIFT data in {(self.folder / group).absolute()} (nor {group}.zip beside it){videos}: set dataset.root to the folder that holds "
-                "discrete/ or continuous/. SHIFT's own servers have been down in 2026; the small world needs no download: dataset=mini_shift, or "
-                f"`python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in this layout (experiment=exported reads it)"
+                f"no SHIFT data in {(self.folder / group).absolute()} (nor {group}.zip beside it)"
+                f"{videos if is_packed else ''}: set dataset.root to the folder that holds discrete/ or "
+                "continuous/. "
+                "SHIFT's own servers have been down in 2026; the small world needs no download: "
+                "dataset=mini_shift, "
+                f"or `python -m dillema.mini.export shift {self.root} --split {self.split}` to write it in "
+                "this layout "
+                "(experiment=exported reads it)"
             )
         name = re.compile(rf"([\w.-]+)/([^\W_]+)_{group}_{re.escape(self.view)}\.{extension}")
-        found = ((name.fullmatch(member), member) for member in listed(source))
-        return {(match[1], match[2]): reader(source, member) for match, member in found if match}
-
-    def _attributes(self, where: dict[str, list[str]]) -> dict[Key, dict[str, str]]:
-        """Returns what is known of each frame and asked for here; nothing when there is no det_2d.json and nothing asks for it."""
-        path = self.folder / "det_2d.json"
-        if not path.is_file() and not where:
-            return {}
-        asked = {*ATTRIBUTES.values(), *where}  # a frame has many more, and a split 150,000 frames
-        return {
-            (frame["videoName"], frame["name"].partition("_")[0]): {n: v for n, v in (frame.get("attributes") or {}).items() if n in asked}
-            for frame in frames(path)
-        }
+        matches = ((name.fullmatch(member), member) for member in list_files(source))
+        return {(match[1], match[2]): read_later(source, member) for match, member in matches if match}
 
 
-def _metres(read: Read) -> np.ndarray:
-    """Returns the distances (height, width) in a depth map: 24 bits for 0 to 1000 m, the lowest in the first channel."""
+def _read_metres(read: Read) -> np.ndarray:
+    """Returns distances (height, width) from 24 bits for 0 to 1000 m, the lowest in the first channel."""
     pixels = np.asarray(Image.open(io.BytesIO(read())).convert("RGB"), np.float32)
     return pixels @ np.array([1, 1 << 8, 1 << 16], np.float32) * np.float32(1000 / (1 << 24))
-
-
-def frames(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the frames of a Scalabel file one at a time: the real files have hundreds of megabytes."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing, and dataset.where needs what it holds: download it, or set the filter to null")
-    decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8") as file:
-        text, at = file.read(CHUNK), 0
-        if not (start := _FRAMES.search(text)):
-            raise UserError(f"{path} is not a Scalabel file: it should begin with a list of frames")
-        at = start.end()
-        while True:
-            at = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string too
-            if text.startswith("]", at):
-                return
-            try:
-                frame, at = decoder.raw_decode(text, at)
-            except json.JSONDecodeError as error:
-                more = file.read(CHUNK)
-                if not more or len(text) - at > 16 * CHUNK:  # no frame is as long as that
-                    raise UserError(f"{path} is damaged: {error}. Download it again") from error
-                text, at = text[at:] + more, 0
-            else:
-                yield frame

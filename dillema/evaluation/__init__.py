@@ -1,1 +1,5 @@
-"""What the models under test say about the images, and what follows from it."""
+"""Models under test, run over images."""
+
+from .module import Item, Records, evaluate
+
+__all__ = ["Item", "Records", "evaluate"]

@@ -2,38 +2,47 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import Work, attempt
+from ..backend import Item, Result, Work
+from ..fields import WEIGHTS, Positive, Transient, marked_fields
+from .batch import release_memory, run_batch
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Local:
-    """Runs the stages here. `max_failures` items of a run may fail before it stops; those that failed before are tried again with `retry_failed`."""
+    """Runs the steps here. One back-end is in memory at a time; models under test run on `devices` side by side."""
 
-    max_failures: int = 50
-    retry_failed: bool = False
+    devices: Transient[Positive] = 1
 
-    _backend: Any = field(default=None, init=False, repr=False)
+    _configured: Any = field(default=None, init=False, repr=False)
     _loaded: Any = field(default=None, init=False, repr=False)
 
     def load(self, backend: Any) -> None:
-        """Loads a back-end, if there is one and it is not loaded; the one before it is let go, so only one is in memory at a time."""
-        if backend is None or backend is self._backend:
+        """Loads a back-end, unless it is the one that is loaded."""
+        if backend is None or backend is self._configured:
             return
-        self._backend = self._loaded = None
-        if type(backend).weights:
+        self.unload()
+        if marked_fields(type(backend), WEIGHTS):
             log.info("loading %s", type(backend).__name__)
-        loaded = copy.deepcopy(backend)
+        loaded = copy.deepcopy(backend)  # the configured one stays small, and what it says of its settings stays true
         loaded.load()
-        self._backend, self._loaded = backend, loaded
+        self._configured, self._loaded = backend, loaded
 
-    def map(self, work: Work, backend: Any, batches: list[list[Any]]) -> Iterator[list[Any]]:
-        """Yields, for each batch in turn, one result or exception an item."""
-        self.load(backend)
+    def unload(self) -> None:
+        """Gives back the memory of the back-end that is loaded."""
+        if self._loaded is None:
+            return
+        self._configured = self._loaded = None
+        release_memory()
+
+    def map(self, step: Work[Item, Result], batches: Sequence[Sequence[Item]]) -> Iterator[list[Result | Exception]]:
+        """Yields the results of each batch, in order."""
+        self.load(step.backend)
+        loaded = self._loaded if step.backend is not None else None
         for batch in batches:
-            yield attempt(work, self._loaded, batch)
+            yield run_batch(lambda items: step.work(loaded, items), batch)

@@ -1,121 +1,165 @@
-"""The main job: counterfactuals of a data set, and what the model under test makes of them."""
+"""The main job: counterfactuals of a data set, and what models under test make of them."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from omegaconf import OmegaConf
 
+from .. import predictions, report, tracking
+from ..conditioning.several import conditionings_by_name
 from ..config import build
-from ..pipeline import Pipeline
-from ..report import percent, verdict, words, write
+from ..dataset import check_masks, describe
+from ..pipeline import Block, Pipeline
+from ..preflight import check_models
+from ..run_folder import PREDICTIONS, RunFolder
+from ..run_writer import RunWriter
+from ..runner import Runner
+from ..steps.items import GeneratedImage
+from ..steps.verdict import score_names
 from ..store import Store
-from ..tracking import Tracked, track
+from .context import JobContext
+from .figures import figures, measure_distance
+from .summary import show
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig) -> None:
-    """Runs the pipeline that a configuration describes; leaves its files in Hydra's output folder and its figures in MLflow."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    with tracked(cfg, folder) as tracking:
-        pipeline = assembled(cfg)
-        out = pipeline.run(folder)
-        write(out, pipeline.dataset, folder)
-        tracking.log(out)
-    _show(out.results)
-    farewell(folder, cfg.tracking.uri)
+def run(context: JobContext) -> RunFolder:
+    """Runs the pipeline; leaves its files in the run folder and its figures in MLflow. Returns the run folder."""
+    start = time.perf_counter()
+    with tracking.track(context) as tracked:
+        pipeline, runner = build_pipeline(context), build_runner(context)
+        folder = generate(context, pipeline, runner, start)
+        report.write(folder)
+        tracked.log(folder)
+    show(folder)
+    point_latest(context.folder)
+    return folder
 
 
-def tracked(cfg: DictConfig, folder: Path) -> AbstractContextManager[Tracked]:
-    """Returns what gives a job a run in MLflow, under the settings that it was started with."""
-    hydra = HydraConfig.get()
-    groups = {group: option for group, option in hydra.runtime.choices.items() if "/" not in group} | {"model": ", ".join(cfg.model)}
-    sweep = Path(hydra.sweep.dir).absolute() if hydra.mode == RunMode.MULTIRUN else None
-    settings = dict(flat(OmegaConf.to_container(cfg)))
-    name, config = f"{folder.parent.name} {folder.name}", OmegaConf.to_yaml(cfg)
-    return track(**cfg.tracking, folder=folder, name=name, params=groups | settings, config=config, sweep=sweep)
-
-
-def assembled(cfg: DictConfig) -> Pipeline:
+def build_pipeline(context: JobContext) -> Pipeline:
     """Returns the pipeline that a configuration describes."""
+    cfg = context.cfg
     return Pipeline(
         dataset=build(cfg.dataset),
         captioner=build(cfg.captioner),
         editor=build(cfg.prompt),
         edits=build(cfg.edits),
-        conditioning=build(cfg.conditioning),
+        conditionings=conditionings_by_name(build(cfg.conditioning)),
         generator=build(cfg.generator),
-        validity=build(cfg.validity),
+        gates=[build(block) for block in (cfg.validity or {}).values()],
         models=[build(block) for block in cfg.model.values()],
-        execution=build(cfg.execution),
-        store=Store(cfg.store),
         quality=build(cfg.quality) if cfg.get("quality") else None,
-        devices=cfg.devices,
         counterfactuals=cfg.counterfactuals,
-        save_controls=cfg.save_controls,
+        placebos=cfg.placebo,
         seed=cfg.seed,
-        size=OmegaConf.to_container(cfg)["size"],  # type: ignore[call-overload,index,arg-type]  # of a configuration that is checked
     )
 
 
-def flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the values of a configuration by their dotted names."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{path}{key}.")
-        elif key not in ("_target_", "_partial_"):
-            yield path + str(key), value
+def build_runner(context: JobContext) -> Runner:
+    """Returns what runs the steps of a configuration."""
+    cfg = context.cfg
+    return Runner(Store(cfg.store), build(cfg.execution), cfg.max_failures, cfg.retry_failed)
 
 
-def against(what: str, rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """Returns a table of statistics.comparisons, in which `a` and `b` are names."""
-    table = Table(title=title, title_justify="left", show_lines=True)
-    for header in (what, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
-        table.add_column(header, overflow="fold")
-    for row in rows:
-        cells = [f"{row['a']} less {row['b']}", words.shared(row)]
-        if row["sources"]:
-            drop = row["drop"]
-            cells += [words.points(row[side]["difference"]) for side in ("original", "counterfactual", "drop")]
-            cells += ["-" if drop["low"] is None else f"{words.points(drop['low'])} to {words.points(drop['high'])}", words.chance(drop["p_adjusted"])]
-        table.add_row(*map(Text, cells))
-    return table
+def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: float) -> RunFolder:
+    """Runs all steps and writes everything but the page; `start` is when the run began, by time.perf_counter.
+
+    What failed is written in any case.
+    """
+    size: Any = OmegaConf.to_object(context.cfg).get("size")  # type: ignore[union-attr]  # of a checked configuration
+    writer = RunWriter(context.folder, pipeline.dataset, size, context.cfg.save_controls)
+    writer.clear()
+    totals = _Totals()
+    try:
+        samples = pipeline.dataset.samples()
+        log.info("%s", describe(pipeline.dataset, samples))
+        check_masks(samples, pipeline.dataset)
+        check_models(pipeline, runner, samples)
+        rows = _rows(pipeline.run(runner, samples), writer, totals)
+        predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
+        distance = measure_distance(runner, pipeline.quality, totals.valid)
+    finally:
+        writer.write_failures(runner.failures)
+    folder = RunFolder(context.folder)
+    results = _describe(context, pipeline) | {
+        "counts": {**totals.counts, "failed": len(runner.failures)},
+        "seconds": {name: round(seconds, 3) for name, seconds in runner.seconds.items()},
+        "wall_seconds": round(time.perf_counter() - start, 3),
+        "plan": {name: dict(sorted(values.items())) for name, values in sorted(totals.plan.items())},
+        "distance": distance,
+    }
+    models = [model.name for model in pipeline.models]
+    folder.write_results(results | figures(folder, results, models))
+    return folder
 
 
-def farewell(folder: Path, uri: str) -> None:
-    """Says where the results are."""
-    log.info("Folder:  %s (open report.html)", folder)
-    log.info("Runs:    %s", uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}")
+def point_latest(folder: Path) -> None:
+    """Lets `latest`, beside the folders of days, point at a run that has finished."""
+    latest = folder.absolute().parent.parent / "latest"
+    if folder.absolute().parent.parent.name not in ("outputs", "multirun"):
+        return
+    temporary = latest.with_name(".latest.tmp")
+    temporary.unlink(missing_ok=True)
+    if latest.is_symlink() or not latest.exists():
+        temporary.symlink_to(folder.absolute().relative_to(latest.parent))
+        temporary.replace(latest)
 
 
-def _show(results: dict[str, Any]) -> None:
-    console = Console()
-    console.print(f"{results['dataset']}: " + ", ".join(f"{n} {name}" for name, n in results["counts"].items()), highlight=False)
-    for model, figures in results["models"].items():
-        every = figures["all"]
-        parts = {"valid": figures, "images in all": every} if figures["images"] < every["images"] else {"images, all valid": figures}
-        for which, part in parts.items():
-            table = Table(
-                "figure", "original", "counterfactual", "drop, points", "95 % interval", title=f"{model}: {part['images']} {which}", title_justify="left"
+class _Totals:
+    """What is added up while the blocks of a run come."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.plan: dict[str, Counter[str]] = {}
+        self.valid: list[GeneratedImage] = []
+
+    def add(self, block: Block) -> None:
+        """Adds a block."""
+        self.counts.update(block.counts)
+        for image in block.images:
+            if image.is_placebo:
+                continue
+            if image.verdict.valid:
+                self.valid.append(image)
+            for edit in image.counterfactual.edits:
+                self.plan.setdefault(edit.attribute, Counter())[edit.replacement] += 1
+
+
+def _rows(blocks: Iterator[Block], writer: RunWriter, totals: _Totals) -> Iterator[dict[str, Any]]:
+    """Yields the rows of predictions.parquet; writes the images of each block as they come."""
+    for block in blocks:
+        writer.add(block.images)
+        totals.add(block)
+        for prediction in block.predictions:
+            image = prediction.image
+            yield predictions.row(
+                prediction.model,
+                image.image_id,
+                image.source_id,
+                image.kind,
+                prediction.record,
+                group=image.group,
+                edits=image.edits,
+                verdict=image.verdict,
+                digest=image.digest,
             )
-            for metric in part.get("original", ()):
-                main = metric == part["metric"]
-                interval = f"{words.points(part['low'])} to {words.points(part['high'])}" if main and part["low"] is not None else ""
-                before, after = percent(part["original"][metric]), percent(part["counterfactual"][metric])
-                table.add_row(words.name_of(metric), before, after, words.points(part["drop"]) if main else "", interval)
-            console.print(table)
-        log.info("%s", verdict(model, figures))
-        worst = words.worst(figures)
-        chance = ["" if words.told(row, figures["level"]) else ", may be chance" for row in worst]
-        if said := [f"{r['attribute']} {r['from']} → {r['to']} ({words.points(r['drop'])} points{c})" for r, c in zip(worst, chance, strict=True)]:
-            log.info("Worst: %s", ", ".join(said))
-    if results["comparisons"]:
-        console.print(against("models", results["comparisons"], "Differences in points, paired"))
+
+
+def _describe(context: JobContext, pipeline: Pipeline) -> dict[str, Any]:
+    """Returns what results.json says about the run itself."""
+    dataset = pipeline.dataset
+    return {
+        "name": context.name,
+        "dataset": dataset.name,
+        "task": dataset.task,
+        "classes": list(dataset.classes),
+        "colours": [list(colour) for colour in dataset.colours],
+        "ignored": sorted(dataset.ignored),
+        "seed": pipeline.seed,
+        "gates": [gate.name for gate in pipeline.gates],
+    }

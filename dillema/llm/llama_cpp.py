@@ -103,7 +103,7 @@ class LlamaCpp:
             log.warning(NO_GPU, self.gpu_layers)
         threads = self.threads or idle_cores()
         try:
-            with _errors_of_llama_cpp() as errors:
+            with _errors_of_llama_cpp() as errors, _without_amx():
                 return llama_cpp.Llama(
                     str(file),
                     n_ctx=self.context,
@@ -176,6 +176,33 @@ def idle_cores() -> int:
     physical = psutil.cpu_count(logical=False) or 1
     busy = psutil.cpu_percent(interval=0.2) / 100 * (psutil.cpu_count() or 1)
     return max(1, min(allowed, physical, allowed - round(busy)))
+
+
+@contextmanager
+def _without_amx() -> Iterator[None]:
+    """Keeps llama.cpp from its AMX kernels while a model is loaded, where the processor has AMX.
+
+    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python 0.3.36), and
+    `Llama` has no argument for the setting.
+    """
+    from llama_cpp import llama_cpp
+
+    cpu_info = Path("/proc/cpuinfo")
+    if not cpu_info.exists() or "amx_int8" not in cpu_info.read_text():
+        yield
+        return
+    default_params = llama_cpp.llama_model_default_params
+
+    def params_without_extra_buffers() -> Any:
+        params = default_params()
+        params.use_extra_bufts = False
+        return params
+
+    llama_cpp.llama_model_default_params = params_without_extra_buffers
+    try:
+        yield
+    finally:
+        llama_cpp.llama_model_default_params = default_params
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a person would write under a picture of the small world: the captions that the small models learn."""
+"""Captions of the small world, as a person would write them; the small models learn from these."""
 
 import numpy as np
 
@@ -19,11 +19,11 @@ PEOPLE = ("", " and a pedestrian", " and two pedestrians", " and several pedestr
 
 
 def describe(scene: Scene, appearance: Appearance, task: Task, rng: np.random.Generator) -> str:
-    """Returns one sentence that names the weather, the time of day and the nearest vehicle with its colour."""
+    """Returns one sentence that names weather, time of day and the nearest vehicle with its colour."""
     return str(rng.choice(TEMPLATES[task])).format(
         weather=appearance.weather,
         time=appearance.time_of_day,
         colour=appearance.colour,
         kind=scene.kind,
-        people=PEOPLE[min(scene.pedestrians, 3)],
+        people=PEOPLE[min(scene.pedestrians, len(PEOPLE) - 1)],
     )

@@ -11,7 +11,11 @@ from PIL import Image
 from .. import hub
 from ..config import Block, build
 from ..errors import UserError
-from . import WEIGHTS, ClassMap, Trainable, answers, read_weights, source
+from ..fields import BatchSize, Positive, Transient, Weights
+from .code import find_code_file
+from .logits import ClassMap, map_logits
+from .trainable import Trainable
+from .weights import SAVED_WEIGHTS, expand_home, load_weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,37 +23,40 @@ if TYPE_CHECKING:
 
 @dataclass
 class ModuleModel(Trainable):
-    """A torch.nn.Module or LightningModule with the weights of a file, or a program that torch saved (TorchScript, or torch.export's .pt2).
+    """A torch.nn.Module or LightningModule with the weights of a file, or a program that torch saved.
 
-    `network` names the class (`_target_`) and its arguments; null for a program. `checkpoint` is a state dict (.safetensors,
-    .pth) or a checkpoint of Lightning, without pickled code; of its keys those that begin with `prefix` are taken, less the
-    prefix. The network takes float images (images, 3, height, width): the shorter side brought to `resize` pixels, the middle
-    `crop` by `crop` of them, less `mean`, over `std`. It returns logits, (images, classes) or (images, classes, height, width),
-    alone or as the entry "out" or "logits" of a mapping. `code` is the file whose changes make old predictions obsolete
-    (null: the one that holds the class). `class_map` is as in TransformersClassification.
+    `network` names the class (`_target_`) and its arguments; null for a program (TorchScript, or .pt2 of
+    torch.export, which runs pickled code and needs `trust`). `checkpoint` is a file of weights (see
+    `read_weights`); of its names those that begin with `prefix` are taken, less the prefix. The network takes
+    float images (images, 3, height, width): the shorter side brought to `resize` pixels, the middle `crop` by
+    `crop` of them, less `mean`, over `std`. It returns logits, (images, classes) or (images, classes, height,
+    width), alone or as the entry "out" or "logits" of a mapping. `code` is the file whose changes make old
+    predictions obsolete (null: the one that holds the class). `class_map` is as in
+    TransformersClassification.
     """
 
-    name: str
+    name: Transient[str]
     network: Block | None
-    checkpoint: str
+    checkpoint: Weights[str]
     prefix: str = ""
-    resize: int | None = None
-    crop: int | None = None
+    resize: Positive | None = None
+    crop: Positive | None = None
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     class_map: ClassMap | None = None
-    code: str | None = None
-    batch_size: int = 8
-    device: str = "auto"
+    code: Weights[str | None] = None
+    trust: Transient[bool] = False
+    batch_size: BatchSize = 8
+    device: Transient[str] = "auto"
 
-    transient: ClassVar[tuple[str, ...]] = ("name", "batch_size", "device")
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("checkpoint", "code")
+    class_names: ClassVar[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         """Finds the code, which is part of what the predictions depend on."""
+        self.checkpoint = expand_home(self.checkpoint)
         if self.network is not None and self.code is None:
-            self.code = source(self.network)
+            self.code = find_code_file(self.network)
 
     def load(self) -> None:
         """Builds the network and loads its weights; raises a UserError when the two do not fit."""
@@ -57,26 +64,7 @@ class ModuleModel(Trainable):
         from torchvision.transforms import v2
 
         self._device, _ = hub.placement(self.device, "float32")
-        setting = f"model.{self.name}.checkpoint"
-        if self.network is None:
-            try:
-                if self.checkpoint.endswith(".pt2"):
-                    self._network = torch.export.load(self.checkpoint).module().to(self._device)
-                else:
-                    self._network = torch.jit.load(self.checkpoint, map_location=self._device).eval()
-            except Exception as error:
-                raise UserError(
-                    f"{setting}={self.checkpoint} is no program of torch ({str(error).splitlines()[0]}); for a file of weights say what they belong to, "
-                    f"with model.{self.name}.network._target_"
-                ) from error
-        else:
-            state = {k.removeprefix(self.prefix): v for k, v in read_weights(self.checkpoint, setting).items() if k.startswith(self.prefix)}
-            network = build(OmegaConf.create(dict(self.network)))
-            try:
-                network.load_state_dict(state)
-            except Exception as error:
-                raise UserError(f"{setting}={self.checkpoint} does not fit {type(network).__name__}: {error}") from error
-            self._network = network.to(self._device).eval()
+        self._network = self._load_program() if self.network is None else self._load_network(self.network)
         steps = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
         if self.crop is not None:
             steps.insert(1, v2.CenterCrop(self.crop))
@@ -97,8 +85,46 @@ class ModuleModel(Trainable):
         output: Any = self._network(pixels.to(self._device))
         if isinstance(output, Mapping):
             output = output["out" if "out" in output else "logits"]
-        return answers(output, images, self.class_map)
+        return map_logits(output, images, self.class_map)
 
     def saved(self, folder: Path) -> Self:
         """Returns this model with the weights of a folder."""
-        return replace(self, checkpoint=str(folder / WEIGHTS), prefix="")
+        return replace(self, checkpoint=str(folder / SAVED_WEIGHTS), prefix="")
+
+    def _load_program(self) -> Any:
+        import torch
+
+        setting = f"model.{self.name}"
+        if not Path(self.checkpoint).is_file():
+            raise UserError(f"{setting}.checkpoint={self.checkpoint}: there is no such file")
+        if self.checkpoint.endswith(".pt2") and not self.trust:
+            raise UserError(
+                f"{setting}.checkpoint={self.checkpoint}: a .pt2 file runs pickled code when it is opened. "
+                "If you trust "
+                f"where it comes from, set {setting}.trust=true; TorchScript (.pt) and files of weights run "
+                "none"
+            )
+        try:
+            if self.checkpoint.endswith(".pt2"):
+                return torch.export.load(self.checkpoint).module().to(self._device)
+            return torch.jit.load(self.checkpoint, map_location=self._device).eval()
+        except Exception as error:
+            raise UserError(
+                f"{setting}.checkpoint={self.checkpoint} is no program of torch "
+                f"({str(error).splitlines()[0]}); for a file "
+                f"of weights say what they belong to, with {setting}.network._target_"
+            ) from error
+
+    def _load_network(self, block: Block) -> Any:
+        setting = f"model.{self.name}.checkpoint"
+        state = read_weights(self.checkpoint, setting)
+        state = {
+            name.removeprefix(self.prefix): v for name, v in state.items() if name.startswith(self.prefix)
+        }
+        if not state:
+            raise UserError(
+                f"model.{self.name}.prefix={self.prefix}: no weight in {self.checkpoint} begins so"
+            )
+        network = build(OmegaConf.create(dict(block)))
+        load_weights(network, state, f"{setting}={self.checkpoint}")
+        return network.to(self._device).eval()

@@ -9,7 +9,10 @@ from PIL import Image
 
 from .. import hub
 from ..errors import UserError
-from . import WEIGHTS, ClassMap, Trainable, answers, read_weights
+from ..fields import BatchSize, Positive, Transient, Weights
+from .logits import ClassMap, map_logits
+from .trainable import Trainable
+from .weights import SAVED_WEIGHTS, expand_home, load_weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,56 +22,75 @@ if TYPE_CHECKING:
 class TimmClassification(Trainable):
     """An image classifier of timm with its own preprocessing; its published weights, or those of a file.
 
-    `model` is a name with the tag of its weights (convnextv2_tiny.fcmae_ft_in22k_in1k), `checkpoint` a state dict (.safetensors,
-    or .pth without pickled code) for `classes` classes. `class_map` is as in TransformersClassification.
+    `model` is a name with the tag of its weights (convnextv2_tiny.fcmae_ft_in22k_in1k), `checkpoint` a file
+    of weights (see `read_weights`) for `classes` classes. `class_map` is as in TransformersClassification.
     """
 
-    name: str
+    name: Transient[str]
     model: str
-    checkpoint: str | None = None
-    classes: int = 1000
+    checkpoint: Weights[str | None] = None
+    classes: Positive = 1000
     class_map: ClassMap | None = None
-    batch_size: int = 16
-    device: str = "auto"
+    batch_size: BatchSize = 16
+    device: Transient[str] = "auto"
 
-    transient: ClassVar[tuple[str, ...]] = ("name", "batch_size", "device")
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("checkpoint",)
+
+    def __post_init__(self) -> None:
+        """Finds the home folder that a path may begin with."""
+        self.checkpoint = self.checkpoint and expand_home(self.checkpoint)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Returns the names of the published weights; none for those of a file, which has none."""
+        if self.checkpoint is not None:
+            return ()
+        import timm
+
+        subset = timm.data.infer_imagenet_subset(self._network)
+        info = timm.data.ImageNetInfo(subset) if subset else None
+        return tuple(map(info.index_to_description, range(info.num_classes()))) if info else ()
 
     def downloads(self) -> list[str]:
         """Returns the address of the published weights, if those are asked for."""
         try:
             import timm
         except ImportError as error:
-            raise UserError(f"model.{self.name} needs timm, which is not installed: pip install 'dillema[timm]'") from error
-        architecture = self.model.partition(".")[0]
+            raise UserError(
+                f"model.{self.name} needs timm, which is not installed: pip install 'dillema[timm]'"
+            ) from error
+        architecture, setting = self.model.partition(".")[0], f"model.{self.name}.model={self.model}"
         if not timm.is_model(architecture):
-            raise UserError(f"model.{self.name}.model={self.model}: timm {timm.__version__} has no model {architecture}")
+            raise UserError(f"{setting}: timm {timm.__version__} has no model {architecture}")
         if self.checkpoint is not None:
             return []
         published = timm.list_pretrained(f"{architecture}.*")
         if self.model not in published:
-            have = f"there are {', '.join(published)}" if published else "there are none"
-            raise UserError(f"model.{self.name}.model={self.model}: timm names no such weights; {have}; or give a file as model.{self.name}.checkpoint")
-        about = timm.get_pretrained_cfg(self.model)
-        return [f"{about.hf_hub_id}/{about.hf_hub_filename or 'model.safetensors'}"]
+            there_are = f"there are {', '.join(published)}" if published else "there are none"
+            raise UserError(
+                f"{setting}: timm names no such weights; {there_are}; or give a file as "
+                f"model.{self.name}.checkpoint"
+            )
+        settings = timm.get_pretrained_cfg(self.model)
+        return [f"{settings.hf_hub_id}/{settings.hf_hub_filename or 'model.safetensors'}"]
 
     def load(self) -> None:
-        """Loads the model; raises a UserError for names that timm lacks and for weights that cannot be had."""
+        """Loads the model; raises a UserError for names that timm lacks and for missing weights."""
         published = self.downloads()
         import timm
 
         if published:
             file = hub.file(published[0], "dataset=mini_imagenet model=mini_resnet")
-            network = timm.create_model(self.model, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+            network = timm.create_model(
+                self.model, pretrained=True, pretrained_cfg_overlay={"file": str(file)}
+            )
         else:
-            state = read_weights(str(self.checkpoint), f"model.{self.name}.checkpoint")
+            setting = f"model.{self.name}.checkpoint"
+            state = read_weights(str(self.checkpoint), setting)
             network = timm.create_model(self.model, num_classes=self.classes)
-            try:
-                network.load_state_dict(state)
-            except Exception as error:
-                raise UserError(f"model.{self.name}.checkpoint={self.checkpoint} does not hold the weights of {self.model}: {error}") from error
-        self._transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+            load_weights(network, state, f"{setting}={self.checkpoint}")
+        settings = timm.data.resolve_model_data_config(network)
+        self._transform = timm.data.create_transform(**settings, is_training=False)
         self._device, _ = hub.placement(self.device, "float32")
         self._network = network.to(self._device).eval()
 
@@ -77,11 +99,11 @@ class TimmClassification(Trainable):
         import torch
 
         pixels = torch.stack([self._transform(image) for image in images])
-        return answers(self._network(pixels.to(self._device)), images, self.class_map)
+        return map_logits(self._network(pixels.to(self._device)), images, self.class_map)
 
     def saved(self, folder: Path) -> Self:
         """Returns this model with the weights of a folder."""
         import timm
 
         classes = self.classes if self.checkpoint else timm.get_pretrained_cfg(self.model).num_classes
-        return replace(self, checkpoint=str(folder / WEIGHTS), classes=classes)
+        return replace(self, checkpoint=str(folder / SAVED_WEIGHTS), classes=classes)

@@ -1,6 +1,7 @@
 """Models under test from transformers."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -8,25 +9,39 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from PIL import Image
 
 from .. import hub
-from . import ClassMap, Trainable, answers
+from ..fields import BatchSize, Transient, Weights
+from .logits import ClassMap, map_logits
+from .trainable import Trainable
+from .weights import expand_home
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_NO_NAME = re.compile(r"LABEL_\d+")
+
 
 @dataclass
 class _Transformers(Trainable):
-    name: str
-    model: str
+    name: Transient[str]
+    model: Weights[str]
     class_map: ClassMap | None = None
-    batch_size: int = 8
+    default_class_map: Mapping[str, str] | None = None
+    batch_size: BatchSize = 8
     dtype: hub.DType = "float32"
-    device: str = "auto"
+    device: Transient[str] = "auto"
 
-    transient: ClassVar[tuple[str, ...]] = ("name", "batch_size", "device")
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("model",)
-    kind: ClassVar[str]
+    auto_class: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Finds the home folder that a path may begin with."""
+        self.model = expand_home(self.model)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Returns the names in the checkpoint, which is loaded; none where it numbers its classes."""
+        names = self._id2label
+        return () if any(_NO_NAME.fullmatch(name) for name in names) else names
 
     def load(self) -> None:
         """Loads the model and its image processor."""
@@ -34,13 +49,14 @@ class _Transformers(Trainable):
 
         instead = "model=mini_segformer or model=mini_resnet"
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, instead)
-        self._network = hub.network(getattr(transformers, self.kind), self.model, instead, self.device, self.dtype)
+        auto_class = getattr(transformers, self.auto_class)
+        self._network = hub.network(auto_class, self.model, instead, self.device, self.dtype)
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
         """Returns logits as Trainable says."""
         pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
         output = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype))
-        return answers(self._logits(output), images, self.class_map, tuple(self._network.config.id2label.values()))
+        return map_logits(self._read_logits(output), images, self.class_map, self._id2label)
 
     def save(self, folder: Path) -> None:
         """Writes the model and its image processor to a folder."""
@@ -51,39 +67,53 @@ class _Transformers(Trainable):
         """Returns this model with the weights of a folder."""
         return replace(self, model=str(folder))
 
-    def _logits(self, output: Any) -> "Tensor":
+    @property
+    def _id2label(self) -> tuple[str, ...]:
+        id2label: dict[int, str] = self._network.config.id2label
+        return tuple(id2label[i] for i in sorted(id2label))
+
+    def _read_logits(self, output: Any) -> "Tensor":
         logits: Tensor = output.logits
         return logits
 
 
 @dataclass
 class TransformersClassification(_Transformers):
-    """An image classifier from a folder or the hub; `class_map` gives the data set's class id for each of the model's.
+    """An image classifier from a folder or the hub.
 
-    Where `class_map` sends several of the model's classes to one, their probabilities are added; classes that it leaves out do not count.
+    `class_map` gives the data set's class id for each of the model's, by id or name. Where it sends several
+    classes to one, their probabilities are added; classes that it leaves out do not count. Without it classes
+    are matched by their names, and then by `default_class_map`: the data set's class for each of the
+    checkpoint's, both by name, which holds where both have these names (see `dillema.model.classes`).
     """
 
-    kind: ClassVar[str] = "AutoModelForImageClassification"
+    auto_class: ClassVar[str] = "AutoModelForImageClassification"
 
 
 @dataclass
 class TransformersSegmentation(_Transformers):
-    """A semantic segmenter with one logit a class and pixel (SegFormer, UPerNet, ...), from a folder or the hub; for `class_map` see above."""
+    """A segmenter with one logit a class and pixel (SegFormer, UPerNet, ...), from a folder or the hub.
 
-    kind: ClassVar[str] = "AutoModelForSemanticSegmentation"
+    For its classes see TransformersClassification.
+    """
+
+    auto_class: ClassVar[str] = "AutoModelForSemanticSegmentation"
 
 
 @dataclass
 class TransformersMaskSegmentation(_Transformers):
-    """A segmenter that gives masks with a class each (MaskFormer, Mask2Former), from a folder or the hub; for `class_map` see above.
+    """A segmenter that gives masks with a class each (MaskFormer, Mask2Former), from a folder or the hub.
 
-    A class's score at a pixel is the sum over all masks of the mask times the probability of the class (Cheng et al., NeurIPS 2021).
+    A class's score at a pixel is the sum over all masks of the mask times the probability of the class (Cheng
+    et al., NeurIPS 2021). For its classes see TransformersClassification.
     """
 
-    kind: ClassVar[str] = "AutoModelForUniversalSegmentation"
+    auto_class: ClassVar[str] = "AutoModelForUniversalSegmentation"
 
-    def _logits(self, output: Any) -> "Tensor":
+    def _read_logits(self, output: Any) -> "Tensor":
         import torch
 
-        classes = output.class_queries_logits.float().softmax(-1)[..., :-1]  # the last one stands for no object
-        return torch.einsum("bqc,bqhw->bchw", classes, output.masks_queries_logits.float().sigmoid()).clamp_min(1e-12).log()
+        # the last class stands for no object
+        classes = output.class_queries_logits.float().softmax(-1)[..., :-1]
+        masks = output.masks_queries_logits.float().sigmoid()
+        return torch.einsum("bqc,bqhw->bchw", classes, masks).clamp_min(1e-12).log()

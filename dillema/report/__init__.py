@@ -1,31 +1,19 @@
-"""The page that a person reads."""
+"""The page that a person reads, from a run folder alone."""
 
-from pathlib import Path
+from ..run_folder import RunFolder
+from . import retraining, words
+from .page import write_page
 
-from ..pipeline import Run
-from ..types import Dataset
-from . import gallery, origin, plots, words
-from .words import percent, verdict
-
-__all__ = ["percent", "verdict", "words", "write"]
+__all__ = ["words", "write"]
 
 
-def write(run: Run, dataset: Dataset, folder: Path) -> None:
-    """Writes report.html, one file that needs no other up to gallery.EMBEDDED bytes of images; the images beyond that lie beside it in report/."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def write(folder: RunFolder) -> None:
+    """Writes report.html into a run folder.
 
-    pages = Environment(loader=PackageLoader("dillema", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.globals.update(plots=plots, words=words)
-    shown = gallery.chosen(run, dataset)
-    page = pages.get_template("report.html.j2").render(
-        results=run.results,
-        failures=run.failures,
-        title=f"{', '.join(run.results['models']) or 'Counterfactuals'} on {run.results['dataset']}",
-        name=f"{folder.parent.name} {folder.name}",
-        gallery=gallery.of(shown, dataset, folder),
-        example=lambda model, row: gallery.example(shown, model, row),
-        change=gallery.CHANGE,
-        left=len(run.pairs) - len(shown),
-        origin=origin.of(folder),
-    )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    It is one file that needs no other, up to thumbnails.EMBEDDED_BYTES of images; the images beyond that lie
+    beside it in report/, where small copies of all images stay for the next time.
+    """
+    if any("retraining" in figures for figures in folder.results["models"].values()):
+        retraining.write_page(folder)
+    else:
+        write_page(folder)

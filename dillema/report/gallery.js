@@ -1,108 +1,174 @@
 "use strict";
 {
-  const CHUNK = 40; // cards made at a time: 5,000 at once would take seconds; the style prints as many, on fewer than ten pages
-  const { images, pairs } = JSON.parse(document.getElementById("gallery").textContent);
+  // cards created at a time: 5,000 at once would take seconds; as many are printed, on fewer than ten pages
+  const CARDS_PER_STEP = 40;
+  const { images, rows } = JSON.parse(document.getElementById("gallery").textContent);
   const form = document.getElementById("filters");
   const cards = document.getElementById("cards");
   const more = document.getElementById("more");
   const dialog = document.getElementById("large");
+  const toggles = document.querySelectorAll("[aria-pressed]");
   let matching = [];
-  let large = 0; // place of the pair in the dialog
+  let enlarged = 0; // index of the row in the dialog
 
-  // texts come as text, never as HTML: models wrote them
+  // texts are inserted as text, never as HTML: models wrote them
   function element(tag, properties, ...children) {
-    const made = Object.assign(document.createElement(tag), properties);
-    made.append(...children);
-    return made;
+    const created = Object.assign(document.createElement(tag), properties);
+    created.append(...children);
+    return created;
   }
 
-  function figure(loading, address, alt, mistakes, ...caption) {
-    const image = element("img", { loading, alt, src: address });
-    image.onerror = () => image.replaceWith(element("p", { className: "soft" }, `${address} is missing: the folder report/ belongs beside this page.`));
+  function figure(loading, number, alt, errors, ...caption) {
+    const image = element("img", { loading, alt, src: images[number] });
+    image.onerror = () => {
+      const message = `${images[number]} is missing: the folder report/ belongs beside this page.`;
+      image.replaceWith(element("p", { className: "soft" }, message));
+    };
     const layers = element("div", { className: "layers" }, image);
-    if (mistakes !== null) layers.append(element("img", { loading, className: "mistakes", alt: "", src: images[mistakes] }));
+    if (errors !== null) {
+      layers.append(element("img", { loading, className: "errors", alt: "", src: images[errors] }));
+    }
     return element("figure", {}, layers, element("figcaption", {}, ...caption));
   }
 
-  function card(pair, loading, name) {
-    const several = pair.said.length > 1;
-    const { mistakes } = pair.said.find(answer => answer.model === form.elements.model?.value) ?? pair.said[0] ?? { mistakes: [null, null] };
-    const marked = pieces => element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
-    const said = side => pair.said.map(answer => element("p", {}, (several ? `${answer.model}: ` : "") + answer[side]));
-    const title = element("h3", {}, name, cards.dataset.task === "classification" ? ` truly ${pair.classes[0]}, ` : " ");
-    title.append(element("span", { className: pair.valid ? "good" : "bad" }, pair.valid ? "valid" : "not valid"));
-    for (const { model, outcome } of pair.said) {
-      title.append(several ? `, ${model} ` : ", ", element("span", { className: ["flipped", "worse"].includes(outcome) ? "bad" : "" }, outcome));
+  const small = text => element("small", {}, text);
+  const markedText = pieces =>
+    element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
+
+  function cardTitle(row, name) {
+    const several = row.answers.length > 1;
+    const title = element("h3", {}, name);
+    if (row.classes.length === 1) title.append(`, class: ${row.classes[0]}`);
+    if (row.checked) {
+      const [className, validity] = row.valid ? ["good", "valid"] : ["bad", "rejected"];
+      title.append(", ", element("span", { className }, validity));
     }
-    const edits = pair.edits.map(([attribute, from, to]) => element("small", { className: "edit" }, `${attribute}: ${from} → ${to}`));
-    const scores = pair.scores.map(score => element("small", {}, score));
-    return element("article", {}, title, element("div", { className: "images" },
-      figure(loading, images[pair.original], `original image of ${pair.source}`, mistakes[0], element("small", {}, "original"), ...said("original"), marked(pair.before)),
-      figure(loading, images[pair.image], pair.after.map(([text]) => text).join(""), mistakes[1], element("small", {}, "counterfactual"), ...said("counterfactual"), marked(pair.after), ...edits, ...scores),
-      ...pair.controls.map(([control, place]) => figure(loading, images[place], `control image (${control}) of ${pair.source}`, null, element("small", {}, `control image: ${control.replaceAll("_", " ")}`)))));
+    for (const { model, outcome } of row.answers) {
+      const className = ["flipped", "worse"].includes(outcome) ? "bad" : "";
+      title.append(several ? `, ${model} ` : ", ", element("span", { className }, outcome));
+    }
+    return title;
   }
 
-  function enlarge(place) {
-    if (!matching[place]) return;
-    large = place;
-    const { id } = matching[place];
+  function card(row, loading, name, isLarge) {
+    const several = row.answers.length > 1;
+    const chosen = row.answers.find(answer => answer.model === form.elements.model?.value) ?? row.answers[0];
+    const errors = chosen?.errors ?? [null, null];
+    const answers = side => row.answers.map(answer =>
+      element("p", {}, (several ? `${answer.model}: ` : "") + answer.texts[side]));
+    const edits = row.edits.map(([attribute, from, to]) =>
+      element("small", { className: "edit" }, `${attribute}: ${from} → ${to}`));
+    const reasons = row.reasons.map(reason => element("p", { className: "bad" }, reason));
+    const text = row.text.map(([piece]) => piece).join("");
+    const figures = [
+      figure(loading, row.original, `original image of ${row.source}`, errors[0],
+        small("original"), ...answers(0), markedText(row.caption)),
+      figure(loading, row.image, text, errors[1],
+        small("counterfactual"), ...answers(1), markedText(row.text), ...edits, ...reasons,
+        ...row.scores.map(small)),
+      ...row.controls.map(([control, number]) =>
+        figure(loading, number, `control image (${control}) of ${row.source}`, null,
+          small(`control image (${control.replaceAll("_", " ")}): the generator follows it`))),
+    ];
+    if (isLarge && row.placebo !== null) {
+      const caption = small("nothing changed: painted from the caption of the original");
+      const alt = `image of ${row.source} painted with nothing changed`;
+      figures.push(figure(loading, row.placebo, alt, null, caption));
+    }
+    return element("article", {}, cardTitle(row, name), element("div", { className: "images" }, ...figures));
+  }
+
+  function enlarge(index) {
+    if (!matching[index]) return;
+    enlarged = index;
+    const { id } = matching[index];
     const file = element("a", { href: `generated/images/${encodeURIComponent(id)}.png` }, id);
-    dialog.querySelector("article").replaceWith(card(matching[place], "eager", file));
+    dialog.querySelector("article").replaceWith(card(matching[index], "eager", file, true));
     if (!dialog.open) dialog.showModal();
   }
 
-  function extend() {
+  function addCards() {
     const start = cards.childElementCount;
     // those that may be printed are loaded at once: paper does not wait
-    cards.append(...matching.slice(start, start + CHUNK).map(pair => card(pair, start ? "lazy" : "eager", element("button", { type: "button", title: "enlarge" }, pair.id))));
+    const loading = start ? "lazy" : "eager";
+    const button = row => element("button", { type: "button", title: "enlarge" }, row.id);
+    const added = matching.slice(start, start + CARDS_PER_STEP);
+    cards.append(...added.map(row => card(row, loading, button(row), false)));
     more.hidden = cards.childElementCount >= matching.length;
+  }
+
+  function matches(row, wanted) {
+    const answers = row.answers.filter(answer => !wanted.model || answer.model === wanted.model);
+    return (
+      (!wanted.edit || row.edits.some(([attribute, , to]) =>
+        wanted.edit === attribute || wanted.edit === `${attribute} → ${to}`)) &&
+      (!wanted.validity || row.valid === (wanted.validity === "valid")) &&
+      (!wanted.class || row.classes.includes(wanted.class)) &&
+      (!wanted.outcome || answers.some(answer => answer.outcome === wanted.outcome))
+    );
+  }
+
+  function describeChoice() {
+    const chosen = [...form.querySelectorAll("select")].filter(select => select.value);
+    const label = select => select.parentElement.firstChild.textContent.trim();
+    const names = chosen.map(select => `${label(select)}: ${select.value}`).join("; ");
+    const printed = matching.length > CARDS_PER_STEP
+      ? `; these are the ${CARDS_PER_STEP} with the largest loss of confidence, and the page shows the rest`
+      : "";
+    const count = `${matching.length} of ${rows.length} images${names && ` (${names})`}`;
+    return `Chosen: ${count}${printed}. Control images are left out.`;
   }
 
   function update() {
     const wanted = Object.fromEntries(new FormData(form));
-    const said = pair => pair.said.filter(answer => !wanted.model || answer.model === wanted.model);
-    const harm = pair => said(pair).reduce((sum, answer) => sum + answer.harm, 0);
-    matching = pairs.filter(pair =>
-      (!wanted.edit || pair.edits.some(([attribute, , to]) => wanted.edit === attribute || wanted.edit === `${attribute} → ${to}`)) &&
-      (!wanted.verdict || pair.valid === (wanted.verdict === "valid")) &&
-      (!wanted.class || pair.classes.includes(wanted.class)) &&
-      (!wanted.outcome || said(pair).some(answer => answer.outcome === wanted.outcome)));
-    matching.sort((a, b) => harm(b) - harm(a));
-    form.querySelector("output").value = `${matching.length} of ${pairs.length} images`;
-    const chosen = [...form.querySelectorAll("select")].filter(select => select.value);
-    const names = chosen.map(select => `${select.parentElement.firstChild.textContent.trim()}: ${select.value}`).join("; ");
-    document.getElementById("printed").textContent =
-      `Chosen: ${matching.length} of ${pairs.length} images${names && ` (${names})`}${matching.length > CHUNK ? `; these are the ${CHUNK} most harmful of them, and the page shows the rest` : ""}. Control images are left out.`;
+    const loss = row => row.answers
+      .filter(answer => !wanted.model || answer.model === wanted.model)
+      .reduce((sum, answer) => sum + answer.loss, 0);
+    matching = rows.filter(row => matches(row, wanted)).sort((a, b) => loss(b) - loss(a));
+    form.querySelector("output").value = `${matching.length} of ${rows.length} images`;
+    document.getElementById("printed").textContent = describeChoice();
     cards.replaceChildren();
-    extend();
+    if (!matching.length) {
+      cards.append(element("p", {}, "No image matches this choice. Choose “any” somewhere, or reset it."));
+    }
+    addCards();
   }
 
   form.addEventListener("change", update);
   form.addEventListener("reset", () => setTimeout(update)); // the values change after the event
-  more.addEventListener("click", extend);
-  for (const button of document.querySelectorAll("[aria-pressed]")) {
+  more.addEventListener("click", addCards);
+  for (const button of toggles) {
     button.addEventListener("click", () => {
-      const painted = document.body.classList.toggle("painted");
-      document.querySelectorAll("[aria-pressed]").forEach(each => each.setAttribute("aria-pressed", painted));
+      const shown = document.body.classList.toggle("show-errors");
+      toggles.forEach(each => each.setAttribute("aria-pressed", shown));
     });
   }
   cards.addEventListener("click", ({ target }) => {
     if (target.closest("button, img")) enlarge([...cards.children].indexOf(target.closest("article")));
   });
   // a click beside the dialog is one on the dialog itself
-  dialog.addEventListener("click", ({ target: { dataset, tagName } }) => dataset.step ? enlarge(large + +dataset.step) : (tagName === "DIALOG" || "close" in dataset) && dialog.close());
-  document.addEventListener("keydown", ({ key }) => dialog.open && enlarge(large + ({ ArrowLeft: -1, ArrowRight: 1 }[key] ?? NaN)));
-  new IntersectionObserver(([entry]) => entry.isIntersecting && extend(), { rootMargin: "600px" }).observe(more);
+  dialog.addEventListener("click", ({ target: { dataset, tagName } }) => {
+    if (dataset.step) enlarge(enlarged + Number(dataset.step));
+    else if (tagName === "DIALOG" || "close" in dataset) dialog.close();
+  });
+  document.addEventListener("keydown", ({ key }) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    if (dialog.open && step) enlarge(enlarged + step);
+  });
+  const addWhenNear = ([entry]) => entry.isIntersecting && addCards();
+  new IntersectionObserver(addWhenNear, { rootMargin: "600px" }).observe(more);
 
-  // an edit in a table leads to its valid images
+  // an edit in a table leads to its images that count
   for (const link of document.querySelectorAll("a[data-edit]")) {
     link.addEventListener("click", () => {
-      const { edit, verdict } = form.elements;
+      const { edit, validity } = form.elements;
       form.reset();
-      if (![...edit.options].some(option => option.value === link.dataset.edit)) edit.add(new Option(link.dataset.edit));
+      if (![...edit.options].some(option => option.value === link.dataset.edit)) {
+        edit.add(new Option(link.dataset.edit));
+      }
       edit.value = link.dataset.edit;
-      verdict.value = "valid";
+      if (validity) validity.value = "valid";
     });
   }
-  update();
+  if (rows.length) update();
 }

@@ -1,34 +1,51 @@
-"""How a run was made: from what Hydra leaves in its folder."""
+"""How a run was made: its command, its configuration, its weights, and the versions of what it ran on."""
 
+import json
 import platform
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from ..config import build
-from ..store import identity
+from ..fields import WEIGHTS, marked_fields
+from ..run_folder import RunFolder
+from ..store import weights_content, write_atomically
+from .thumbnails import FOLDER
 
-HASH = re.compile(r"[0-9a-f]{64}")
+FILE = "origin.json"
+"""In report/: versions and hashes of weights are those of the time when the page was first written."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SHOWN_DIGITS = 12
 
 
-def of(folder: Path) -> dict[str, Any]:
-    """Returns the versions, and where the folder holds a configuration that one, its weights and the command that repeats the run."""
-    found: dict[str, Any] = {"versions": dict(_versions()), "command": "", "config": "", "weights": []}
-    if not (folder / ".hydra").is_dir():
-        return found
-    config = folder / ".hydra" / "config.yaml"
-    overrides: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))  # as given: what they refer to is not beside them
-    return found | {
-        "command": shlex.join(["python", "-m", "dillema", *overrides]),
-        "config": config.read_text(encoding="utf-8"),  # as written: what it takes from the environment is not in it
-        "weights": list(_weights(OmegaConf.load(config), "")),
+def read_origin(folder: RunFolder) -> dict[str, Any]:
+    """Returns the versions, the configuration, the weights and the command that repeats the run."""
+    file = folder.path / FOLDER / FILE
+    if file.exists():
+        machine: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        machine = {"versions": dict(_versions()), "weights": list(_list_weights(folder))}
+        write_atomically(file, json.dumps(machine, indent=2))
+    config = folder.path / ".hydra" / "config.yaml"
+    if not config.exists():
+        return machine | {"command": "", "config": ""}
+    command = shlex.join(["python", "-m", "dillema", *folder.settings.overrides])
+    # both as they were given: values from the environment are not in them
+    return machine | {
+        "command": hide_passwords(command),
+        "config": hide_passwords(config.read_text(encoding="utf-8")),
     }
+
+
+def hide_passwords(text: str) -> str:
+    """Returns a text in which the passwords of addresses are replaced."""
+    return re.sub(r"(\w://[^/\s:@]*:)[^/\s@]+@", r"\1***@", text)
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -36,24 +53,60 @@ def _versions() -> Iterator[tuple[str, str]]:
     yield "platform", platform.platform()
     yield "dillema", version("dillema")
     for requirement in requires("dillema") or ():
-        name = re.match(r"[\w.-]+", requirement)[0]  # type: ignore[index]  # every requirement begins with a name
+        match = re.match(r"[\w.-]+", requirement)
+        name = match[0] if match else requirement
         try:
             yield name, version(name)
         except PackageNotFoundError:
             continue  # of an extra
 
 
-def _weights(node: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """Yields the option, the file, folder or hub id, and the hash of its content where it is here, of all weights of a configuration."""
+def _list_weights(folder: RunFolder) -> Iterator[tuple[str, str, str]]:
+    config = folder.path / ".hydra" / "config.yaml"
+    if config.exists():
+        yield from _weights_in(OmegaConf.load(config), "")
+
+
+def _weights_in(node: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """Yields of all weights the option, the file, folder or hub id, and a hash if it is here."""
     if isinstance(node, ListConfig):
         for i, part in enumerate(node):
-            yield from _weights(part, f"{path}.{i}")
-    elif isinstance(node, DictConfig) and "_target_" not in node:
-        for key in node:
-            yield from _weights(node[key], f"{path}.{key!s}")
-    elif isinstance(node, DictConfig) and (names := getattr(get_object(node["_target_"]), "weights", ())):
-        backend = build(node)
-        known = identity(backend)
-        for name in names:
-            if value := getattr(backend, name):
-                yield f"{path}.{name}".lstrip("."), str(value), known[name][:12] if HASH.fullmatch(str(known[name])) else ""
+            yield from _weights_in(part, f"{path}.{i}")
+    if not isinstance(node, DictConfig):
+        return
+    names = _weights_fields(node)
+    for key in node:
+        option = f"{path}.{key!s}".lstrip(".")
+        try:
+            value = node[key]
+        except OmegaConfBaseException:
+            continue  # refers to what is not here
+        if str(key) in names:
+            yield from _describe_weights(
+                option, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            )
+        else:
+            yield from _weights_in(value, option)
+
+
+def _weights_fields(node: DictConfig) -> frozenset[str]:
+    """Returns the names of the settings that name weights."""
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        return frozenset()
+    try:
+        return frozenset(marked_fields(get_object(target), WEIGHTS))
+    except Exception:  # a class that is not on this machine
+        return frozenset()
+
+
+def _describe_weights(option: str, value: Any) -> Iterator[tuple[str, str, str]]:
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _describe_weights(f"{option}.{name}", part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _describe_weights(option, part)
+    elif value:
+        content = str(weights_content(value))
+        yield option, str(value), content[:SHOWN_DIGITS] if SHA256.fullmatch(content) else ""

@@ -1,96 +1,168 @@
-"""The page about a retraining, and what its figures say in words."""
+"""The page about a retraining, and what its figures mean in words."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import gallery, origin, plots, words
+from ..retraining.arms import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
+from ..run_folder import RunFolder
+from ..store import write_atomically
+from . import words
+from .origin import read_origin
+from .page import environment
+from .thumbnails import embed
 
-UNTOUCHED, ORIGINALS, AUGMENTATION, COUNTERFACTUALS = ("untouched", "originals", "augmentation", "counterfactuals")
+UNTOUCHED, ORIGINALS, AUGMENTATION, COUNTERFACTUALS = (
+    "untouched",
+    "originals",
+    "augmentation",
+    "counterfactuals",
+)
 ARMS = (ORIGINALS, AUGMENTATION, COUNTERFACTUALS)
-NAMES = {"original": "originals", "counterfactual": "valid counterfactuals", "truth": "real renders: the truth"}  # of the kinds of images
-NAMED = 5  # classes in a sentence
+IMAGE_KINDS = ("original", "counterfactual", "truth")
+"""The kinds of images that models are tested on."""
+
+KIND_NAMES = {
+    "original": "originals", "counterfactual": "valid counterfactuals", "truth": "real renders (the truth)",
+}  # fmt: skip
+ARM_NAMES = {
+    UNTOUCHED: "nothing more (as it was)",
+    ORIGINALS: "originals alone",
+    AUGMENTATION: "originals and augmented images",
+    COUNTERFACTUALS: "originals and counterfactuals",
+}
+Figures = Mapping[str, Any]
 
 
-def verdict(model: str, figures: Mapping[str, Any]) -> list[str]:
-    """Returns in a few sentences what retraining on counterfactuals bought, against originals alone and against augmentation."""
-    images, over, drawn = figures["images"], figures["arms"][COUNTERFACTUALS]["over"], figures["over_sources"]
-    sources, metric = figures["sources"]["test"], words.name_of(figures["metric"])
-    if images["truth"]:
-        kind, what = "truth", f"{metric} in the truth"
-        others = len(over[ORIGINALS]["per_condition"]) - 1
-        where = f"real renders of {sources} untouched sources in {others} conditions other than their own"
+def verdict(model: str, figures: Figures) -> list[str]:
+    """Returns what retraining on counterfactuals gains, over originals alone and over augmentation.
+
+    Args:
+        model: Its name.
+        figures: Of the retraining of the model, from results.json.
+    """
+    images, differences = figures["images"], figures["arms"][COUNTERFACTUALS]["over"]
+    metric, sources = words.name_of(figures["metric"]), figures["sources"]["test"]
+    kind = "truth" if images["truth"] else "counterfactual"
+    if kind == "truth":
+        conditions = len(differences[ORIGINALS]["per_condition"]) - 1
+        where = f"real renders of {sources} untouched sources in {conditions} conditions other than their own"
     else:
-        kind, what, where = "counterfactual", metric, f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
-    gains = {other: over[other][kind] for other in (ORIGINALS, AUGMENTATION)}
-    gained, price = gains[ORIGINALS], over[ORIGINALS]["original"]
-    if gained["mean"] is None:
-        return [f"No counterfactual of the sources to test {model} on is valid, so nothing can be said about retraining it."]
-    said = [
-        f"Retraining {model} on counterfactuals {_bought(gained)} points of {what} against originals alone, on {where} ({_interval(figures, gained)}).",
-        f"Against classical augmentation it {_bought(gains[AUGMENTATION])} points ({_interval(figures, gains[AUGMENTATION])}).",
-        f"On the originals themselves it {_bought(price)} points against originals alone ({_interval(figures, price)}).",
+        where = f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
+    gain, augmentation_gain = (differences[other][kind] for other in (ORIGINALS, AUGMENTATION))
+    on_originals = differences[ORIGINALS]["original"]
+    if gain["mean"] is None:
+        return [
+            f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."
+        ]
+    sentences = [
+        f"Retraining on counterfactuals {_change(metric, model, gain)} more than originals alone, on {where} "
+        f"({_describe_interval(figures, gain)}).",
+        f"Compared with classical augmentation, {_difference(augmentation_gain)} "
+        f"({_describe_interval(figures, augmentation_gain)}).",
+        f"On the originals themselves, {_difference(on_originals)} compared with originals alone "
+        f"({_describe_interval(figures, on_originals)}).",
+        *_describe_intervals_over_sources(figures, kind, sources),
     ]
-    if drawn[ORIGINALS][kind]["low"] is not None:
-        rough, groups = ", rough with so few" if drawn[ORIGINALS][kind]["rough"] else "", drawn[ORIGINALS][kind]["groups"]
-        one, two = (f"{_within(drawn[other][kind])}{_chance(drawn[other][kind])}" for other in gains)
-        said.append(
-            f"Were other sources drawn, and not other seeds, the interval against originals would be {one}, and that against augmentation {two} "
-            f"(bootstrap over {groups} {'sources' if groups == sources else 'groups of sources'}{rough})."
+    if kind == "counterfactual":
+        sentences.append(
+            "These test images are generated, as the training images are: on real ones it may be different."
         )
-    if not images["truth"]:
-        said.append("These counterfactuals are generated, as those that were trained on: the truth may be another.")
-    return [*said, unlearnt(figures["unseen"])] if figures["unseen"] else said
+    if figures["unseen"]:
+        sentences.append(describe_unseen(figures["unseen"]))
+    return sentences
 
 
-def unlearnt(classes: Sequence[str]) -> str:
-    """Returns what it means that no source to train on is of some of the classes of those to test on."""
-    named = ", ".join(classes[:NAMED]) + (", ..." if len(classes) > NAMED else "")
-    return f"No source to train on is of {len(classes)} of the classes of those to test on ({named}): every arm unlearns them. Raise dataset.limit."
-
-
-def share(figure: Mapping[str, Any]) -> str:
-    """Returns the mean of a share over seeds and its interval, in percent."""
-    return f"{words.percent(figure['mean'])} ({_within(figure)})".removesuffix(" ()")
-
-
-def gain(figure: Mapping[str, Any]) -> str:
-    """Returns the mean of a difference over seeds and its interval, in points."""
-    return f"{words.points(figure['mean'])} ({_within(figure)})".removesuffix(" ()")
-
-
-def write(results: Mapping[str, Any], examples: Iterable[Mapping[str, Any]], folder: Path) -> None:
-    """Writes report.html; `examples` hold images that were trained on (original, augmented, counterfactual) and a text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(loader=PackageLoader("dillema", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.globals.update(plots=plots, words=words, share=share, verdict=verdict, within=_within, names=NAMES, arms=ARMS)
-    page = pages.get_template("retraining.html.j2").render(
-        results=results,
-        models={name: figures["retraining"] for name, figures in results["models"].items()},
-        examples=[{"text": e["text"], "images": {name: gallery.embedded(gallery.small(image)) for name, image in e["images"].items()}} for e in examples],
-        name=f"{folder.parent.name} {folder.name}",
-        origin=origin.of(folder),
+def describe_unseen(classes: Sequence[str]) -> str:
+    """Returns what it means that no source to train on shows some of the classes of those to test on."""
+    number = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+    return (
+        f"The sources to train on lack {number} of those to test on ({words.join_names(classes)}): "
+        "every arm loses them. Raise dataset.limit."
     )
-    (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _within(figure: Mapping[str, Any]) -> str:
-    """Returns an interval in percent or points, or nothing where there is none."""
-    return "" if figure["low"] is None else f"{words.points(figure['low'])} to {words.points(figure['high'])}"
+def share(figure: Figures) -> str:
+    """Returns the mean of a share over seeds and its interval, in percent."""
+    return f"{words.percent(figure['mean'])} ({words.interval(figure)})".removesuffix(" ()")
 
 
-def _bought(figure: Mapping[str, Any]) -> str:
-    return f"{'buys' if figure['mean'] >= 0 else 'costs'} {abs(100 * figure['mean']):.1f}"
+def gain(figure: Figures) -> str:
+    """Returns the mean of a difference over seeds and its interval, in points."""
+    return f"{words.points(figure['mean'])} ({words.interval(figure)})".removesuffix(" ()")
 
 
-def _interval(figures: Mapping[str, Any], figure: Mapping[str, Any]) -> str:
+def write_page(folder: RunFolder) -> None:
+    """Writes report.html into the run folder of a retraining."""
+    results = folder.results
+    page = (
+        environment()
+        .get_template("retraining.html.j2")
+        .render(
+            results=results,
+            models={name: figures["retraining"] for name, figures in results["models"].items()},
+            examples=[_embed_example(example, folder) for example in results["examples"]],
+            name=results["name"],
+            origin=read_origin(folder),
+            arms=ARMS,
+            arm_names=ARM_NAMES,
+            kind_names=KIND_NAMES,
+            describe_share=share,
+            verdict=verdict,
+        )
+    )
+    write_atomically(folder.path / "report.html", page)
+
+
+def _embed_example(example: Figures, folder: RunFolder) -> dict[str, Any]:
+    images = {kind: embed((folder.path / file).read_bytes()) for kind, file in example["images"].items()}
+    return {"text": example["text"], "images": images}
+
+
+def _change(metric: str, model: str, figure: Figures) -> str:
+    verb = "raises" if figure["mean"] >= 0 else "lowers"
+    return f"{verb} {metric} of {model} by {_size(figure)} points"
+
+
+def _difference(figure: Figures) -> str:
+    return f"it is {_size(figure)} points {'higher' if figure['mean'] >= 0 else 'lower'}"
+
+
+def _size(figure: Figures) -> str:
+    return words.points(abs(figure["mean"]))
+
+
+def _describe_interval(figures: Figures, figure: Figures) -> str:
+    """Returns the interval over seeds, in the direction of the sentence, and a doubt if it is one."""
     seeds = len(figures["seeds"])
     if figure["low"] is None:
         return "a single seed: no interval"
     rough = ", rough with so few" if figures["rough"] else ""
-    return f"{100 * figures['level']:.0f} % interval over {seeds} seeds{rough}: {_within(figure)}{_chance(figure)}"
+    bounds = _interval_in_direction(figure, figure["mean"])
+    return f"{100 * figures['level']:.0f} % interval over {seeds} seeds{rough}: {bounds}{_doubt(figure)}"
 
 
-def _chance(figure: Mapping[str, Any]) -> str:
-    return ", so it may be chance" if figure["low"] <= 0 <= figure["high"] else ""
+def _interval_in_direction(figure: Figures, mean: float) -> str:
+    low, high = (figure["low"], figure["high"]) if mean >= 0 else (-figure["high"], -figure["low"])
+    return words.interval({"low": low, "high": high})
+
+
+def _describe_intervals_over_sources(figures: Figures, kind: str, sources: int) -> list[str]:
+    over_sources = figures["over_sources"]
+    first = over_sources[ORIGINALS][kind]
+    if first["low"] is None:
+        return []
+    rough = ", rough with so few" if first["rough"] else ""
+    unit = "sources" if first["groups"] == sources else "groups of sources"
+    originals, augmentation = (
+        f"{words.interval(over_sources[other][kind])}{_doubt(over_sources[other][kind])}"
+        for other in (ORIGINALS, AUGMENTATION)
+    )
+    return [
+        "With other sources instead of other seeds, the difference from originals alone would be "
+        f"{originals}, and that from augmentation {augmentation} "
+        f"(bootstrap over {first['groups']} {unit}{rough})."
+    ]
+
+
+def _doubt(figure: Figures) -> str:
+    return ", which may be chance" if figure["low"] <= 0 <= figure["high"] else ""

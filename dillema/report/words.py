@@ -1,74 +1,286 @@
-"""What the figures of a run say, in words."""
+"""What the figures of a run mean, in words.
 
-from collections.abc import Mapping
+A drop is the original's figure less the other image's, so a positive drop is a loss. A sentence has one sign
+only: it says that a figure drops by so many points, or that it rises, and its interval has the same
+direction.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-WORST = 3  # conditions on the first screen
-LIKENESS = {"ssim": "SSIM", "psnr": "PSNR", "lpips": "LPIPS", "clip_score": "CLIP score with their captions"}
+from ..run_folder import RunFolder
+
+WORST_CONDITIONS = 3  # on the first screen
+MIN_GROUPS = 6  # of fewer, no test over groups can show a change: its p is 2 / 2^5 = 0.06 at best
+NAMES_IN_SENTENCE = 5  # of classes or edits
+SIMILARITY_NAMES = {
+    "ssim": "SSIM", "psnr": "PSNR", "lpips": "LPIPS", "clip_score": "CLIP score with their captions",
+}  # fmt: skip
+MODEL_CHECKS = "Check class_map, the normalisation (mean, std) and the order of the colour channels."
+Figures = Mapping[str, Any]
 
 
-def verdict(model: str, figures: Mapping[str, Any]) -> str:
-    """Returns in one sentence what a run found out about a model."""
-    if figures.get("drop") is None:
-        return f"No counterfactual is valid, so nothing can be said about {model}."
-    metric, drop, low, high = name_of(figures["metric"]), figures["drop"], figures["low"], figures["high"]
-    basis = f"on {figures['images']} valid counterfactuals of {figures['sources']} sources"
-    if low is None:
-        return f"{model} {'loses' if drop >= 0 else 'gains'} {abs(100 * drop):.1f} points of {metric} {basis}: too few sources for an interval."
-    rough = ", rough with so few sources" if figures.get("rough") else ""
-    interval = f"({100 * figures['level']:.0f} % interval{rough}: {points(low)} to {points(high)} points lost)"
-    if low <= 0 <= high:
-        return f"{model} shows no change of {metric} that can be told from chance {basis} {interval}."
-    return f"{model} {'loses' if drop > 0 else 'gains'} {abs(100 * drop):.1f} points of {metric} {basis} {interval}."
+# ---- numbers
+# ---------------------------------------------------------------------------------------------------------
 
 
 def percent(share: float | None) -> str:
-    """Returns a share as a person reads it."""
+    """Returns a share in percent."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def points(share: float | None) -> str:
-    """Returns a difference of shares in points, with a real minus sign."""
-    return "-" if share is None else f"{round(100 * share, 1) + 0:.1f}".replace("-", "\N{MINUS SIGN}")  # + 0: there is no -0.0
+    """Returns a difference of shares in points."""
+    if share is None:
+        return "-"
+    rounded = round(100 * share, 1) + 0  # there is no -0.0
+    return f"{rounded:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def chance(p: float | None) -> str:
-    """Returns a p value as a person reads it."""
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def interval(figures: Figures, prefix: str = "") -> str:
+    """Returns an interval in points; "" where there is none."""
+    low, high = figures.get(f"{prefix}low"), figures.get(f"{prefix}high")
+    return "" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
-def shared(row: Mapping[str, Any]) -> str:
-    """Returns on what two models, or runs, were held against each other; `row` is of statistics.compare."""
-    (first, second), sources = row["images"], f"{row['sources']} source{'' if row['sources'] == 1 else 's'}"
-    if not row["sources"]:
-        return "no valid image and no source in common"
-    return f"the same {first} images of {sources}" if row["paired"] == "images" else f"other images ({first} and {second}) of the same {sources}"
-
-
-def name_of(metric: str) -> str:
-    """Returns a name of results.json as a person writes it."""
-    return metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
-
-
-def told(row: Mapping[str, Any], level: float) -> bool:
-    """Returns whether a drop can be told from chance: by its p adjusted for the rows beside it, by its interval where there is none."""
-    if "p_adjusted" in row:
-        return row["p_adjusted"] is not None and row["p_adjusted"] < 1 - level
-    return row["low"] is not None and not row["low"] <= 0 <= row["high"]
-
-
-def worst(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the edits that harm most, those before all others whose harm can be told from chance."""
-    harmful = [row for row in figures.get("per_attribute", ()) if (row["drop"] or 0) > 0]
-    return sorted(harmful, key=lambda row: (told(row, figures["level"]), row["low"] is not None, row["drop"]), reverse=True)[:WORST]
-
-
-def within(figures: Mapping[str, Any], rate: str) -> str:
-    """Returns the interval of a rate in brackets, or nothing where there is none."""
+def rate_interval(figures: Figures, rate: str) -> str:
+    """Returns the interval of a rate in brackets; "" where there is none."""
     low, high = figures.get(f"{rate}_low"), figures.get(f"{rate}_high")
     return "" if low is None or high is None else f" ({percent(low)} to {percent(high)})"
 
 
-def by_drop(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def p_value(p: float | None) -> str:
+    """Returns a p value."""
+    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def seconds(value: float | None) -> str:
+    """Returns a time in seconds."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def price(value: float | None) -> str:
+    """Returns an amount of money, to three digits."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def count(number: int, noun: str) -> str:
+    """Returns a number with its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def name_of(metric: str) -> str:
+    """Returns the name of a metric of results.json as people write it."""
+    return metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Returns the first of several names, and that there are more."""
+    more = len(names) - NAMES_IN_SENTENCE
+    return ", ".join(names[:NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
+
+
+# ---- sentences
+# -------------------------------------------------------------------------------------------------------
+
+
+def describe_run(folder: RunFolder) -> str:
+    """Returns what a run found out about all its models."""
+    checked = bool(folder.results["gates"])
+    sentences = [
+        " ".join(verdict(model, figures, checked)) for model, figures in folder.results["models"].items()
+    ]
+    return "\n\n".join(sentences) or "No model was tested."
+
+
+def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
+    """Returns sentences about what a run found out about a model, the most important one first.
+
+    Args:
+        model: Its name.
+        figures: Of the model, from results.json.
+        checked: Whether any gate looked at the images.
+    """
+    if figures.get("drop") is None:
+        which = "is valid" if checked else "has a figure"
+        return [
+            *warnings(model, figures),
+            f"No counterfactual {which}, so nothing can be said about {model}.",
+        ]
+    if is_too_few(figures):
+        return [*warnings(model, figures), f"No verdict about {model}: {too_few(figures)}."]
+    return [
+        *warnings(model, figures),
+        _describe_drop(model, figures, checked),
+        *([] if checked else ["No gate checked the images: whether their labels still hold is not known."]),
+        *_describe_placebo(figures),
+        *_describe_harm(figures),
+    ]
+
+
+def warnings(model: str, figures: Figures) -> list[str]:
+    """Returns what makes the figures of a model doubtful: it fails on the originals already."""
+    metric, original = name_of(figures["metric"]), figures.get("original")
+    sentences = []
+    if figures.get("near_chance") and original:
+        sentences.append(
+            f"Check {model} first: on the originals its {metric} is {percent(original[figures['metric']])}, "
+            f"and always giving the most common answer reaches {percent(figures['chance'])}. The other "
+            f"figures then mean nothing. {MODEL_CHECKS}"
+        )
+    dead = figures.get("dead_classes") or []
+    if dead:
+        classes = "this class" if len(dead) == 1 else f"these {len(dead)} classes"
+        sentences.append(
+            f"Check {model} first: on the originals it never recognises {classes}: {join_names(dead)}. "
+            f"{MODEL_CHECKS}"
+        )
+    return sentences
+
+
+def is_too_few(figures: Figures) -> bool:
+    """Returns whether figures are of too few groups of sources for any certainty."""
+    return groups_of(figures) < MIN_GROUPS
+
+
+def too_few(figures: Figures) -> str:
+    """Returns that there are too few sources (or groups of them)."""
+    groups = groups_of(figures)
+    noun = "sources" if groups == figures.get("sources", groups) else "groups of sources"
+    return f"too few {noun} to be sure: {groups}, at least {MIN_GROUPS} are needed"
+
+
+def groups_of(figures: Figures) -> int:
+    """Returns how many independent groups of sources figures are of."""
+    groups: int = figures.get("groups", figures.get("sources", 0))
+    return groups
+
+
+def basis(figures: Figures) -> str:
+    """Returns of how many images and sources figures are."""
+    images = count(figures.get("n", figures.get("images", 0)), "image")
+    return f"{images} of {count(figures['sources'], 'source')}" if "sources" in figures else images
+
+
+def _describe_drop(model: str, figures: Figures, checked: bool) -> str:
+    metric = name_of(figures["metric"])
+    original = percent(figures["original"][figures["metric"]])
+    changed = percent(figures["counterfactual"][figures["metric"]])
+    kind = "valid counterfactuals" if checked else "counterfactuals"
+    rough = ", rough with so few sources" if figures.get("rough") else ""
+    change, bounds = _direction(figures)
+    doubt = "" if is_significant(figures, figures["level"]) else ", which may be chance"
+    interval_name = f"{100 * figures['level']:.0f} % interval{rough}"
+    return (
+        f"{_first_upper(metric)} of {model} {change} ({interval_name}: {bounds}){doubt}, "
+        f"from {original} to {changed}, on {figures['images']} {kind} of "
+        f"{count(figures['sources'], 'source')}."
+    )
+
+
+def _describe_placebo(figures: Figures) -> list[str]:
+    placebo = figures.get("placebo")
+    if not placebo or placebo["drop"] is None:
+        return [
+            "No image was painted from its unchanged caption, so what the generator alone does is not known."
+        ]
+    change, bounds = _direction(placebo)
+    within = f" ({bounds})" if bounds else ""
+    return [
+        f"Where nothing was changed, the generator alone does this: "
+        f"{name_of(figures['metric'])} {change}{within}."
+    ]
+
+
+def _describe_harm(figures: Figures) -> list[str]:
+    rows = figures.get("per_attribute") or []
+    if not figures.get("placebo") or not rows:
+        return []
+    harmful = [f"{row['attribute']} {row['from']} → {row['to']}" for row in rows if row.get("harmful")]
+    if not harmful:
+        return ["No edit is shown to cost more than that."]
+    verb = "edit is" if len(harmful) == 1 else "edits are"
+    return [f"{len(harmful)} {verb} harmful beyond that: {join_names(harmful)}."]
+
+
+def _direction(figures: Figures) -> tuple[str, str]:
+    """Returns whether a figure drops or rises, by how many points, and the interval in the same direction."""
+    drop, low, high = figures["drop"], figures.get("low"), figures.get("high")
+    if drop >= 0:
+        return f"drops by {points(drop)} points", interval(figures)
+    bounds = "" if low is None or high is None else f"{points(-high)} to {points(-low)}"
+    return f"rises by {points(-drop)} points", bounds
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+# ---- tables
+# ----------------------------------------------------------------------------------------------------------
+
+
+def parts(figures: Figures) -> list[tuple[str, Figures]]:
+    """Returns the figures of valid images, and those of all images where these differ, each with a title."""
+    every = figures.get("all", figures)
+    if every["images"] == figures["images"]:
+        return [(count(figures["images"], "image"), figures)]
+    return [
+        (count(figures["images"], "valid image"), figures),
+        (f"{count(every['images'], 'image')}, valid or not", every),
+    ]
+
+
+def is_significant(figures: Figures, level: float) -> bool:
+    """Returns whether a drop can be told from chance: by its adjusted p, or by its interval."""
+    if is_too_few(figures):
+        return False
+    if "p_adjusted" in figures:
+        return figures["p_adjusted"] is not None and figures["p_adjusted"] < 1 - level
+    low, high = figures.get("low"), figures.get("high")
+    return low is not None and high is not None and not low <= 0 <= high
+
+
+def worst_conditions(figures: Figures) -> list[dict[str, Any]]:
+    """Returns the edits that harm most, of those that are shown to be harmful.
+
+    With a placebo these exceed what the generator alone does; without one they are those that can be told
+    from chance.
+    """
+    if not figures.get("per_attribute") or is_too_few(figures):
+        return []
+    level = figures["level"]
+    if figures.get("placebo"):
+        harmful = [row for row in figures["per_attribute"] if row.get("harmful") and not is_too_few(row)]
+        key = "edit_drop"
+    else:
+        rows = figures["per_attribute"]
+        harmful = [row for row in rows if (row["drop"] or 0) > 0 and is_significant(row, level)]
+        key = "drop"
+    return sorted(harmful, key=lambda row: row[key], reverse=True)[:WORST_CONDITIONS]
+
+
+def worst_in_words(figures: Figures) -> str:
+    """Returns the worst conditions in one line; "" where none is shown to be harmful."""
+    rows = worst_conditions(figures)
+    return ", ".join(
+        f"{row['attribute']} {row['from']} → {row['to']} ({points(row['drop'])} points)" for row in rows
+    )
+
+
+def shared(row: Figures) -> str:
+    """Returns on what two models, or runs, are compared; `row` is of `statistics.compare`."""
+    if not row["sources"]:
+        return "no valid image and no source in common"
+    first, second = row["images"]
+    sources = count(row["sources"], "source")
+    if row["paired"] == "images":
+        return f"the same {first} images of {sources}"
+    return f"different images ({first} and {second}) of the same {sources}"
+
+
+def sort_classes(per_class: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     """Returns the classes with their figures, the largest drop first."""
-    return sorted(per_class.items(), key=lambda item: -2 if item[1]["drop"] is None else item[1]["drop"], reverse=True)
+    return sorted(
+        per_class.items(), key=lambda item: -2 if item[1]["drop"] is None else item[1]["drop"], reverse=True
+    )

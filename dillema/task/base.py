@@ -1,36 +1,121 @@
 """The contract of a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from ..backend import Dataset, Size
+from ..errors import ItemError, UserError
 from ..types import Sample
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
+    from torchvision import tv_tensors
 
-Truth = int | np.ndarray
-"""What a model is held against: a class id, or class ids (height, width)."""
+Truth = Any
+"""What a model is held against, as the task reads it: a class id, class ids (height, width), boxes."""
+
+Cells = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Entries of confusion matrices: the row of the table, the true class, the predicted class, and how often."""
+
+
+class Labels(Protocol):
+    """What predictions are read by: the part of a data set that a run folder keeps."""
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the data set."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """Returns the name of the task, as `get_task` takes it."""
+        ...
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Returns the names of the classes, by class id."""
+        ...
+
+    @property
+    def colours(self) -> Sequence[Sequence[int]]:
+        """Returns the colour of each class, RGB of 0 to 255; empty where nothing has a mask."""
+        ...
+
+    @property
+    def ignored(self) -> Collection[int]:
+        """Returns the class ids that are not scored."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prediction, as a page shows it.
+
+    Attributes:
+        confidence: Mean probability of the true class; None where nothing is scored.
+        score: The main metric of this image alone; None where there is none.
+        tallies: Its tallies (width).
+        values: Its values in the columns that `Task.values` names.
+    """
+
+    confidence: float | None
+    score: float | None
+    tallies: np.ndarray
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PredictionSet:
+    """The predictions of one model on a set of images, as the metrics of a task see them.
+
+    Attributes:
+        sums: The tallies of all images, added up (width).
+        scores: The main metric of each image alone (images), NaN where there is none.
+        values: The columns that `Task.values` names, one entry an image.
+        matrix: The confusion matrix of all images, (0, 0) for a task that has none.
+    """
+
+    sums: np.ndarray
+    scores: np.ndarray
+    values: Mapping[str, np.ndarray]
+    matrix: np.ndarray
 
 
 class Task(ABC):
     """One kind of label. Its values hold no state.
 
+    Statistics know a task by its tallies: integers of each image that add up over images, so that any group
+    of images and any bootstrap is a sum. The main metric is a function of sums of tallies.
+
     Attributes:
         name: What results.json calls it.
         version: Raised whenever the record of a prediction changes.
         metric: The main metric, by its name in results.json; larger is better, from 0 to 1.
+        metrics_note: One sentence for pages that explains the metrics; "" where their names say enough.
+        values: Columns of predictions.parquet whose values are held in memory, one a prediction.
+        error_map: The column, of type binary, with pictures (PNG) of where a prediction is wrong; "" where
+            there is none.
+        unit: What confusions count, in the plural.
+        outcomes: The words of `outcome`, each with what it means.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     metric: ClassVar[str]
+    metrics_note: ClassVar[str] = ""
+    values: ClassVar[tuple[str, ...]] = ()
+    error_map: ClassVar[str] = ""
+    unit: ClassVar[str] = "images"
+    outcomes: ClassVar[Mapping[str, str]]
 
-    # ---- samples -------------------------------------------------------------------------------------------------
+    # ---- samples
+    # -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def check(self, sample: Sample, dataset: Dataset) -> None:
@@ -42,23 +127,155 @@ class Task(ABC):
 
     @abstractmethod
     def read_truth(self, sample: Sample, size: Size) -> Callable[[], Truth]:
-        """Returns a function that reads the truth for an image of this size; it can be sent to another process."""
+        """Returns a function that reads the truth for an image of this size; it can be pickled."""
 
     @abstractmethod
     def export(self, sample: Sample, dataset: Dataset, size: Size, folder: Path, name: str) -> dict[str, Any]:
-        """Writes the label files of an image called `name` below a folder; returns its columns in metadata.jsonl."""
+        """Writes the label files of an image called `name`; returns its columns in metadata.jsonl."""
 
-    # ---- predictions ---------------------------------------------------------------------------------------------
+    # ---- training
+    # ------------------------------------------------------------------------------------------------
+
+    def transform(
+        self, change: Callable[..., Any], image: "tv_tensors.Image", truth: Truth
+    ) -> tuple["tv_tensors.Image", Truth]:
+        """Applies a change of torchvision.transforms.v2 to an image, and to a truth that moves with it."""
+        return change(image), truth
+
+    def loss(
+        self, logits: "Tensor | Sequence[Tensor]", truths: Sequence[Truth], ignored: Collection[int]
+    ) -> "Tensor":
+        """Returns the cross-entropy of a batch, over the classes that are scored and that the model has."""
+        import torch
+        from torch.nn import functional
+
+        stacked = logits if isinstance(logits, torch.Tensor) else torch.stack(list(logits))
+        targets = torch.from_numpy(np.stack(truths).astype(np.int64)).to(stacked.device)
+        left_out = torch.isin(targets, torch.tensor(sorted(ignored), dtype=torch.long, device=targets.device))
+        scored = (targets < stacked.shape[1]) & ~left_out
+        total = functional.cross_entropy(stacked, targets.where(scored, -100), reduction="sum")
+        return total / scored.sum().clamp_min(1)
+
+    # ---- predictions
+    # ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def record(self, probabilities: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
-        """Returns what is kept of one prediction, as JSON: the values of the task's columns, and `confidence`.
+    def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
+        """Returns what is stored of one prediction, as JSON: the values of `columns`, and `confidence`.
 
-        `probabilities` are (classes) or (classes, height, width), over the classes of the data set. `confidence` is the
-        mean probability of the true class, None where nothing is scored. Raises an ItemError where the two do not fit.
+        `logits` are what the model returned for the image. `confidence` is the mean probability of the true
+        class, None where nothing is scored. A value of a binary column is base64 text. Raises an ItemError
+        where logits and truth do not fit, and for logits that are no numbers; a UserError where the model
+        cannot be one for the data set.
         """
 
     @property
     @abstractmethod
-    def columns(self) -> Mapping[str, str]:
-        """Returns the columns of predictions.parquet that hold `record`, with their types in Arrow's notation."""
+    def columns(self) -> Mapping[str, "pa.DataType"]:
+        """Returns the columns of predictions.parquet that hold `record`, save `confidence`, with types."""
+
+    # ---- figures
+    # -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def width(self, labels: Labels) -> int:
+        """Returns how many tallies an image has."""
+
+    @abstractmethod
+    def tallies(self, columns: Mapping[str, "pa.Array"], labels: Labels) -> np.ndarray:
+        """Returns the tallies of images (images, width), integers, from the values of `columns`."""
+
+    @abstractmethod
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """Returns the main metric of each sum of tallies (..., width); NaN where nothing is scored."""
+
+    @abstractmethod
+    def metrics(self, predictions: PredictionSet) -> dict[str, float]:
+        """Returns all metrics of a set of images, the main one first; NaN where there is none."""
+
+    @abstractmethod
+    def chance(self, predictions: PredictionSet) -> float:
+        """Returns the main metric of always giving the most common answer; NaN where there is none."""
+
+    def right(self, tallies: np.ndarray) -> np.ndarray | None:
+        """Returns whether each image (images, width) is right; None for a task without right and wrong."""
+        return None
+
+    def class_scores(self, sums: np.ndarray) -> np.ndarray | None:
+        """Returns the metric of each class (..., classes), from sums of tallies.
+
+        NaN for a class that the truth lacks. None where tallies do not tell; classes may then be told apart
+        by `image_classes`.
+        """
+        return None
+
+    def image_classes(self, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Returns the class id of each image, where an image has one class and `class_scores` is None."""
+        return None
+
+    def confusion_names(self, labels: Labels) -> Sequence[str]:
+        """Returns the names of the rows of the confusion matrix; empty for a task that has none."""
+        return ()
+
+    def confusion_cells(self, columns: Mapping[str, "pa.Array"]) -> Cells:
+        """Returns the entries of the confusion matrices of images, if there are `confusion_names`."""
+        raise NotImplementedError
+
+    # ---- words and pictures
+    # --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def describe(self, answer: Answer, labels: Labels) -> str:
+        """Returns in a few words what a model answered about an image."""
+
+    @abstractmethod
+    def outcome(self, before: Answer, after: Answer) -> str:
+        """Returns the word, of `outcomes`, for the change from an original to its counterfactual."""
+
+    @abstractmethod
+    def classes_in(self, answer: Answer) -> Sequence[int]:
+        """Returns the class ids that an image shows."""
+
+
+def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
+    """Returns the probabilities of the data set's classes (classes, ...).
+
+    Classes that the model lacks have 0. Raises an ItemError for logits that are no finite numbers, and a
+    UserError for more classes than the data set's.
+    """
+    import torch
+
+    classes = len(dataset.classes)
+    if len(logits) > classes:
+        raise UserError(
+            f"it tells {len(logits)} classes apart, {dataset.name} has {classes}; give model.class_map, which"
+            " maps the model's class ids to the data set's"
+        )
+    if not logits.isfinite().all():
+        raise ItemError("the model's output holds values that are no finite numbers")
+    probabilities = logits.softmax(0)
+    return torch.cat([probabilities, probabilities.new_zeros(classes - len(logits), *logits.shape[1:])])
+
+
+def check_mask(sample: Sample, dataset: Dataset) -> None:
+    """Raises an ItemError for a mask of another size than its image, and for unknown class ids."""
+    mask = sample.mask
+    if mask is None:
+        return
+    width, height = sample.image.size
+    if mask.shape != (height, width):
+        raise ItemError(
+            f"the mask of {sample.id} is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}"
+        )
+    ids = {int(i) for i in np.unique(mask)}
+    unknown = sorted(ids - set(range(len(dataset.colours))) - dataset.ignored)
+    if unknown:
+        last = len(dataset.colours) - 1
+        raise ItemError(
+            f"the mask of {sample.id} holds unknown class ids {unknown}: {dataset.name} has 0 to {last}"
+        )
+
+
+def percent(share: float | None) -> str:
+    """Returns a share as a page shows it."""
+    return "-" if share is None else f"{100 * share:.1f} %"

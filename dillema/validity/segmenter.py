@@ -1,63 +1,108 @@
-"""A floor: an independent segmenter must find in the generated image what the mask says."""
+"""An independent segmenter must see in the generated image what the mask says."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
 
 from .. import hub
+from ..backend import Dataset
 from ..errors import ItemError
-from ..evaluation.confusion import confusion
-from ..evaluation.statistics import mean_iou
-from ..model import ClassMap
-from ..model.transformers import TransformersSegmentation
-from ..types import Dataset, Sample
+from ..fields import BatchSize, Share, Transient, Weights
+from ..metrics import confusion_matrix, iou_per_class
+from ..model.classes import check_classes
+from ..model.logits import ClassMap
+from ..model.transformers import TransformersMaskSegmentation, TransformersSegmentation
+from ..types import Counterfactual, Sample
+from . import below, read_original
 
 
 @dataclass
 class SegmenterGate:
-    """Scores `mask_agreement`, the mean IoU of a segmenter's prediction on the generated image with the sample's mask.
+    """Compares the mask of a sample with what a segmenter predicts on the generated image.
 
-    The mean goes over the classes present in the mask, those that the data set ignores left out. For a sample without a
-    mask, what the segmenter sees in the original image takes its place. An image counts from `min_agreement` on.
-    `model` must not be the model under test, nor share weights with it; `class_map` is as in TransformersClassification.
+    `agreement` is the mean intersection over union of the classes present in the mask, without those that
+    the data set ignores. `worst_class` is the lowest one of a class that covers at least `min_class_share`
+    of the compared pixels: the mean hides a pedestrian that vanished. For a sample without a mask, the
+    prediction on the original image takes its place.
+
+    `model` must not be a model under test, nor share weights with one. `kind` says what it gives: classes of
+    `pixels` (SegFormer, UPerNet) or `masks` with a class each (Mask2Former). Its classes become the data
+    set's as those of a model under test do (see `check_classes`).
     """
 
-    model: str
-    min_agreement: float = 0.5
+    model: Weights[str]
+    name: Transient[str] = "segmenter"
+    min_agreement: Transient[Share] = 0.5
+    min_class_agreement: Transient[Share] = 0.0
+    min_class_share: Share = 0.005
+    kind: Literal["pixels", "masks"] = "pixels"
     class_map: ClassMap | None = None
-    batch_size: int = 8
+    default_class_map: Mapping[str, str] | None = None
+    batch_size: BatchSize = 8
     dtype: hub.DType = "float32"
-    device: str = "auto"
+    device: Transient[str] = "auto"
 
-    transient: ClassVar[tuple[str, ...]] = ("min_agreement", "batch_size", "device")
-    version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("model",)
+    version: ClassVar[int] = 2
+    scores: ClassVar[tuple[str, ...]] = ("agreement", "worst_class")
 
     def load(self) -> None:
         """Loads the segmenter."""
-        self._segmenter = TransformersSegmentation("judge", self.model, self.class_map, self.batch_size, self.dtype, self.device)
+        segmenter = TransformersMaskSegmentation if self.kind == "masks" else TransformersSegmentation
+        self._segmenter = segmenter(
+            name=self.name,
+            model=self.model,
+            class_map=self.class_map,
+            default_class_map=self.default_class_map,
+            batch_size=self.batch_size,
+            dtype=self.dtype,
+            device=self.device,
+        )
         self._segmenter.load()
+        self._is_mapped = False
 
-    def score(self, samples: Sequence[Sample], images: Sequence[Image.Image], dataset: Dataset) -> list[dict[str, float]]:
-        """Returns {"mask_agreement": 0 to 1} for each image; raises an ItemError where the mask holds ignored classes only."""
-        scores = []
-        for sample, image, predicted in zip(samples, images, self._segment(images), strict=True):
-            mask = sample.mask
-            if mask is None:
-                (mask,) = self._segment([sample.image.resize(image.size, Image.Resampling.LANCZOS)])
-            truth = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
-            agreement = mean_iou(confusion(truth, predicted, dataset.ignored))
-            if np.isnan(agreement):
-                raise ItemError(f"the mask of {sample.id} holds ignored classes only, so there is nothing to compare")
-            scores.append({"mask_agreement": float(agreement)})
-        return scores
+    def score(
+        self,
+        samples: Sequence[Sample],
+        counterfactuals: Sequence[Counterfactual],
+        images: Sequence[Image.Image],
+        dataset: Dataset,
+    ) -> list[dict[str, float] | Exception]:
+        """Returns the scores of each image; an ItemError for a mask that holds ignored classes only."""
+        if not self._is_mapped:
+            class_map = check_classes(self._segmenter, dataset, "validity")
+            self._segmenter.class_map = class_map or self.class_map
+            self._is_mapped = True
+        pairs = zip(samples, images, self._segment(images), strict=True)
+        return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]
 
-    def verdict(self, scores: Mapping[str, float]) -> bool:
-        """Returns whether the agreement is high enough."""
-        return scores["mask_agreement"] >= self.min_agreement
+    def reasons(self, scores: Mapping[str, float]) -> list[str]:
+        """Returns which agreement is too low."""
+        return below(scores, "agreement", self.min_agreement, "agreement with the mask") + below(
+            scores, "worst_class", self.min_class_agreement, "agreement in the worst class"
+        )
+
+    def _compare(
+        self, sample: Sample, image: Image.Image, predicted: np.ndarray, dataset: Dataset
+    ) -> dict[str, float] | Exception:
+        mask = sample.mask
+        if mask is None:
+            (mask,) = self._segment([read_original(sample, image)])
+        truth = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
+        matrix = confusion_matrix(truth, predicted, dataset.ignored)
+        pixels = matrix.sum(1)
+        present = pixels > 0
+        if not present.any():
+            return ItemError(
+                f"the mask of {sample.id} holds ignored classes only: there is nothing to compare"
+            )
+        iou = iou_per_class(np.diagonal(matrix), pixels, matrix.sum(0))[present]
+        large = pixels[present] >= self.min_class_share * pixels.sum()
+        worst = {"worst_class": float(iou[large].min())} if large.any() else {}
+        return {"agreement": float(iou.mean())} | worst
 
     def _segment(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """Returns the class ids of every pixel."""
         return [logits.argmax(0).numpy().astype(np.uint8) for logits in self._segmenter.predict(images)]

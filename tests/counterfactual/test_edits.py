@@ -4,100 +4,167 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dillema.counterfactual.edits import Pairwise, Random, Single
+from dillema.counterfactual.edits import Pairwise, Random, Single, covering_array
+from dillema.types import Expression, Variant
 
 VARY = {
     "weather": ["clear", "cloudy", "rainy", "foggy", "snowy"],
     "time of day": ["daytime", "dusk", "night"],
     "colour": ["white", "black", "red", "blue", "green", "yellow"],
 }
-ALL = [Random(), Random(choices=4), Single(), Pairwise()]
+STRATEGIES = [Random(), Random(choices=4), Random(choices=1), Single(), Pairwise()]
 
 
-def sources(number, vary=VARY, seed=0):
-    rng = np.random.default_rng(seed)
-    return {f"s{i}": {a: str(rng.choice(values)) for a, values in vary.items()} for i in range(number)}
+def draw_vary(rng):
+    """A random `vary`, in which some attributes have no listed values."""
+    attributes = [f"a{i}" for i in range(int(rng.integers(1, 6)))]
+    return {a: [f"{a} v{j}" for j in range(int(rng.integers(0, 6)))] for a in attributes}
+
+
+def draw_expressions(rng, vary):
+    """Random expressions: attributes are missing, not expressed, or expressed by a listed value."""
+    expressions = {}
+    for attribute, values in vary.items():
+        value = str(rng.choice(values)) if values and rng.random() < 0.7 else ""
+        span = value.upper() if value and rng.random() < 0.5 else str(rng.choice(["", "other words"]))
+        if rng.random() < 0.9:
+            expressions[attribute] = Expression(span, value)
+    return expressions
 
 
 def outcomes(variant):
     """All that a language model may make of a variant."""
-    return {tuple(zip(variant, values, strict=True)) for values in itertools.product(*variant.values())}
+    choices = itertools.product(*(values or ("any",) for values in variant.values()))
+    return {tuple(zip(variant, values, strict=True)) for values in choices}
 
 
-@pytest.mark.parametrize("edits", ALL, ids=repr)
-def test_variants_of_a_source_differ_from_it_and_from_one_another(edits):
-    spans = sources(30)
-    for source, variants in edits.plan(spans, VARY, 5, seed=3).items():
-        assert len(variants) == 5
-        assert all(1 <= len(v) <= 3 for v in variants)
-        assert all(value in VARY[a] and value != spans[source][a] for v in variants for a, values in v.items() for value in values)
-        assert all(outcomes(v).isdisjoint(outcomes(w)) for v, w in itertools.combinations(variants, 2))
+def set_of_plans(strategy, number, count=3, seed=0):
+    rng = np.random.default_rng(seed)
+    plans = {}
+    for i in range(number):
+        expressions = {
+            a: Expression(str(v), str(v)) for a, values in VARY.items() for v in [rng.choice(values)]
+        }
+        plans[f"s{i}"] = (expressions, strategy.plan(f"s{i}", expressions, VARY, count, seed))
+    return plans
 
 
-@pytest.mark.parametrize("edits", ALL, ids=repr)
-def test_all_values_come_up_whatever_the_language_model_prefers(edits):
-    used = Counter(
-        (a, values[0]) for variants in edits.plan(sources(24), VARY, 3, seed=0).values() for v in variants for a, values in v.items() if len(values) == 1
-    )
-    assert used.keys() == {(a, value) for a, values in VARY.items() for value in values}
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_variants_differ_from_the_sample_and_from_one_another_whatever_is_chosen(strategy):
+    rng = np.random.default_rng(0)
+    for trial in range(200):
+        vary = draw_vary(rng)
+        expressions = draw_expressions(rng, vary)
+        plan = strategy.plan(f"s{trial}", expressions, vary, 6, seed=trial)
+        for changes in (v.changes for v in plan):
+            assert 1 <= len(changes) <= 3 and changes.keys() <= expressions.keys()
+            for attribute, values in changes.items():
+                span, value = expressions[attribute].span.casefold(), expressions[attribute].value.casefold()
+                assert set(values) <= set(vary[attribute]) and not {span, value} & {
+                    v.casefold() for v in values
+                }
+                assert bool(values) == bool(vary[attribute])
+        for one, other in itertools.combinations([v.changes for v in plan], 2):
+            assert one.keys() != other.keys() or outcomes(one).isdisjoint(outcomes(other))
 
 
-@pytest.mark.parametrize("edits", ALL, ids=repr)
-def test_plans_depend_on_the_seed_alone(edits):
-    plan = edits.plan(sources(10), VARY, 3, seed=1)
-    assert edits.plan(sources(10), VARY, 3, seed=1) == plan
-    assert edits.plan(sources(10), VARY, 3, seed=2) != plan
-    longer = edits.plan(sources(20), VARY, 3, seed=1)  # more sources leave the first ones as they are
-    assert type(edits) is Random or {s: longer[s] for s in plan} == plan
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_more_variants_leave_the_earlier_ones_as_they_are(strategy):
+    rng = np.random.default_rng(1)
+    for trial in range(100):
+        vary = draw_vary(rng)
+        expressions = draw_expressions(rng, vary)
+        longest = strategy.plan(f"s{trial}", expressions, vary, 9, seed=trial)
+        for count in range(9):
+            assert strategy.plan(f"s{trial}", expressions, vary, count, seed=trial) == longest[:count]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_plans_follow_from_the_sample_and_the_seed(strategy):
+    plans = set_of_plans(strategy, 20)
+    again = dict(reversed(set_of_plans(strategy, 30).items()))
+    assert all(again[sample] == plan for sample, plan in plans.items())
+    assert set_of_plans(strategy, 20, seed=1) != plans
+    expressions = {a: Expression("") for a in VARY}
+    assert len({repr(strategy.plan(f"s{i}", expressions, VARY, 3, 0)) for i in range(20)}) > 8
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_all_values_come_up(strategy):
+    plans = [plan for _, plan in set_of_plans(strategy, 40).values()]
+    uses = Counter((a, values[0]) for plan in plans for v in plan for a, values in v.changes.items())
+    assert uses.keys() == {(a, value) for a, values in VARY.items() for value in values}
+
+
+@pytest.mark.parametrize("strategy", [Random(choices=1), Random(), Single()], ids=repr)
+def test_the_variants_of_a_sample_take_different_values_as_long_as_there_are_any(strategy):
+    for i in range(50):
+        expressions = {"colour": Expression("red", "red"), "weather": Expression("")}
+        plan = strategy.plan(f"s{i}", expressions, VARY, 4, seed=0)
+        for attribute, most in (("colour", 5), ("weather", 5)):
+            values = [v.changes[attribute] for v in plan if attribute in v.changes]
+            assert len(set(itertools.chain(*values))) == min(sum(map(len, values)), most)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_there_are_no_more_variants_than_differ(strategy):
+    vary = {"time of day": ["day", "night", "dusk"], "weather": ["clear"]}
+    expressions = {"time of day": Expression("Day", ""), "weather": Expression("", "clear")}
+    plan = strategy.plan("s", expressions, vary, 9, seed=0)
+    assert sorted(v.changes["time of day"] for v in plan) == [("dusk",), ("night",)]
+    assert strategy.plan("s", {}, vary, 9, seed=0) == []
 
 
 def test_random_changes_one_to_three_attributes_and_leaves_choices():
-    variants = [v for variants in Random(choices=2).plan(sources(40), VARY, 3, seed=0).values() for v in variants]
+    variants = [v.changes for _, plan in set_of_plans(Random(choices=2), 40).values() for v in plan]
     assert {len(v) for v in variants} == {1, 2, 3}
-    sizes = Counter(len(values) for v in variants for values in v.values())
-    assert sizes.keys() == {1, 2} and sizes[2] > 20
+    choices = [sum(len(values) > 1 for values in v.values()) for v in variants]
+    assert set(choices) == {0, 1} and 0.15 < np.mean(choices) < 0.5
 
 
-def test_single_changes_one_attribute():
-    variants = [v for variants in Single().plan(sources(24), VARY, 3, seed=0).values() for v in variants]
-    assert {len(v) for v in variants} == {1}
-    assert {a for v in variants for a in v} == VARY.keys()
+def test_single_changes_one_attribute_and_attributes_take_turns():
+    for _, plan in set_of_plans(Single(), 24).values():
+        assert sorted(a for v in plan for a in v.changes) == sorted(VARY)
 
 
-def test_pairwise_brings_every_pair_of_values_together():
-    for spans in (sources(24), {f"s{i}": {"weather": "Clear", "time of day": "daytime", "colour": "red"} for i in range(24)}):
-        seen = set()
-        for source, variants in Pairwise().plan(spans, VARY, 3, seed=0).items():
-            for v in variants:
-                after = {a: v[a][0] if a in v else span.lower() for a, span in spans[source].items()}
-                seen.update(itertools.combinations(sorted(after.items()), 2))
-        pairs = {
-            tuple(sorted(p))
-            for (a, vs), (b, ws) in itertools.combinations(VARY.items(), 2)
-            for p in itertools.product([(a, v) for v in vs], [(b, w) for w in ws])
-        }
-        assert pairs <= seen
+def test_pairwise_brings_every_pair_of_values_together_over_samples():
+    pairs_in_captions = set()
+    for expressions, plan in set_of_plans(Pairwise(), 100).values():
+        for variant in plan:
+            values = {
+                a: variant.changes[a][0] if a in variant.changes else e.value for a, e in expressions.items()
+            }
+            pairs_in_captions.update(itertools.combinations(values.items(), 2))
+    cells = [[(a, v) for v in values] for a, values in VARY.items()]
+    pairs = {
+        pair for one, other in itertools.combinations(cells, 2) for pair in itertools.product(one, other)
+    }
+    assert pairs <= pairs_in_captions
 
 
-@pytest.mark.parametrize("edits", ALL, ids=repr)
-def test_attributes_that_a_caption_lacks_are_left_alone(edits):
-    plan = edits.plan({"a": {"colour": "pink"}, "b": {}, "c": {"weather": "clear", "time of day": "dusk"}}, VARY, 3, seed=0)
-    assert [set(v) for v in plan["a"]] == [{"colour"}] * 3
-    assert plan["b"] == []
-    assert len(plan["c"]) == 3 and all(set(v) <= {"weather", "time of day"} for v in plan["c"])
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 5, 6), (4, 4, 4, 4, 4), (7,), (2, 0, 3), ()])
+def test_the_covering_array_is_complete_and_short(sizes):
+    levels = tuple((f"a{i}", tuple(f"v{j}" for j in range(size)) or ("",)) for i, size in enumerate(sizes))
+    rows = covering_array(levels, 0)
+    cells = [[(a, v) for v in values] for a, values in levels]
+    pairs = {
+        pair for one, other in itertools.combinations(cells, 2) for pair in itertools.product(one, other)
+    }
+    assert pairs <= {pair for row in rows for pair in itertools.combinations(row, 2)}
+    assert all(len(row) <= 3 for row in rows)
+    if len(sizes) > 2:
+        assert len(rows) < len(pairs)
 
 
-@pytest.mark.parametrize("edits", ALL, ids=repr)
-def test_there_are_no_more_variants_than_differ(edits):
-    vary = {"time of day": ["day", "night", "dusk"], "weather": ["clear"]}
-    plan = edits.plan({"s": {"time of day": "Day", "weather": "clear"}}, vary, 9, seed=0)
-    assert sorted(v["time of day"] for v in plan["s"]) == [("dusk",), ("night",)]
-
-
-@pytest.mark.parametrize("edits", ALL, ids=repr)
-def test_attributes_without_listed_values_are_free(edits):
+def test_free_attributes_may_change_to_anything():
     vary = {"season": [], "background": [], "weather": ["clear", "rainy"]}
-    plan = edits.plan({"s": {"season": "winter", "background": "beach", "weather": "clear"}}, vary, 9, seed=0)
-    assert len(plan["s"]) == (3 if isinstance(edits, Single) else 7)
-    assert len({tuple(sorted(v)) for v in plan["s"]}) == len(plan["s"])
-    assert {values for v in plan["s"] for values in v.values()} == {(), ("rainy",)}
+    expressions = {
+        "season": Expression("winter"),
+        "background": Expression(""),
+        "weather": Expression("clear", "clear"),
+    }
+    for strategy in STRATEGIES:
+        plan = strategy.plan("s", expressions, vary, 9, seed=0)
+        assert len(plan) == (3 if isinstance(strategy, Single) else 7)
+        assert {values for v in plan for values in v.changes.values()} == {(), ("rainy",)}
+        assert all(isinstance(v, Variant) for v in plan)

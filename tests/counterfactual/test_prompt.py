@@ -4,21 +4,31 @@ from dillema.config import package_file
 from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import UserError
 
-GOOD = "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n[alternatives user]\n{caption}: {changes}\n"
+GOOD = (
+    "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n"
+    "[alternatives user]\n{caption}: {changes}\n"
+)
 
 
 @pytest.mark.parametrize("name", ["mini", "general", "paper_classification", "paper_segmentation"])
 def test_shipped_prompts_can_be_read(name):
     prompt = read_prompt(package_file("dillema", f"counterfactual/prompts/{name}.txt"))
     for turns in prompt.values():
-        assert [t["role"] for t in turns] == ["system", *["user", "assistant"] * (len(turns) // 2 - 1), "user"]
+        assert [t["role"] for t in turns] == [
+            "system",
+            *["user", "assistant"] * (len(turns) // 2 - 1),
+            "user",
+        ]
 
 
 def test_turns_are_what_stands_under_their_headings(tmp_path):
     file = tmp_path / "p.txt"
     file.write_text(GOOD)
     assert read_prompt(file) == {
-        "keywords": [{"role": "system", "content": "Be short."}, {"role": "user", "content": "{caption}\n{attributes}"}],
+        "keywords": [
+            {"role": "system", "content": "Be short."},
+            {"role": "user", "content": "{caption}\n{attributes}"},
+        ],
         "alternatives": [{"role": "user", "content": "{caption}: {changes}"}],
     }
 
@@ -26,8 +36,16 @@ def test_turns_are_what_stands_under_their_headings(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[alternatives user]", "[alternative user]", r"turn \[alternative user\], but the stages are keywords and alternatives"),
-        ("[alternatives user]\n{caption}: {changes}\n", "", r"last turn of alternatives .* must be \[alternatives user\]"),
+        (
+            "[alternatives user]",
+            "[alternative user]",
+            r"turn \[alternative user\], but the stages are keywords and alternatives",
+        ),
+        (
+            "[alternatives user]\n{caption}: {changes}\n",
+            "",
+            r"last turn of alternatives .* must be \[alternatives user\]",
+        ),
         ("[keywords user]\n{caption}", "[keywords user]\nthe caption", r"contain \{caption\}"),
         ("{changes}", "{change}", r"may hold \{caption\} and \{changes\}, and no other braces"),
         ("{attributes}", "{attributes", "no other braces"),

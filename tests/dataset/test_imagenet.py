@@ -22,7 +22,11 @@ def test_a_few_of_the_classes_keep_torchvisions_indices(tmp_path):
     write(tmp_path, "n15075141", "c.JPEG")
     data = ImageNet(root=str(tmp_path))
     samples = data.samples()
-    assert [(s.label, data.classes[s.label]) for s in samples] == [(0, "tench"), (388, "giant panda"), (999, "toilet tissue")]
+    assert [(s.label, data.classes[s.label]) for s in samples] == [
+        (0, "tench"),
+        (388, "giant panda"),
+        (999, "toilet tissue"),
+    ]
     assert samples[0].id == "n01440764_ILSVRC2012_val_00000293"
     assert list(data.classes) == ResNet18_Weights.DEFAULT.meta["categories"]
 
@@ -83,7 +87,7 @@ def test_labels_that_are_missing_or_wrong_are_said(tmp_path):
         ImageNet(root=str(tmp_path), labels=str(listing)).samples()
     listing.write_text("b.JPEG 999\n")
     data = ImageNet(root=str(tmp_path), labels=str(listing))
-    with pytest.raises(ItemError, match=r"b cannot be read.*b\.JPEG"):
+    with pytest.raises(ItemError, match=r"the image of b cannot be read.*b\.JPEG"):
         check_sample(data.samples()[0], data)
 
 
@@ -95,7 +99,9 @@ def test_photographs_of_any_mode_are_read_as_rgb(tmp_path):
 
 
 def test_ids_are_safe_and_unique_file_names(tmp_path):
-    write(tmp_path, "n01440764", "a b.JPEG", "a-b.JPEG", "a-b.jpg", "-.JPEG", "é.JPEG", "._é.JPEG")  # the last is a leftover of macOS
+    write(
+        tmp_path, "n01440764", "a b.JPEG", "a-b.JPEG", "a-b.jpg", "-.JPEG", "é.JPEG", "._é.JPEG"
+    )  # the last is a leftover of macOS
     ids = [s.id for s in ImageNet(root=str(tmp_path)).samples()]
     assert len(set(ids)) == len(ids) == 5
     assert all(re.fullmatch(r"[\w-]+", i) for i in ids)
@@ -107,7 +113,7 @@ def test_a_truncated_photograph_is_an_error_of_its_sample(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     data = ImageNet(root=str(tmp_path))
     bad, good = data.samples()
-    with pytest.raises(ItemError, match="n01440764_a cannot be read"):
+    with pytest.raises(ItemError, match="the image of n01440764_a cannot be read"):
         check_sample(bad, data)
     check_sample(good, data)
 

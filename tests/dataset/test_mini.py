@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from dillema.dataset import check_sample
+from dillema.backend import Renders
 from dillema.dataset.mini import MiniImageNet, MiniShift, render_as
 from dillema.errors import UserError
 from dillema.mini.train.world import draw
-from dillema.types import Edit, Renders
+from dillema.types import Edit
 
 SUNNY = {"weather": ["clear"], "time of day": ["daytime"]}
 
@@ -22,7 +23,11 @@ def test_samples_are_the_scenes_that_the_models_are_trained_on(kind):
         image, mask, facts = draw(split, task, int(index))
         np.testing.assert_array_equal(np.asarray(sample.image), image)
         np.testing.assert_array_equal(sample.mask, mask)
-        assert dict(sample.attributes) == {"weather": facts["weather"], "time of day": facts["time_of_day"], "colour": facts["colour"]}
+        assert dict(sample.attributes) == {
+            "weather": facts["weather"],
+            "time of day": facts["time_of_day"],
+            "colour": facts["colour"],
+        }
         assert sample.label == (dataset.classes.index(facts["kind"]) if kind is MiniImageNet else None)
 
 
@@ -36,11 +41,18 @@ def test_where_gives_the_appearance_and_keeps_the_scene():
 
 def test_a_sample_is_the_same_each_time_and_in_another_process():
     first, again = (MiniImageNet(limit=2).samples() for _ in range(2))
-    assert [s.digest for s in first] == [s.digest for s in again] == [pickle.loads(pickle.dumps(s)).digest for s in again]
+    assert (
+        [s.digest for s in first]
+        == [s.digest for s in again]
+        == [pickle.loads(pickle.dumps(s)).digest for s in again]
+    )
 
 
 def test_splits_share_no_scene():
-    masks = [{s.read_mask() for s in MiniShift(split=split, limit=10).samples()} for split in ("train", "val", "test")]
+    masks = [
+        {s.read_mask() for s in MiniShift(split=split, limit=10).samples()}
+        for split in ("train", "val", "test")
+    ]
     assert len(set.union(*masks)) == 30
 
 

@@ -3,13 +3,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from mlflow import MlflowClient
 from omegaconf import open_dict
 
-from dillema.config import conf_dir
+from dillema.config import compose
 from dillema.errors import UserError
+from dillema.job.context import JobContext, group_options
 from dillema.job.run import run
 from dillema.report.words import points
 from tests.backends import Backend
@@ -18,7 +17,6 @@ SMALL = {
     "dataset": "Noise",
     "captioner": "Captioner",
     "prompt": "Editor",
-    "edits": "Edits",
     "conditioning": "Conditioning",
     "generator": "Generator",
     "validity": "Gate",
@@ -32,25 +30,22 @@ def start(tmp_path, monkeypatch, mlflow_tables):
     Path("outputs").mkdir()
     shutil.copy(mlflow_tables, "outputs/mlflow.db")
 
-    def start(folder, *overrides, mode="RUN", **fields):
+    def start(folder, *overrides, sweep=None, **fields):
         """Runs the job on small back-ends, as Hydra would."""
         Path(folder).mkdir(parents=True)
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            settings = [f"hydra.runtime.output_dir={folder}", f"hydra.mode={mode}", "hydra.sweep.dir=multirun/day/time", *overrides]
-            cfg = compose("config", settings, return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
+        cfg = compose(overrides)
+        options = group_options(cfg.hydra.runtime.choices)
         with open_dict(cfg):
             for group, name in SMALL.items():
                 block = {"_target_": f"tests.backends.{name}", **fields.get(group, {})}
-                cfg[group] = {"small": block} if group == "model" else block
+                cfg[group] = {"small": block} if group in ("model", "validity") else block
             del cfg["hydra"]
-        run(cfg)
+        run(JobContext(cfg, Path(folder), tuple(overrides), options, sweep))
 
-    yield start
-    HydraConfig.instance().cfg = None
+    return start
 
 
-def tracked():
+def tracked_runs():
     client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').resolve()}")
     return client.search_runs([client.get_experiment_by_name("dillema").experiment_id], order_by=["attributes.start_time ASC"])
 
@@ -59,22 +54,23 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     caplog.set_level("INFO")
     start("outputs/day/time")
     folder = Path("outputs/day/time")
-    assert {p.name for p in folder.iterdir()} == {"results.json", "report.html", "predictions.parquet", "failures.jsonl", "generated"}
+    files = {"results.json", "report.html", "predictions.parquet", "failures.jsonl"}
+    assert {p.name for p in folder.iterdir()} - {"report"} == files | {"generated", "placebo", "originals", "controls"}
     shown = capsys.readouterr().out
     drop = json.loads((folder / "results.json").read_text())["models"]["brightest"]["drop"]
-    assert f"│ {points(drop)} " in shown and "drop, points" in shown and "12 images, all valid" in shown and "12 generated" in shown
+    assert f"│ {points(drop)} " in shown and "drop, points" in shown and "18 images, all valid" in shown and "18 generated" in shown
     assert "outputs/day/time (open report.html)" in caplog.text
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text
-    (found,) = tracked()
+    (found,) = tracked_runs()
     assert found.data.params["generator"] == "mini" and found.data.params["seed"] == "0"
 
 
 def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
-    start("multirun/day/time/0", mode="MULTIRUN")
+    start("multirun/day/time/0", sweep=Path("multirun/day/time").absolute())
     Backend.loads.clear()
-    start("multirun/day/time/1", mode="MULTIRUN", generator={"strength": 2})
+    start("multirun/day/time/1", sweep=Path("multirun/day/time").absolute(), generator={"strength": 2})
     assert Backend.loads == ["Generator", "Gate", "Model"]
-    found = tracked()
+    found = tracked_runs()
     assert len(found) == 3
     assert len({r.data.tags.get("mlflow.parentRunId") for r in found}) == 2  # none, for the parent, and the parent
     assert sorted(r.data.params.get("generator.strength", "") for r in found) == ["", "", "2"]
@@ -82,6 +78,6 @@ def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
 
 def test_a_run_that_stops_is_marked_and_leaves_its_failures(start):
     with pytest.raises(UserError, match="max_failures"):
-        start("outputs/day/time", "execution.max_failures=3", generator={"fails": "night"})
-    assert tracked()[0].info.status == "FAILED"
+        start("outputs/day/time", "max_failures=3", generator={"fails": "street"})
+    assert tracked_runs()[0].info.status == "FAILED"
     assert len(Path("outputs/day/time/failures.jsonl").read_text().splitlines()) > 3

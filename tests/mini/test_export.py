@@ -36,25 +36,29 @@ def test_shift_reads_back_what_the_renderer_drew(root):
     for i, sample in enumerate(samples):
         check_sample(sample, shift)
         seed = seed_of("val", "street", i)
-        look = drawn_appearance(seed)
-        image, mask = render(sample_scene(seed), look)
+        appearance = drawn_appearance(seed)
+        image, mask = render(sample_scene(seed), appearance)
         np.testing.assert_array_equal(sample.mask, mask)
         assert np.abs(np.asarray(sample.image).astype(int) - image).mean() < 4  # JPEG
-        assert dict(sample.attributes) == {"weather": look.weather, "time of day": look.time_of_day}
+        assert dict(sample.attributes) == {
+            "weather": appearance.weather,
+            "time of day": appearance.time_of_day,
+        }
     mini = MiniShift()
     assert (shift.classes, shift.colours, shift.ignored) == (mini.classes, mini.colours, mini.ignored)
 
 
 def test_frames_are_described_as_shift_describes_them(view):
     content = json.loads((view / "det_2d.json").read_text())
-    assert [c["name"] for c in content["config"]["categories"]] == ["pedestrian", "car", "truck", "bus", "motorcycle", "bicycle"]
+    categories = [category["name"] for category in content["config"]["categories"]]
+    assert categories == ["pedestrian", "car", "truck", "bus", "motorcycle", "bicycle"]
     for frame in content["frames"]:
         assert (view / "img" / frame["videoName"] / frame["name"]).is_file()
         assert all(isinstance(value, str) for value in frame["attributes"].values())
         assert frame["attributes"]["timeofday_coarse"] in ("daytime", "dawn/dusk", "night")
 
 
-def test_the_boxes_hold_the_vehicles(root, view):
+def test_boxes_contain_the_vehicles(root, view):
     frames = json.loads((view / "det_2d.json").read_text())["frames"]
     for frame, sample in zip(frames, Shift(root=str(root)).samples(), strict=True):
         inside = np.zeros((160, 256), bool)
@@ -78,13 +82,31 @@ def test_seq_csv_has_a_row_for_each_sequence(view):
 def test_imagenet_reads_back_the_kinds_of_the_vehicles(tmp_path):
     export_imagenet(tmp_path, "val", COUNT)
     data = ImageNet(root=str(tmp_path))
-    names = {"car": "sports car", "van": "minivan", "truck": "trailer truck", "bus": "school bus", "motorcycle": "motor scooter", "bicycle": "mountain bike"}
-    kinds = [names[sample_scene(seed_of("val", "vehicle", i), "vehicle").kind] for i in range(COUNT)]
-    assert sorted(data.classes[s.label] for s in data.samples()) == sorted(kinds)
+    names = {
+        "car": "sports car",
+        "van": "minivan",
+        "truck": "trailer truck",
+        "bus": "school bus",
+        "motorcycle": "motor scooter",
+        "bicycle": "mountain bike",
+    }
+    scenes = [sample_scene(seed_of("val", "vehicle", i), "vehicle") for i in range(COUNT)]
+    labels = [data.classes[sample.label] for sample in data.samples()]
+    assert sorted(labels) == sorted(names[scene.kind] for scene in scenes)
 
 
 def test_the_command_line_says_how_to_read_what_it_wrote(tmp_path):
-    command = [sys.executable, "-m", "dillema.mini.export", "shift", str(tmp_path), "--split", "test", "--count", "2"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"experiment=exported dataset.root={tmp_path}" in said
+    command = [
+        sys.executable,
+        "-m",
+        "dillema.mini.export",
+        "shift",
+        str(tmp_path),
+        "--split",
+        "test",
+        "--count",
+        "2",
+    ]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"experiment=exported dataset.root={tmp_path}" in output
     assert len(Shift(root=str(tmp_path), split="test").samples()) == 2

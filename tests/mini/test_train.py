@@ -31,29 +31,32 @@ def test_a_world_is_rendered_once(tmp_path: Path) -> None:
     assert (again.images == first.images).all()
 
 
-def test_training_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes_and_ends_with_the_same_weights(tmp_path: Path) -> None:
     def train(folder: Path, *stops: int) -> nn.Module:
         folder.mkdir(exist_ok=True)
-        for _ in stops:
+        for stop in stops:
             torch.manual_seed(0)
             model = nn.Linear(2, 1)
 
-            def loss(rng: np.random.Generator, step: int, model: nn.Module = model, stop: int = _) -> torch.Tensor:
+            def loss(
+                rng: np.random.Generator, step: int, model: nn.Module = model, stop: int = stop
+            ) -> torch.Tensor:
                 if step == stop:
                     raise KeyboardInterrupt
                 return ((model(torch.from_numpy(rng.random((4, 2))).float()) - 1) ** 2).mean()
 
             try:
-                mean = fit("line", model, loss, folder=folder, steps=8, lr=0.1, every=2)
+                averaged = fit("line", model, loss, folder=folder, steps=8, lr=0.1, checkpoint_interval=2)
             except KeyboardInterrupt:
                 continue
-        return mean
+        return averaged
 
-    whole, cut = train(tmp_path / "a", 99), train(tmp_path / "b", 4, 6, 99)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), cut.state_dict().values(), strict=True))
+    uninterrupted = train(tmp_path / "a", 99).state_dict()
+    interrupted = train(tmp_path / "b", 4, 6, 99).state_dict()
+    assert all(torch.equal(uninterrupted[name], interrupted[name]) for name in uninterrupted)
 
 
-def test_the_captioner_recipe_makes_what_the_captioner_opens(world: World, tmp_path: Path) -> None:
+def test_the_captioner_opens_what_its_recipe_saves(world: World, tmp_path: Path) -> None:
     captioner.train([world], tmp_path, tmp_path / "weights", steps=1, batch=2)
     backend = TransformersCaptioner(str(tmp_path / "weights"))
     backend.load()
@@ -61,25 +64,27 @@ def test_the_captioner_recipe_makes_what_the_captioner_opens(world: World, tmp_p
     assert len(backend.caption(dataset.samples(), dataset, [0, 0])) == 2
 
 
-def test_the_recogniser_recipes_make_what_the_models_open(world: World, tmp_path: Path) -> None:
+def test_the_models_open_what_the_recogniser_recipes_save(world: World, tmp_path: Path) -> None:
     image = Image.fromarray(world.images[0])
     for name, build in (("segmenter", recognisers.segformer), ("judge", recognisers.upernet)):
         recognisers.train_segmenter(name, build, [world], tmp_path, tmp_path / name, steps=1, batch=2)
         model = TransformersSegmentation(name, str(tmp_path / name))
         model.load()
         assert model.predict([image])[0].shape == (23, 160, 256)
-    recognisers.train_classifier("classifier", recognisers.KIND, [world], tmp_path, tmp_path / "classifier", steps=1, batch=2)
-    classifier = TransformersClassification("classifier", str(tmp_path / "classifier"))
+    attributes, target = recognisers.CLASSIFIER_ATTRIBUTES, tmp_path / "classifier"
+    recognisers.train_classifier("classifier", attributes, [world], tmp_path, target, steps=1, batch=2)
+    classifier = TransformersClassification("classifier", str(target))
     classifier.load()
     assert classifier.predict([image]).shape == (1, 6)
 
 
-def test_the_generator_recipe_makes_what_the_generator_opens(world: World, tmp_path: Path) -> None:
+def test_the_generator_opens_what_its_recipe_saves(world: World, tmp_path: Path) -> None:
     vae = autoencoder.train([world], tmp_path, steps=1, batch=1)
     diffusion.train(vae, [world], tmp_path, tmp_path / "weights", steps=1, batch=2)
     backend = ControlNetGenerator(str(tmp_path / "weights"), width=256, height=160, steps=2)
     backend.load()
-    counterfactual, control = Counterfactual(world.rows[0]["caption"], ()), Control(Image.new("RGB", (256, 160)))
-    (image,) = backend.generate([tiny.sample()], [counterfactual], [{"segmentation": control}], [0])
+    counterfactual = Counterfactual(world.rows[0]["caption"], ())
+    controls = {"segmentation": Control(Image.new("RGB", (256, 160)))}
+    (image,) = backend.generate([tiny.sample()], [counterfactual], [controls], [0])
     assert isinstance(image, Image.Image)
     assert image.size == (256, 160)

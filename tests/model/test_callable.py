@@ -13,7 +13,9 @@ IMAGES = [tiny.image(0), tiny.image(1)]
 
 
 def configured(name, *overrides):
-    cfg = composed("model=callable", f"model.callable.function._target_=tests.model.networks.{name}", *overrides)
+    cfg = composed(
+        "model=callable", f"model.callable.function._target_=tests.model.networks.{name}", *overrides
+    )
     model = build(cfg.model.callable)
     model.load()
     return model
@@ -25,11 +27,17 @@ def configured(name, *overrides):
 )
 def test_a_function_and_an_object_of_a_class_are_models(name, overrides):
     logits = configured(name, "+model.callable.function.gain=2", *overrides).predict(IMAGES)
-    torch.testing.assert_close(logits, torch.tensor([[np.asarray(image).mean() / 127.5, 0.5] for image in IMAGES], dtype=torch.float32))
+    torch.testing.assert_close(
+        logits,
+        torch.tensor([[np.asarray(image).mean() / 127.5, 0.5] for image in IMAGES], dtype=torch.float32),
+    )
 
 
 def test_an_answer_of_another_shape_is_named():
-    with pytest.raises(UserError, match=r"model.callable: tests.model.networks.wrong returned an array of \(3, 2\) for 2 images"):
+    with pytest.raises(
+        UserError,
+        match=r"model.callable: tests.model.networks.wrong returned an array of \(3, 2\) for 2 images",
+    ):
         configured("wrong").predict(IMAGES)
 
 

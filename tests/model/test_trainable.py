@@ -11,7 +11,11 @@ from dillema.model.callable import CallableModel
 from dillema.model.module import ModuleModel
 from dillema.model.timm import TimmClassification
 from dillema.model.torchvision import TorchvisionClassification, TorchvisionSegmentation
-from dillema.model.transformers import TransformersClassification, TransformersMaskSegmentation, TransformersSegmentation
+from dillema.model.transformers import (
+    TransformersClassification,
+    TransformersMaskSegmentation,
+    TransformersSegmentation,
+)
 from tests import tiny
 from tests.model.networks import Classifier
 
@@ -26,7 +30,10 @@ def of_torchvision(kind, name, classes):
     def make(folder):
         torch.manual_seed(0)
         options = {} if kind is TorchvisionClassification else {"weights_backbone": None}
-        torch.save(torchvision.models.get_model(name, num_classes=classes, **options).state_dict(), folder / "weights.pth")
+        torch.save(
+            torchvision.models.get_model(name, num_classes=classes, **options).state_dict(),
+            folder / "weights.pth",
+        )
         return kind("m", name, str(folder / "weights.pth"), classes, {0: 1, 1: 1, 2: 0})
 
     return make
@@ -41,8 +48,16 @@ def of_timm(folder):
 
 def of_a_user(folder):
     torch.manual_seed(0)
-    save_file({f"net.{name}": value for name, value in Classifier(6).state_dict().items()}, folder / "weights.safetensors")
-    return ModuleModel("m", {"_target_": "tests.model.networks.Classifier", "classes": 6}, str(folder / "weights.safetensors"), "net.")
+    save_file(
+        {f"net.{name}": value for name, value in Classifier(6).state_dict().items()},
+        folder / "weights.safetensors",
+    )
+    return ModuleModel(
+        "m",
+        {"_target_": "tests.model.networks.Classifier", "classes": 6},
+        str(folder / "weights.safetensors"),
+        "net.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,5 +95,9 @@ def test_gradients_flow_through_the_answers_and_saved_weights_answer_as_the_netw
 
 def test_programs_and_functions_are_not_trainable():
     assert not ModuleModel("m", None, "program.pt").trainable
-    assert not getattr(CallableModel("m", {"_target_": "tests.model.networks.brightness"}), "trainable", False)
-    assert Path(TorchvisionClassification("m", "resnet18").saved(Path("kept")).checkpoint) == Path("kept/model.safetensors")
+    assert not getattr(
+        CallableModel("m", {"_target_": "tests.model.networks.brightness"}), "trainable", False
+    )
+    assert Path(TorchvisionClassification("m", "resnet18").saved(Path("kept")).checkpoint) == Path(
+        "kept/model.safetensors"
+    )

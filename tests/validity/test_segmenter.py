@@ -1,10 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 
-from dillema.errors import ItemError
-from dillema.validity.none import NoGate
+from dillema.errors import ItemError, UserError
+from dillema.types import Counterfactual
 from dillema.validity.segmenter import SegmenterGate
 from tests import tiny
+
+ALL_CLASSES = tiny.dataset(ignored=frozenset())
 
 
 @pytest.fixture(scope="module")
@@ -14,44 +18,97 @@ def gate(tmp_path_factory):
     return result
 
 
-def seen(gate, image):
+def score(gate, samples, images, dataset=ALL_CLASSES):
+    return gate.score(samples, [Counterfactual("a street", ())] * len(samples), images, dataset)
+
+
+def predicted(gate, image):
     return gate._segment([image])[0]
 
 
 def test_an_image_agrees_wholly_with_what_the_segmenter_sees_and_less_with_another_mask(gate):
-    image, dataset = tiny.image(0), tiny.dataset(ignored=frozenset())
-    mask = seen(gate, image)
+    image = tiny.image(0)
+    mask = predicted(gate, image)
     other = (mask + 1) % 23
-    scores = gate.score([tiny.sample(mask=mask), tiny.sample(mask=other)], [image, image], dataset)
-    assert scores[0] == {"mask_agreement": 1.0}
-    assert scores[1]["mask_agreement"] < 0.5
-    assert [gate.verdict(s) for s in scores] == [True, False]
+    scores = score(gate, [tiny.sample(mask=mask), tiny.sample(mask=other)], [image, image])
+    assert scores[0] == {"agreement": 1.0, "worst_class": 1.0}
+    assert scores[1]["agreement"] < 0.5
+    assert gate.reasons(scores[0]) == []
+    (reason,) = gate.reasons(scores[1])
+    assert reason.startswith("agreement with the mask is 0.") and reason.endswith("below 0.6")
 
 
-def test_the_threshold_decides_from_the_stored_score(gate):
-    assert gate.verdict({"mask_agreement": 0.6})
-    assert not gate.verdict({"mask_agreement": 0.59})
-    assert "min_agreement" in gate.transient
+def test_a_class_that_vanished_shows_in_the_worst_class_and_not_in_the_mean(gate):
+    image = tiny.image(0)
+    mask = predicted(gate, image).copy()
+    absent = int(np.setdiff1d(np.arange(23), mask)[0])
+    mask[:2] = absent  # 2 of 32 rows
+    (scores,) = score(gate, [tiny.sample(mask=mask)], [image])
+    assert scores["worst_class"] == 0.0 < scores["agreement"]
+    strict = SegmenterGate(gate.model, min_agreement=0.0, min_class_agreement=0.3)
+    assert strict.reasons(scores) == ["agreement in the worst class is 0.00, below 0.3"]
+    assert SegmenterGate(gate.model, min_agreement=0.0).reasons(scores) == []
+
+
+def test_a_class_of_a_few_pixels_is_not_the_worst(gate):
+    image = tiny.image(0)
+    mask = predicted(gate, image).copy()
+    mask[0, :4] = int(np.setdiff1d(np.arange(23), mask)[0])  # 0.2 % of the pixels
+    (scores,) = score(gate, [tiny.sample(mask=mask)], [image])
+    assert scores["worst_class"] > 0.9 > scores["agreement"]
 
 
 def test_without_a_mask_the_original_image_is_the_measure(gate):
-    dataset = tiny.dataset(ignored=frozenset())
-    same, other = gate.score([tiny.sample(seed=3)] * 2, [tiny.image(3), tiny.image(4)], dataset)
-    assert same["mask_agreement"] == 1.0
-    assert other["mask_agreement"] < 1.0
+    same, other = score(gate, [tiny.sample(seed=3)] * 2, [tiny.image(3), tiny.image(4)])
+    assert same["agreement"] == 1.0
+    assert other["agreement"] < 1.0
 
 
 def test_a_mask_of_another_size_is_brought_to_the_images(gate):
     image = tiny.image(0)
-    mask = np.kron(seen(gate, image), np.ones((2, 2), np.uint8))
-    assert gate.score([tiny.sample(mask=mask)], [image], tiny.dataset(ignored=frozenset())) == [{"mask_agreement": 1.0}]
+    mask = np.kron(predicted(gate, image), np.ones((2, 2), np.uint8))
+    (scores,) = score(gate, [tiny.sample(mask=mask)], [image])
+    assert scores["agreement"] == 1.0
 
 
-def test_nothing_to_compare_is_an_error_of_the_sample(gate):
-    with pytest.raises(ItemError, match="ignored classes only"):
-        gate.score([tiny.sample(mask=np.zeros((32, 64), np.uint8))], [tiny.image(0)], tiny.dataset())
+def test_nothing_to_compare_is_an_error_of_that_sample_alone(gate):
+    image = tiny.image(0)
+    ignored_only = tiny.sample(mask=np.zeros((32, 64), np.uint8))
+    error, scores = score(
+        gate, [ignored_only, tiny.sample(mask=predicted(gate, image))], [image] * 2, tiny.dataset()
+    )
+    assert isinstance(error, ItemError) and "ignored classes only" in str(error)
+    assert scores["agreement"] == 1.0
 
 
-def test_no_gate_lets_everything_pass():
-    (scores,) = NoGate().score([tiny.sample()], [tiny.image(0)], tiny.dataset())
-    assert NoGate().verdict(scores)
+def test_images_of_one_batch_do_not_depend_on_each_other(gate):
+    samples, images = [tiny.sample(seed=i) for i in range(3)], [tiny.image(10 + i) for i in range(3)]
+    alone = [score(gate, [sample], [image])[0] for sample, image in zip(samples, images, strict=True)]
+    assert score(gate, samples, images) == alone
+
+
+def test_a_segmenter_of_masks_with_class_names_answers_in_the_classes_of_the_data_set(tmp_path):
+    folder = tiny.mask_segmenter(tmp_path, classes=3)
+    config = json.loads((tmp_path / "config.json").read_text())
+    names = ["car", "sky", "road"]
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    gate = SegmenterGate(folder, kind="masks", default_class_map={"car": "vehicle"})
+    gate.load()
+    streets = tiny.dataset(classes=("road", "sky", "vehicle"), colours=(), ignored=frozenset())
+    image = tiny.image(0)
+    (network,) = gate._segmenter.predict([image])
+    mask = np.array([2, 1, 0], np.uint8)[network.argmax(0).numpy()]
+    (scores,) = score(gate, [tiny.sample(mask=mask)], [image], streets)
+    assert scores["agreement"] == 1.0
+
+
+def test_a_segmenter_of_other_classes_is_named(tmp_path):
+    tiny.segmenter(tmp_path, classes=2)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0, "dog": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    gate = SegmenterGate(str(tmp_path))
+    gate.load()
+    with pytest.raises(UserError, match=r"validity.segmenter.class_map"):
+        score(gate, [tiny.sample(mask=np.zeros((32, 64), np.uint8))], [tiny.image(0)])

@@ -1,1 +1,1 @@
-"""Recipes that make the weights of the small world: `python -m dillema.mini.train --help`."""
+"""The recipes of the weights of the small world: `python -m dillema.mini.train --help`."""

@@ -1,12 +1,13 @@
-"""Makes the weights of the small world: `python -m dillema.mini.train [--folder FOLDER] [--target FOLDER] [MODEL ...]`."""
+"""Trains the models of the small world: `python -m dillema.mini.train [MODEL ...]`."""
 
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL
 
-from ..scene import Appearance
+from ..scene import Appearance, Task
 from . import autoencoder, captioner, diffusion, recognisers
 from .world import World, load_world
 
@@ -15,38 +16,71 @@ CLEAR_DAY = Appearance("clear", "daytime", "")
 
 
 def main() -> None:
-    """Trains the models named (all by default), going on from the checkpoints that an earlier call left."""
-    parser = argparse.ArgumentParser(prog="python -m dillema.mini.train", description=__doc__)
-    parser.add_argument("models", nargs="*", choices=[*MODELS, []], default=list(MODELS), metavar="MODEL", help=f"what to train, of {', '.join(MODELS)}")
-    parser.add_argument("--folder", type=Path, default=Path("outputs/training"), help="renders, checkpoints and cached latents (about 4 GB)")
-    parser.add_argument("--target", type=Path, default=Path(__file__).parent.parent / "weights", help="where the weights go")
-    parser.add_argument("--steps", type=int, help="steps of each model, for a trial; each recipe knows how many it needs")
+    """Trains the models named (all by default); those that an earlier call left unfinished are resumed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dillema.mini.train", description="Trains the models of the small world."
+    )
+    parser.add_argument(
+        "models",
+        nargs="*",
+        choices=[*MODELS, []],
+        default=list(MODELS),
+        metavar="MODEL",
+        help=f"what to train, of {', '.join(MODELS)}",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("outputs/training"),
+        help="renders, checkpoints and cached latents (about 4 GB)",
+    )
+    parser.add_argument(
+        "--target", type=Path, default=Path(__file__).parent.parent / "weights", help="where the weights go"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="steps of each model, for a trial; each recipe knows how many it needs"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folder, target, steps = args.folder, args.target, {"steps": args.steps} if args.steps else {}
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def everything() -> list[World]:
-        return [load_world(folder, "train", "street", 12000), load_world(folder, "train", "vehicle", 5000)]
-
-    vae = folder / "vae"
+    args.folder.mkdir(parents=True, exist_ok=True)
     for model in args.models:
-        if model == "autoencoder":
-            autoencoder.train(everything(), folder, **steps).save_pretrained(vae)
-        elif model == "generator":
-            diffusion.train(AutoencoderKL.from_pretrained(vae), everything(), folder, target / model, **steps)
-        elif model == "captioner":
-            captioner.train(everything(), folder, target / model, **steps)
-        elif model == "segmenter":
-            clear = [load_world(folder, "train", "street", 4000, CLEAR_DAY)]
-            recognisers.train_segmenter(model, recognisers.segformer, clear, folder, target / model, **steps)
-        elif model == "judge":
-            recognisers.train_segmenter(model, recognisers.upernet, everything(), folder, target / model, **steps)
-        elif model == "classifier":
-            clear = [load_world(folder, "train", "vehicle", 4000, CLEAR_DAY)]
-            recognisers.train_classifier(model, recognisers.KIND, clear, folder, target / model, **steps)
-        elif model == "reader":
-            recognisers.train_classifier(model, recognisers.ATTRIBUTES, everything(), folder, target / model, **steps)
+        train_model(model, args.folder, args.target, {"steps": args.steps} if args.steps else {})
+
+
+def train_model(model: str, folder: Path, target: Path, options: dict[str, Any]) -> None:
+    """Trains one model; the autoencoder stays in `folder`, and becomes part of the generator."""
+    output = target / model
+    vae = folder / "vae"
+    match model:
+        case "autoencoder":
+            autoencoder.train(_all_conditions(folder), folder, **options).save_pretrained(vae)
+        case "generator":
+            diffusion.train(
+                AutoencoderKL.from_pretrained(vae), _all_conditions(folder), folder, output, **options
+            )
+        case "captioner":
+            captioner.train(_all_conditions(folder), folder, output, **options)
+        case "segmenter":
+            worlds = _clear_days(folder, "street")
+            recognisers.train_segmenter(model, recognisers.segformer, worlds, folder, output, **options)
+        case "judge":
+            worlds = _all_conditions(folder)
+            recognisers.train_segmenter(model, recognisers.upernet, worlds, folder, output, **options)
+        case "classifier":
+            worlds, attributes = _clear_days(folder, "vehicle"), recognisers.CLASSIFIER_ATTRIBUTES
+            recognisers.train_classifier(model, attributes, worlds, folder, output, **options)
+        case "reader":
+            worlds, attributes = _all_conditions(folder), recognisers.READER_ATTRIBUTES
+            recognisers.train_classifier(model, attributes, worlds, folder, output, **options)
+
+
+def _all_conditions(folder: Path) -> list[World]:
+    return [load_world(folder, "train", "street", 12000), load_world(folder, "train", "vehicle", 5000)]
+
+
+def _clear_days(folder: Path, task: Task) -> list[World]:
+    """Returns what the models under test are trained on."""
+    return [load_world(folder, "train", task, 4000, CLEAR_DAY)]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""The network whose readings are the autoencoder's perceptual loss."""
+"""The network that the perceptual loss of the autoencoder uses."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .recognisers import LABELS
+from .recognisers import CLASS_COUNT
 
 
 class Observer(nn.Module):
-    """Reads classes from pixels at four scales: what it still sees in a reconstruction is a perceptual loss.
+    """A small segmenter with an output at each of four scales.
 
-    It takes the place of the pretrained network of LPIPS (Zhang et al., CVPR 2018). It is none of the models that
-    later measure the generator: those are other architectures with weights of their own.
+    It takes the place of the pretrained network of LPIPS (Zhang et al., CVPR 2018): its outputs for a
+    reconstruction are compared with those for the original. It shares neither architecture nor weights with
+    the models that later measure the generator.
     """
 
     def __init__(self) -> None:
@@ -28,12 +29,12 @@ class Observer(nn.Module):
             )
             for before, width in zip((3, *widths), widths, strict=False)
         )
-        self.heads = nn.ModuleList(nn.Conv2d(width, LABELS, 1) for width in widths)
+        self.heads = nn.ModuleList(nn.Conv2d(width, CLASS_COUNT, 1) for width in widths)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns log probabilities (n, classes, h, w) for images (n, 3, h, w) in -1..1."""
-        x, logits = images, []
+        features, logits = images, []
         for stage, head in zip(self.stages, self.heads, strict=True):
-            x = stage(x)
-            logits.append(F.interpolate(head(x), images.shape[2:], mode="bilinear"))
+            features = stage(features)
+            logits.append(F.interpolate(head(features), images.shape[2:], mode="bilinear"))
         return F.log_softmax(torch.stack(logits).sum(0).float(), 1)

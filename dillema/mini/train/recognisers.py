@@ -1,4 +1,4 @@
-"""The models that look at pictures: segmenters, the classifier under test, and the reader of attributes."""
+"""The models that look at images: segmenters, the classifier under test, and the reader of attributes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,17 +18,23 @@ from transformers import (
     UperNetForSemanticSegmentation,
 )
 
-from ..scene import COLOURS, KINDS, TIMES, WEATHERS
+from ..render import PEDESTRIAN, POLE, ROAD_LINE
+from ..scene import COLOURS, KINDS, TIMES, WEATHERS, WIDTH
 from .captioner import image_processor
 from .loop import DEVICE, fit, pixels
-from .world import World
+from .world import World, draw_batch
 
-LABELS = 23
-ATTRIBUTES: dict[str, tuple[str, ...]] = {"weather": WEATHERS, "time_of_day": TIMES, "colour": COLOURS}
+CLASS_COUNT = 23  # of SHIFT
+CROP_SIZE = 160  # pixels; the height of the images
+Attributes = dict[str, tuple[str, ...]]
+"""The values of each attribute, which is a key of a world's rows."""
+
+CLASSIFIER_ATTRIBUTES: Attributes = {"kind": KINDS}
+READER_ATTRIBUTES: Attributes = {"weather": WEATHERS, "time_of_day": TIMES, "colour": COLOURS}
 
 
 def segformer() -> SegformerForSemanticSegmentation:
-    """Returns an untrained SegFormer that works at half the size of the picture, so that poles survive."""
+    """Returns an untrained SegFormer that works at half the size of the image, so that poles survive."""
     return SegformerForSemanticSegmentation(
         SegformerConfig(
             depths=[1, 1, 2, 1],
@@ -39,7 +45,7 @@ def segformer() -> SegformerForSemanticSegmentation:
             num_attention_heads=[1, 2, 3, 4],
             mlp_ratios=[2, 2, 4, 4],
             decoder_hidden_size=64,
-            num_labels=LABELS,
+            num_labels=CLASS_COUNT,
             drop_path_rate=0.0,
             classifier_dropout_prob=0.0,
         )
@@ -47,22 +53,42 @@ def segformer() -> SegformerForSemanticSegmentation:
 
 
 def upernet() -> UperNetForSemanticSegmentation:
-    """Returns an untrained UperNet over ConvNeXt, at half the size of the picture."""
-    backbone = ConvNextConfig(hidden_sizes=[24, 48, 96, 128], depths=[1, 1, 2, 1], patch_size=2, out_features=["stage1", "stage2", "stage3", "stage4"])
+    """Returns an untrained UperNet over ConvNeXt, at half the size of the image."""
+    backbone = ConvNextConfig(
+        hidden_sizes=[24, 48, 96, 128],
+        depths=[1, 1, 2, 1],
+        patch_size=2,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
     return UperNetForSemanticSegmentation(
-        UperNetConfig(backbone_config=backbone, hidden_size=32, pool_scales=[1, 2, 4], use_auxiliary_head=False, num_labels=LABELS)
+        UperNetConfig(
+            backbone_config=backbone,
+            hidden_size=32,
+            pool_scales=[1, 2, 4],
+            use_auxiliary_head=False,
+            num_labels=CLASS_COUNT,
+        )
     )
 
 
 def resnet(labels: int) -> ResNetForImageClassification:
     """Returns an untrained residual network of four stages."""
     return ResNetForImageClassification(
-        ResNetConfig(embedding_size=24, hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 1, 1], layer_type="basic", num_labels=labels)
+        ResNetConfig(
+            embedding_size=24,
+            hidden_sizes=[32, 64, 128, 192],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            num_labels=labels,
+        )
     )
 
 
 def jitter(images: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Returns the images, uint8, with changed contrast and brightness, every other one blurred: as any camera and any decoder may do."""
+    """Returns the uint8 images with changed contrast and brightness, about half of them blurred.
+
+    Cameras and decoders of generators differ in these.
+    """
     changed = []
     for image in images:
         if rng.random() < 0.5:
@@ -73,51 +99,65 @@ def jitter(images: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def train_segmenter(
-    name: str, build: Callable[[], PreTrainedModel], worlds: list[World], folder: Path, target: Path, steps: int = 4000, batch: int = 8
+    name: str,
+    build: Callable[[], PreTrainedModel],
+    worlds: list[World],
+    folder: Path,
+    target: Path,
+    steps: int = 4000,
+    batch: int = 8,
 ) -> None:
-    """Trains a segmenter with cross-entropy on crops, small classes weighted up, and saves it to `target`."""
-    weight = torch.ones(LABELS)
-    weight[[4, 5, 6]] = 2.0  # pedestrians, poles and road lines are thin
-    crop = (160, 160)
-
+    """Trains a segmenter with cross-entropy on crops and saves it to `target`."""
+    class_weights = torch.ones(CLASS_COUNT)
+    class_weights[[PEDESTRIAN, POLE, ROAD_LINE]] = 2.0  # thin, so that few pixels are theirs
     model = build()
 
     def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
         images, masks = [], []
         for k in rng.integers(len(worlds), size=batch):
-            i, x = int(rng.integers(len(worlds[k]))), int(rng.integers(97))
-            images.append(worlds[k].images[i, :, x : x + crop[1]])
-            masks.append(worlds[k].masks[i, :, x : x + crop[1]])
+            i, left = int(rng.integers(len(worlds[k]))), int(rng.integers(WIDTH - CROP_SIZE + 1))
+            images.append(worlds[k].images[i, :, left : left + CROP_SIZE])
+            masks.append(worlds[k].masks[i, :, left : left + CROP_SIZE])
         logits = model(pixel_values=pixels(jitter(images, rng))).logits.float()
-        target_ids = torch.from_numpy(np.stack(masks)).long().to(DEVICE)
-        logits = F.interpolate(logits, size=crop, mode="bilinear", align_corners=False)
-        return F.cross_entropy(logits, target_ids, weight=weight.to(DEVICE))
+        labels = torch.from_numpy(np.stack(masks)).long().to(DEVICE)
+        logits = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        return F.cross_entropy(logits, labels, weight=class_weights.to(DEVICE))
 
-    save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
+    _save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
 
 
 def train_classifier(
-    name: str, attributes: dict[str, tuple[str, ...]], worlds: list[World], folder: Path, target: Path, steps: int = 1500, batch: int = 32
+    name: str,
+    attributes: Attributes,
+    worlds: list[World],
+    folder: Path,
+    target: Path,
+    steps: int = 1500,
+    batch: int = 32,
+    build: Callable[[int], PreTrainedModel] = resnet,
 ) -> None:
-    """Trains one network with one softmax for each attribute (its logits side by side) and saves it to `target`."""
-    model = resnet(sum(len(values) for values in attributes.values()))
-    names = [value for values in attributes.values() for value in values]
-    model.config.id2label, model.config.label2id = dict(enumerate(names)), {n: i for i, n in enumerate(names)}
+    """Trains a network with one softmax for each attribute, logits side by side, and saves it to `target`."""
+    labels = [value for values in attributes.values() for value in values]
+    model = build(len(labels))
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    widths = [len(values) for values in attributes.values()]
 
     def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
-        picks = [(worlds[k], int(rng.integers(len(worlds[k])))) for k in rng.integers(len(worlds), size=batch)]
-        logits = model(pixel_values=pixels(jitter([w.images[i] for w, i in picks], rng))).logits.float()
-        parts = logits.split([len(v) for v in attributes.values()], 1)
-        wanted = [torch.tensor([values.index(w.rows[i][a]) for w, i in picks], device=DEVICE) for a, values in attributes.items()]
-        return torch.stack([F.cross_entropy(p, t) for p, t in zip(parts, wanted, strict=True)]).sum()
+        picks = draw_batch(rng, worlds, batch)
+        images = jitter([worlds[k].images[i] for k, i in picks], rng)
+        rows = [worlds[k].rows[i] for k, i in picks]
+        logits = model(pixel_values=pixels(images)).logits.float().split(widths, 1)
+        losses = []
+        for part, (attribute, values) in zip(logits, attributes.items(), strict=True):
+            truth = torch.tensor([values.index(row[attribute]) for row in rows], device=DEVICE)
+            losses.append(F.cross_entropy(part, truth))
+        return torch.stack(losses).sum()
 
-    save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
+    _save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
 
 
-def save(model: PreTrainedModel, target: Path) -> None:
+def _save(model: PreTrainedModel, target: Path) -> None:
     """Writes the model in half precision, with its preprocessing."""
     model.half().save_pretrained(target)
     image_processor().save_pretrained(target)
-
-
-KIND: dict[str, tuple[str, ...]] = {"kind": KINDS}

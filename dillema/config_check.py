@@ -1,0 +1,263 @@
+"""What is wrong with a configuration: all mistakes at once, before anything heavy is imported."""
+
+import difflib
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from .config import Block, Blocks, Config, Tracking, refuse
+from .fields import WEIGHTS, Constraint, marked_fields
+
+DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
+
+METHODS = {
+    "dataset": ("samples",),
+    "captioner": ("load", "caption"),
+    "llm": ("load", "ask"),
+    "prompt": ("load", "keywords", "rewrite"),
+    "edits": ("plan",),
+    "generator": ("load", "generate"),
+    "validity": ("load", "score", "reasons"),
+    "model": ("load", "predict"),
+    "execution": ("load", "map"),
+    "quality": ("load", "score", "distance"),
+}
+"""What the classes of a group must have; see `dillema.backend`."""
+
+MOVED = {
+    "devices": "execution.devices",
+    "execution.max_failures": "max_failures",
+    "execution.retry_failed": "retry_failed",
+}
+"""Settings of version 0.1 that are called otherwise now."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises a UserError that names all mistakes of a configuration.
+
+    A job may know more of them: where its module has a function `mistakes`, that is given the configuration once all
+    values fit.
+    """
+    settings = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    mistakes = list(_arguments(settings, Config, ""))
+    if not mistakes:
+        mistakes = [*_dependent_gates(settings), *_mistakes_of_the_job(settings)]
+    refuse(mistakes)
+
+
+def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
+    """Yields what is wrong with the arguments that a node holds for a target."""
+    parameters = inspect.signature(target).parameters
+    hints = _hints(target)
+    keys = [str(key) for key in node if key not in DIRECTIVES]
+    for key in keys:
+        try:
+            yield from _argument(node, key, target, hints, path)
+        except MissingMandatoryValue:
+            yield f"{path}{key}: needs a value, as in {path}{key}=..."
+        except OmegaConfBaseException as error:
+            yield f"{path}{key}: {str(error).splitlines()[0]}"
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for parameter in parameters.values():
+        is_needed = parameter.default is parameter.empty and parameter.kind not in variadic
+        if is_needed and parameter.name not in keys and not node.get("_partial_"):
+            yield f"{path}{parameter.name}: {_name(target)} needs it"
+
+
+def _argument(node: DictConfig, key: str, target: Any, hints: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Yields what is wrong with one argument."""
+    parameters = inspect.signature(target).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    where, hint, value = path + key, hints.get(key, Any), node[key]
+    if key not in parameters and not open_ended:
+        yield _unknown(where, key, target, list(parameters))
+    elif Block in (hint, *get_args(hint)) and value is not None:
+        yield from _block(value, where)
+    elif hint is Blocks:
+        yield from _blocks(value, where)
+    elif hint is Tracking and isinstance(value, DictConfig):
+        yield from _arguments(value, Tracking, f"{where}.")
+    else:
+        yield from _value(node, key, hint, where)
+
+
+def _value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[str]:
+    """Yields what is wrong with a plain value, or with the blocks that it holds."""
+    value = node[key]
+    plain = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+    if not fits(plain, hint):
+        yield f"{where}: must be {describe(hint)}, not {plain!r}"
+    elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
+        # an interpolation is checked where what it refers to stands
+        for name, part in value.items():
+            if isinstance(part, DictConfig) and "_target_" in part:
+                yield from _block(part, f"{where}.{name}")
+
+
+def _unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
+    """Returns the answer to a setting that does not exist."""
+    if where in MOVED:
+        return f"{where}: is called {MOVED[where]} now"
+    near = difflib.get_close_matches(key, parameters, n=1)
+    prefix = where.removesuffix(key)
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"it takes {', '.join(parameters)}"
+    return f"{where}: {_name(target)} takes no {key}; {hint}"
+
+
+def _block(node: Any, path: str) -> Iterator[str]:
+    """Yields what is wrong with the option of a group."""
+    if isinstance(node, DictConfig) and OmegaConf.is_missing(node, "_target_"):
+        yield f"{path}._target_: needs a value, as in {path}._target_=my_package.MyClass"
+        return
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        yield f"{path}: must be an option of the group {path}, not {node!r}"
+        return
+    try:
+        target = _import_target(node["_target_"])
+    except Exception as error:  # whatever a module raises when it is imported
+        yield f"{path}._target_: {node['_target_']} cannot be imported: {error}"
+        return
+    lacking = [method for method in METHODS.get(path.partition(".")[0], ()) if not hasattr(target, method)]
+    if inspect.isclass(target) and path.count(".") <= 1 and lacking:
+        yield f"{path}._target_: {target.__name__} has no method {lacking[0]}; dillema/backend.py says what is needed"
+    yield from _arguments(node, target, f"{path}.")
+
+
+def _blocks(node: Any, path: str) -> Iterator[str]:
+    """Yields what is wrong with the options of a group that lie under their names."""
+    if node is None:
+        return
+    if not isinstance(node, DictConfig):
+        yield f"{path}: must hold options under their names, not {node!r}"
+        return
+    paths_by_name: dict[Any, str] = {}
+    for key, block in node.items():
+        where = f"{path}.{key}"
+        if not isinstance(block, DictConfig):
+            yield (
+                f"{where}: the options of this group lie under their names: set {path}.<name>.{key}; "
+                f"a file begins with `# @package {path}.<name>`"
+            )
+            continue
+        yield from _block(block, where)
+        name = block.get("name") or key
+        if name in paths_by_name:
+            yield (
+                f"{where}.name: {paths_by_name[name]} is called {name} too; "
+                "give one of them another name, for results are kept by it"
+            )
+        paths_by_name[name] = where
+
+
+def _dependent_gates(cfg: DictConfig) -> Iterator[str]:
+    """Yields the weights by which a model under test would judge the images that it is tested on."""
+    tested, gates = (
+        {value: where for where, value in _weights(OmegaConf.to_container(cfg[group], resolve=True), group)}
+        for group in ("model", "validity")
+    )
+    for value in sorted(tested.keys() & gates.keys()):
+        yield (
+            f"{gates[value]}: {value} is a model under test ({tested[value]}), "
+            "and a gate must be independent of it; choose another, or validity=none"
+        )
+
+
+def _mistakes_of_the_job(cfg: DictConfig) -> Iterator[str]:
+    module = import_module(cfg.job._target_.rpartition(".")[0])
+    yield from getattr(module, "mistakes", lambda _: ())(cfg)
+
+
+def _weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yields where a block, and those within it, name a file, a folder or a hub id of weights, and what is named."""
+    is_block = isinstance(node, dict) and "_target_" in node
+    target = _import_target(node["_target_"]) if is_block else None
+    fields = marked_fields(target, WEIGHTS) if inspect.isclass(target) else ()
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in entries:
+        if key in fields and "/" in str(value):
+            yield f"{path}.{key}", str(Path(value).resolve()) if Path(value).exists() else value
+        yield from _weights(value, f"{path}.{key}")
+
+
+def _import_target(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _name(target: Any) -> str:
+    return "the configuration" if target is Config else str(target.__name__)
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except NameError:  # a user's module imports the types for type checkers only
+        return {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Returns whether a plain value, as YAML has them, fits a type hint; True for hints that YAML cannot meet."""
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if origin is Annotated:
+        constraints = [extra for extra in arguments[1:] if isinstance(extra, Constraint)]
+        return fits(value, arguments[0]) and all(constraint.holds(value) for constraint in constraints)
+    if origin in (Union, UnionType):
+        return any(fits(value, choice) for choice in arguments)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if origin in (int, float):
+        return isinstance(value, (int, origin)) and not isinstance(value, bool)
+    if origin in (bool, NoneType):
+        return isinstance(value, origin)
+    if origin in (str, Path):
+        return isinstance(value, str)
+    return _fits_collection(value, origin, arguments)
+
+
+def _fits_collection(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
+    if not inspect.isclass(origin):
+        return True
+    if issubclass(origin, Mapping):
+        if not isinstance(value, dict):
+            return False
+        return not arguments or all(fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in value.items())
+    if origin is tuple and arguments and arguments[-1] is not ...:
+        return isinstance(value, list) and len(value) == len(arguments) and all(map(fits, value, arguments))
+    if issubclass(origin, Collection):
+        return isinstance(value, list) and (not arguments or all(fits(item, arguments[0]) for item in value))
+    return True
+
+
+PLAIN_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    NoneType: "null",
+}
+
+
+def describe(hint: Any) -> str:
+    """Returns in words what a type hint asks for."""
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if origin is Annotated:
+        constraints = [extra.description for extra in arguments[1:] if isinstance(extra, Constraint)]
+        return " ".join([describe(arguments[0]), *constraints])
+    if origin in (Union, UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin is tuple and arguments and arguments[-1] is not ...:
+        return f"a list of {len(arguments)}: {', '.join(map(describe, arguments))}"
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping" + (f" of {describe(arguments[0])} to {describe(arguments[1])}" if arguments else "")
+    if inspect.isclass(origin) and origin is not str and issubclass(origin, Collection):
+        return "a list" + (f", each {describe(arguments[0])}" if arguments else "")
+    return PLAIN_NAMES.get(origin, str(hint))

@@ -1,0 +1,323 @@
+"""Rewriting by rule: an expression gives way to the same form of the new value, or a phrase is inserted.
+
+Every change is a range of the caption and its new words, so that nothing else of the caption can change.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..types import Edit, Expression
+from .labels import label_positions
+from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
+from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
+from .words import (
+    APOSTROPHES,
+    ARTICLES,
+    PREPOSITIONS,
+    STOP_WORDS,
+    WORD,
+    is_content,
+    is_plural,
+    plural,
+    singular,
+    with_article,
+    word_after,
+    word_before,
+)
+
+MOVED_PREPOSITIONS = frozenset(["in", "on", "at", "inside", "upon", "onto", "into"])
+"""Prepositions that depend on the place: "on a beach", but "in a forest". The others ("near") stay."""
+
+
+@dataclass
+class Draft:
+    """A caption in the course of being rewritten.
+
+    Attributes:
+        label: Where the words of the label stand.
+        changes: The ranges that change, with their new words.
+        endings: The phrases that are added to the sentence, with their order.
+    """
+
+    text: str
+    label: Sequence[Range]
+    changes: dict[Range, str] = field(default_factory=dict)
+    endings: list[tuple[int, str]] = field(default_factory=list)
+
+    def is_free(self, span: Range) -> bool:
+        """Returns whether a range holds neither a word of the label nor an earlier change."""
+        return not overlaps(span, self.label) and not overlaps(span, self.changes)
+
+    def replace(self, span: Range, words: str) -> bool:
+        """Replaces a range (an empty one: inserts), unless it is not free. Returns whether it did."""
+        if not self.is_free(span) or (span[0] == span[1] and span in self.changes):
+            return False
+        self.changes[span] = words
+        return True
+
+    def delete(self, span: Range) -> bool:
+        """Deletes a range with the space, the comma or the "and" that joins it."""
+        return self.replace(_joined_range(self.text, span), "")
+
+    def finish(self) -> str:
+        """Returns the rewritten caption."""
+        if self.endings:
+            position = _end_of_sentence(self.text)
+            phrases = " ".join(words for _, words in sorted(self.endings, key=lambda ending: ending[0]))
+            comma = "," if _needs_comma(self.text[:position]) else ""
+            self.changes[position, position] = f"{comma} {phrases}"
+        text = self.text
+        for (start, end), words in sorted(self.changes.items(), reverse=True):
+            is_capital = self.text[start : start + 1].isupper()
+            text = _join(text[:start], words, text[end:], is_capital)
+        return text
+
+
+def rewrite_by_phrases(
+    text: str,
+    vocabulary: Vocabulary,
+    expressions: Mapping[str, Expression],
+    values: Mapping[str, str],
+    label: str,
+) -> tuple[str, tuple[Edit, ...]]:
+    """Returns a caption with new values for some of its attributes, and the edits."""
+    draft = Draft(text, [*label_positions(text, label), *fixed_ranges(text)])
+    matches = find_matches(text, vocabulary, expressions, draft.label)
+    edits = []
+    for name in sorted(values, key=lambda a: not expressions[a].span):
+        attribute = vocabulary.get(name)
+        value = attribute.value(values[name])
+        own = [m for m in matches if m.attribute == name]
+        span = expressions[name].span
+        phrase = _replace_expression(draft, attribute, value, own, span) if span else ""
+        phrase = phrase or _insert(draft, attribute, value)
+        edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
+        for match in own:
+            if match.negated and match.value.name == value.name:
+                draft.replace(negated_range(text, match), "")
+    for name in values:
+        others = [m for m in matches if m.attribute not in values]
+        _remove_contradictions(draft, vocabulary.get(name).value(values[name]), others)
+    order = list(values)
+    return draft.finish(), tuple(sorted(edits, key=lambda edit: order.index(edit.attribute)))
+
+
+def _replace_expression(
+    draft: Draft, attribute: Attribute, value: Value, matches: Sequence[Match], span: str
+) -> str:
+    """Replaces what expresses an attribute. Returns the words written, "" where the value lacks the form."""
+    own = [m for m in matches if not m.negated]
+    stated = [m for m in own if draft.text[m.start : m.end] == span]
+    main = best_match(stated, attribute, draft.text, draft.label)
+    if main is None:
+        main = _match_of_unknown_words(draft, attribute, span)
+    if main is None:
+        return ""
+    words = _replace_match(draft, attribute, value, main)
+    for match in own:
+        is_same = match.value.name == main.value.name
+        is_same_object = attribute.scene or attribute.prepositions
+        is_same_words = draft.text[match.start : match.end].casefold() == span.casefold()
+        is_due = attribute.scene or is_same_words or (is_same and is_same_object)
+        if match is main or match.value.name == value.name or not is_due:
+            continue
+        is_redundant = match.form == "phrase" or _is_coordinated(draft, match)
+        if not (words and is_redundant and draft.delete(match.range)):
+            words = _replace_match(draft, attribute, value, match) or words
+    return words
+
+
+def _is_coordinated(draft: Draft, match: Match) -> bool:
+    """Returns whether an expression is joined to one that is replaced: "rainy and windy"."""
+    return any(
+        re.fullmatch(r"(,|,?\s+and)\s+", draft.text[end : match.start])
+        or re.fullmatch(r"(,|,?\s+and)\s+", draft.text[match.end : start])
+        for start, end in draft.changes
+    )
+
+
+def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Match | None:
+    """Returns the place of words that the vocabulary does not know, which a language model chose."""
+    found = re.search(rf"(?<!\w){re.escape(span)}(?!\w)", draft.text)
+    if found is None or not draft.is_free(found.span()):
+        return None
+    start, end = found.span()
+    if is_content(word_after(draft.text, end)):
+        return Match(attribute.name, Value(span), "modifier", start, end)
+    prepositional = re.search(r"(?<!\w)(\w+)(\s+(?:a|an|the))?\s+$", draft.text[:start])
+    if prepositional and prepositional[1].casefold() in PREPOSITIONS:
+        return Match(attribute.name, Value(span), "phrase", prepositional.start(), end)
+    return Match(attribute.name, Value(span), "noun", start, end)
+
+
+def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Match) -> str:
+    """Replaces one expression by the same form of a value. Returns the words, "" for a deletion."""
+    words = value.write(match.form)
+    if words is None and match.form == "bare":
+        words = value.write("modifier")
+    if words is None:
+        draft.delete(_phrase_range(draft.text, match.range))
+        return ""
+    text = draft.text
+    if (
+        match.form == "noun"
+        and not attribute.uncountable
+        and is_plural(text[match.start : match.end].split()[-1])
+    ):
+        words = plural(singular(words)) if " " not in words else plural(words)
+    start = match.start
+    if match.form == "noun" and attribute.uncountable and word_before(text, start) in ARTICLES:
+        start = text.casefold().rindex(word_before(text, start), 0, start)
+    if match.form == "noun" and attribute.prepositions:
+        _move_preposition(draft, value, match)
+    draft.replace((start, match.end), words)
+    return words
+
+
+def _move_preposition(draft: Draft, value: Value, match: Match) -> None:
+    """Replaces the preposition before a place by the one of the new place."""
+    position = match.start
+    for _ in range(4):
+        word = word_before(draft.text, position)
+        if not word:
+            return
+        position = draft.text.casefold().rindex(word, 0, position)
+        if word in PREPOSITIONS:
+            preposition = (value.write("phrase") or word).split()[0]
+            if word in MOVED_PREPOSITIONS and preposition in PREPOSITIONS and preposition != word:
+                draft.replace((position, position + len(word)), preposition)
+            return
+
+
+def _insert(draft: Draft, attribute: Attribute, value: Value) -> str:
+    """Puts a value into a caption that does not express the attribute. Returns the words inserted."""
+    words = value.write("modifier")
+    if attribute.nouns and words:
+        position = _noun_position(draft, attribute)
+        if position is not None:
+            if (position, position) in draft.changes:  # another adjective, which stands before
+                draft.changes[position, position] += f"{words} "
+            else:
+                draft.changes[position, position] = f"{words} "
+            return words
+    phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
+    if any(compile_pattern(room).search(draft.text) for room in attribute.rooms):
+        phrase = attribute.indoors.format(noun=value.write("noun"))
+    draft.endings.append((attribute.order, phrase))
+    return phrase
+
+
+def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
+    """Returns where an adjective is inserted: before the first noun that can have it."""
+    words = list(WORD.finditer(draft.text))
+    for group in attribute.nouns:
+        for i, match in enumerate(words):
+            is_noun = singular(match[0].casefold()) in group
+            if (
+                not is_noun
+                or is_content(word_after(draft.text, match.end()))
+                or overlaps(match.span(), draft.changes)
+            ):
+                continue
+            if not _heads_noun_phrase(draft.text, match.start()):
+                continue
+            while i and _is_joined(draft, attribute, words[i - 1], words[i]):
+                i -= 1
+            if i and any(value.is_called(words[i - 1][0]) for value in attribute.values):
+                continue  # it has a colour that is part of the label
+            if not any(start < words[i].start() < end for start, end in draft.changes):
+                return words[i].start()
+    return None
+
+
+def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], following: re.Match[str]) -> bool:
+    """Returns whether a word is not parted from the word that follows it."""
+    if draft.text[word.end() : following.start()] != " " or word[0].casefold() in STOP_WORDS:
+        return False
+    both_label = overlaps(word.span(), draft.label) and overlaps(following.span(), draft.label)
+    return both_label or word[0].casefold() in attribute.joined
+
+
+def _heads_noun_phrase(text: str, position: int) -> bool:
+    """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
+    before = word_before(text, position)
+    return before not in ("to", "no", "without", "not", "by") and not text[position].isupper()
+
+
+def _remove_contradictions(draft: Draft, value: Value, others: Sequence[Match]) -> None:
+    """Removes what cannot stand beside a value; expressions of other attributes are only put otherwise."""
+    for pattern, words in value.contradicts.items():
+        for match in compile_pattern(pattern).finditer(draft.text):
+            if not words and overlaps(match.span(), [m.range for m in others]):
+                continue
+            if words:
+                draft.replace(match.span(), words)
+            else:
+                draft.delete(match.span())
+
+
+def _phrase_range(text: str, span: Range) -> Range:
+    """Returns a range with the preposition and the article before it."""
+    before = re.search(r"(?<!\w)(\w+)(\s+(?:a|an|the))?\s+$", text[: span[0]])
+    is_prepositional = before is not None and before[1].casefold() in PREPOSITIONS
+    is_head = not is_content(word_after(text, span[1]))
+    return (before.start(), span[1]) if before and is_prepositional and is_head else span
+
+
+def _joined_range(text: str, span: Range) -> Range:
+    """Returns a range with the space, the comma or the "and" that joins it to its neighbours."""
+    start, end = span
+    after = re.match(r"(\s+and|\s*,)\s+", text[end:])
+    before = re.search(r"(,\s*|\s+and\s+|,\s+and\s+)$", text[:start])
+    is_last = not text[end:].strip(" .!?")
+    if before and (is_last or text[end : end + 1] == "," or not after):
+        return before.start(), end
+    if after:
+        return start, end + after.end()
+    spaces = re.match(r"\s+", text[end:])
+    if spaces:
+        return start, end + spaces.end()
+    leading = re.search(r"\s+$", text[:start])
+    return (leading.start() if leading else start), end
+
+
+def _end_of_sentence(text: str) -> int:
+    """Returns the position after the last word of the first sentence."""
+    for match in re.finditer(r"[.!?]+(?=[\"\u201d]?(\s|$))", text):
+        word = re.search(r"[\w.]+$", text[: match.start()])
+        if not (word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc")) and text[match.end() :].strip()):
+            return match.start()
+    return len(text.rstrip(" ,;"))
+
+
+def _needs_comma(sentence: str) -> bool:
+    """Returns whether a phrase at the end needs a comma before it."""
+    last_part = re.split(r"[,;]", sentence)[-1]
+    has_clause = bool(re.search(r"\b(that|which|who|while|as|reading|says|saying|where|because)\b", sentence))
+    is_short_part = "," in sentence and len(last_part.split()) < 4
+    ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
+    return has_clause or is_short_part or ends_with_quote or len(sentence.split()) > 14
+
+
+def _join(before: str, words: str, after: str, is_capital: bool) -> str:
+    """Returns the parts as one text: an article before, and a capital letter, follow the new words."""
+    following = words + after if words else after
+    if is_capital:
+        following = following[:1].upper() + following[1:]
+        if not words.strip() or words.endswith(" "):  # an insertion or a deletion, before the old first word
+            following = (
+                following[: len(words)] + _lower_first(following[len(words) :]) if words else following
+            )
+    article = re.search(rf"(?<![\w{APOSTROPHES}-])(an?)(\s+)$", before, re.IGNORECASE)
+    if article and following.strip():
+        new = with_article(following.strip().split()[0])
+        new = new.capitalize() if article[1][0].isupper() else new
+        before = before[: article.start()] + new + article[2]
+    return before + following
+
+
+def _lower_first(text: str) -> str:
+    """Returns a text whose first word is no longer the first of its sentence."""
+    first = WORD.match(text)
+    return text[:1].lower() + text[1:] if first and first[0][1:].islower() else text

@@ -1,0 +1,70 @@
+"""Words of a caption: where they stand, their articles and their number."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+APOSTROPHES = "'\u2019"
+WORD = re.compile(rf"[^\W_](?:[\w{APOSTROPHES}-]*\w)?")
+QUOTE = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|«[^»]*»|(?<!\w)['\u2018][^'\u2019]*['\u2019](?!\w)")
+_LISTS: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_name("words.yaml")))
+ARTICLES = frozenset(("a", "an"))
+PREPOSITIONS = frozenset(_LISTS["prepositions"])
+DETERMINERS = frozenset(_LISTS["determiners"])
+COPULAS = frozenset(_LISTS["copulas"])
+NEGATIONS = frozenset(_LISTS["negations"])
+STOP_WORDS = PREPOSITIONS | DETERMINERS | COPULAS | frozenset(_LISTS["function_words"])
+VERBS = frozenset(_LISTS["verbs"])
+NO_PARTICIPLES = frozenset(_LISTS["no_participles"])
+
+
+@cache
+def _inflector() -> Any:
+    import inflect  # takes a second
+
+    return inflect.engine()
+
+
+def with_article(words: str) -> str:
+    """Returns "a" or "an", whichever stands before the words."""
+    return str(_inflector().a(words).split()[0])
+
+
+def plural(noun: str) -> str:
+    """Returns the plural of a noun, or of the last noun of several words."""
+    return str(_inflector().plural_noun(noun))
+
+
+@cache
+def singular(noun: str) -> str:
+    """Returns the singular of a plural noun, and any other word as it is."""
+    if re.fullmatch(r".*(ss|us|is)", noun):  # "bus" and "glass" are singular
+        return noun
+    return str(_inflector().singular_noun(noun) or noun)
+
+
+@cache
+def is_plural(noun: str) -> bool:
+    """Returns whether a noun is a plural that differs from its singular."""
+    return singular(noun) != noun
+
+
+def word_before(text: str, position: int) -> str:
+    """Returns the word before a position, in lower case; "" where something else stands there."""
+    match = re.search(rf"({WORD.pattern})[ \t\n-]*$", text[:position])
+    return match[1].casefold() if match else ""
+
+
+def word_after(text: str, position: int) -> str:
+    """Returns the word after a position, in lower case; "" where something else stands there."""
+    match = re.match(rf"[ \t\n]+({WORD.pattern})", text[position:])
+    return match[1].casefold() if match else ""
+
+
+def is_content(word: str) -> bool:
+    """Returns whether a word may be the noun or the adjective that goes on a noun phrase."""
+    is_participle = bool(re.fullmatch(r"\w{2,}ing|\w+(?<!e)ed", word)) and word not in NO_PARTICIPLES
+    return bool(word) and word not in STOP_WORDS and word not in VERBS and not is_participle

@@ -1,0 +1,138 @@
+"""What is wrong with a sample or with all masks, and what was understood of a data set."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..backend import Dataset
+from ..decoding import UnreadableImage, list_ids
+from ..errors import ItemError, UserError
+from ..types import Sample
+
+log = logging.getLogger(__name__)
+
+MASKS_TO_LOOK_AT = 24
+NAMES_TO_SHOW = 8
+
+
+def check_sample(sample: Sample, dataset: Dataset) -> None:
+    """Raises an ItemError that says what is wrong with a sample's image or mask."""
+    try:
+        width, height = sample.image.size
+    except Exception as error:
+        raise _name_error(error, f"the image of {sample.id}") from error
+    try:
+        mask = sample.mask
+    except Exception as error:
+        raise _name_error(error, f"the mask of {sample.id}") from error
+    if mask is None:
+        return
+    if mask.shape != (height, width):
+        raise ItemError(
+            f"the mask of {sample.id} is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}"
+        )
+    if unknown := sorted(set(list_ids(mask)) - _allowed_ids(dataset)):
+        raise ItemError(
+            f"the mask of {sample.id} holds unknown class ids {unknown}: {dataset.name} has "
+            f"0 to {len(dataset.colours) - 1}. To leave {unknown[0]} out, add {_ignored_line(unknown[0])} to "
+            "dataset.classes_file"
+        )
+
+
+def check_masks(samples: Sequence[Sample], dataset: Dataset) -> None:
+    """Looks at up to 24 masks together, before anything is made.
+
+    Raises a UserError where none of them holds class ids of the data set alone; the message has the lines
+    that the classes file lacks. Warns where no more than one class is scored in them. Damaged masks are left
+    to `check_sample`.
+    """
+    step = max(len(samples) // MASKS_TO_LOOK_AT, 1)
+    masks = [
+        mask for sample in samples[::step][:MASKS_TO_LOOK_AT] if (mask := _read_mask(sample)) is not None
+    ]
+    if not masks:
+        return
+    ids_by_mask = [set(list_ids(mask)) for mask in masks]
+    allowed, counts = _allowed_ids(dataset), Counter(i for ids in ids_by_mask for i in ids)
+    unknown = sorted(counts.keys() - allowed)
+    if unknown and all(ids - allowed for ids in ids_by_mask):
+        lines = [
+            f"  {i} in {counts[i]} of {len(masks)} masks: add {_ignored_line(i)}"
+            for i in unknown[:NAMES_TO_SHOW]
+        ]
+        raise UserError(
+            f"the masks of {dataset.name} hold class ids that dataset.classes_file does not name:\n"
+            + "\n".join(lines)
+            + "\nThese lines leave them out of the scores. If they stand for a class, give it that id"
+        )
+    if (
+        len(dataset.classes) < 2 or samples[0].label is not None
+    ):  # with a label the mask is for control images alone
+        return
+    scored = sorted(counts.keys() - dataset.ignored - set(unknown))
+    if len(scored) < 2:
+        pixels = np.mean([np.isin(mask, list(dataset.ignored)).mean() for mask in masks])
+        names = ", ".join(dataset.classes[i] for i in scored) or "no class"
+        absent = [
+            name for i, name in enumerate(dataset.classes) if i not in counts and i not in dataset.ignored
+        ]
+        log.warning(
+            "In the %d masks of %s that were looked at, only %s is scored; %d %% of the pixels are ignored, "
+            "and never "
+            "found: %s. Do the ids of dataset.classes_file fit the masks?",
+            len(masks),
+            dataset.name,
+            names,
+            round(100 * pixels),
+            _shorten(absent),
+        )
+
+
+def describe(dataset: Dataset, samples: Sequence[Sample]) -> str:
+    """Returns one line about what was understood of a data set.
+
+    For example "folder: 24 of 200 images (dataset.limit), classification into 2 classes: cat, dog". A data
+    set may keep the number of its samples before limits as `available`.
+    """
+    available = getattr(dataset, "available", None) or len(samples)
+    limits = [
+        f"dataset.{name}" for name in ("per_class", "limit") if getattr(dataset, name, None) is not None
+    ]
+    count = f"{len(samples)} image" + ("s" if len(samples) != 1 else "")
+    if available > len(samples):
+        count = f"{len(samples)} of {available} images" + (f" ({', '.join(limits)})" if limits else "")
+    names = [name for i, name in enumerate(dataset.classes) if i not in dataset.ignored]
+    ignored = len(dataset.classes) - len(names)
+    more = f", {ignored} more ignored" if ignored else ""
+    return f"{dataset.name}: {count}, {dataset.task} into {len(names)} classes: {_shorten(names)}{more}"
+
+
+def _read_mask(sample: Sample) -> np.ndarray | None:
+    try:
+        return sample.mask
+    except Exception:  # `check_sample` says what it is
+        return None
+
+
+def _allowed_ids(dataset: Dataset) -> set[int]:
+    return {*range(len(dataset.colours)), *dataset.ignored}
+
+
+def _ignored_line(class_id: int) -> str:
+    return f"`void {class_id},{class_id},#000000,yes`" if class_id != 255 else "`void,255,#000000,yes`"
+
+
+def _name_error(error: Exception, what: str) -> Exception:
+    """Returns the error of a sample whose file could not be read."""
+    if isinstance(error, UnreadableImage):
+        return ItemError(f"{what} {error}")
+    if isinstance(error, ItemError | MemoryError):
+        return error
+    return ItemError(f"{what} cannot be read: {error}")  # OSError, BadZipFile, zlib.error, ...
+
+
+def _shorten(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_TO_SHOW
+    return ", ".join(names[:NAMES_TO_SHOW]) + (f" and {more} more" if more > 0 else "")

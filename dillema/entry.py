@@ -1,0 +1,60 @@
+"""Runs a job in this process, without Hydra's command line."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from .config import build, compose
+from .config_check import check
+from .job.context import JobContext, group_options
+from .overrides import prepare
+from .run_folder import RunFolder
+
+
+def run_job(overrides: Sequence[str]) -> RunFolder:
+    """Returns the run folder of a job; see `dillema.run`."""
+    prepared = prepare(overrides)
+    composed = compose(prepared)
+    OmegaConf.resolve(composed.hydra.run)
+    check(composed)
+    folder = Path(composed.hydra.run.dir)
+    cfg = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    options = group_options(composed.hydra.runtime.choices)
+    _write_settings(folder, cfg, composed.hydra, prepared)
+    with _logging(folder):
+        build(cfg.job)(JobContext(cfg, folder, tuple(prepared), options))
+    return RunFolder.open(folder)
+
+
+def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> None:
+    """Writes what Hydra's command line would leave in `.hydra/`."""
+    target = folder / ".hydra"
+    target.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, target / "config.yaml")
+    OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": hydra.runtime.choices}}}), target / "hydra.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), target / "overrides.yaml")
+
+
+@contextmanager
+def _logging(folder: Path) -> Iterator[None]:
+    """Lets the messages of a job go to its folder, and to the screen where nothing else takes them there."""
+    logger = logging.getLogger("dillema")
+    level = logger.level
+    file = logging.FileHandler(folder / "dillema.log", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handlers: list[logging.Handler] = [file]
+    if not logger.hasHandlers():
+        handlers.append(logging.StreamHandler())
+    for handler in handlers:
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for handler in handlers:
+            logger.removeHandler(handler)
+        file.close()

@@ -1,0 +1,90 @@
+"""What becomes of a batch when something goes wrong with it."""
+
+import errno
+import gc
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from ..errors import UserError
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def run_batch(work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]) -> list[Result | Exception]:
+    """Returns one result an item, or the exception that the item raises.
+
+    A batch that fails is tried again item by item; a batch that does not fit the GPU's memory is halved. Raises what is
+    nobody's item: a UserError, and memory or disk that does not suffice for one item (as a UserError that says so).
+    """
+    failure: Exception | None = None
+    try:
+        return list(work(batch))
+    except UserError:
+        raise
+    except Exception as error:
+        if is_memory_error(error):
+            failure = None
+        elif isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            raise UserError(f"the machine cannot go on: {error}. Finished work is kept; make room and repeat the command") from error
+        else:
+            failure = error
+    # here the exception, and with it the memory that its traceback holds, is gone
+    if failure is None:
+        return _halved(work, batch)
+    if len(batch) == 1:
+        return [failure]
+    return [result for item in batch for result in run_batch(work, [item])]
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Returns whether an exception says that memory, of the machine or of a GPU, did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)  # of PyTorch's CPU allocator
+
+
+def release_memory() -> None:
+    """Gives back the memory that unreachable objects hold: Python's cycles, then the GPU's cache."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
+    """Returns one result an item, or the exception that the item raises; all are under way at once, in threads."""
+
+    def run_item(item: Item) -> Result | Exception:
+        return run_batch(lambda batch: [work(batch[0])], [item])[0]
+
+    if len(items) == 1:
+        return [run_item(items[0])]
+    if not items:
+        return []
+    with ThreadPoolExecutor(len(items)) as threads:
+        return list(threads.map(run_item, items))
+
+
+def _halved(work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]) -> list[Result | Exception]:
+    release_memory()
+    if len(batch) == 1:
+        raise UserError(
+            "memory does not suffice for a single item. Finished work is kept. What helps: a smaller model or image "
+            "(generator.width, generator.height), dtype=bfloat16 or float16, generator.offload=model, "
+            "generator.slicing=true, generator.tiling=true, or other programs ended"
+        )
+    half = len(batch) // 2
+    log.warning("memory does not suffice for %d items at a time: trying %d (a smaller batch_size saves the attempt)",
+                len(batch), half)  # fmt: skip
+    return run_batch(work, batch[:half]) + run_batch(work, batch[half:])

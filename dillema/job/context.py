@@ -1,0 +1,60 @@
+"""What a job is given."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """A configuration that is checked, and where and how the job was started.
+
+    Attributes:
+        folder: Where the job leaves its files; it exists.
+        overrides: What was given on the command line.
+        options: The option of each group.
+        sweep: The folder of the sweep that the job belongs to.
+    """
+
+    cfg: DictConfig
+    folder: Path
+    overrides: tuple[str, ...] = ()
+    options: Mapping[str, str] | None = None
+    sweep: Path | None = None
+
+    @classmethod
+    def from_hydra(cls, cfg: DictConfig) -> "JobContext":
+        """Returns the context of a job that Hydra has started."""
+        hydra = HydraConfig.get()
+        sweep = Path(hydra.sweep.dir).absolute() if hydra.mode == RunMode.MULTIRUN else None
+        folder = Path(hydra.runtime.output_dir)
+        return cls(cfg, folder, tuple(hydra.overrides.task), group_options(hydra.runtime.choices), sweep)
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the run: the one given, else the last two parts of its folder."""
+        absolute = self.folder.absolute()
+        return self.cfg.get("name") or f"{absolute.parent.name} {absolute.name}"
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the values of the configuration by their dotted names."""
+        return dict(flatten(OmegaConf.to_container(self.cfg)))
+
+
+def group_options(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the option of each group, from Hydra's choices."""
+    return {str(group): str(option) for group, option in choices.items() if "/" not in str(group)}
+
+
+def flatten(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values of a configuration by their dotted names."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{path}{key}.")
+        elif key not in ("_target_", "_partial_"):
+            yield path + str(key), value

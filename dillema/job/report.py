@@ -1,0 +1,25 @@
+"""The job that writes the page of a finished run again."""
+
+import logging
+
+from .. import report as page
+from ..errors import UserError
+from ..run_folder import RunFolder
+from .context import JobContext
+
+log = logging.getLogger(__name__)
+
+
+def report(context: JobContext) -> RunFolder:
+    """Writes report.html into the run folder that `run` names; returns that folder. Raises a UserError for none."""
+    folder = open_run(context)
+    page.write(folder)
+    log.info("Page: %s", folder.path / "report.html")
+    return folder
+
+
+def open_run(context: JobContext) -> RunFolder:
+    """Returns the run folder that `run` names; raises a UserError where it names none."""
+    if context.cfg.run is None:
+        raise UserError("run: name the folder of a finished run, as in run=outputs/latest")
+    return RunFolder.open(context.cfg.run)

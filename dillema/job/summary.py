@@ -1,0 +1,60 @@
+"""What a run says in the terminal when it is done."""
+
+import logging
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..report import words
+from ..run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def show(folder: RunFolder) -> None:
+    """Shows the figures of a run, and where its files lie."""
+    results, console = folder.results, Console()
+    counts = ", ".join(f"{count} {name}" for name, count in results["counts"].items())
+    console.print(f"{results['dataset']}: {counts}", highlight=False)
+    for model, model_figures in results["models"].items():
+        _show_model(console, model, model_figures, is_checked=bool(results["gates"]))
+    if results["comparisons"]:
+        console.print(comparison_table("models", results["comparisons"], "Differences in points, paired"))
+    log.info("Folder:  %s (open report.html)", folder.path)
+
+
+def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_checked: bool) -> None:
+    """Shows the figures of a model, and what they mean."""
+    for title, part in words.parts(model_figures):
+        table = Table(
+            "figure", "original", "counterfactual", "drop, points", "95 % interval", title=f"{model}: {title}",
+            title_justify="left",
+        )  # fmt: skip
+        for name, original in part.get("original", {}).items():
+            is_main = name == part["metric"]
+            drop = words.points(part["drop"]) if is_main else ""
+            interval = words.interval(part) if is_main else ""
+            changed = words.percent(part["counterfactual"][name])
+            table.add_row(words.name_of(name), words.percent(original), changed, drop, interval)
+        console.print(table)
+    for sentence in words.verdict(model, model_figures, is_checked):
+        log.info("%s", sentence)
+    if worst := words.worst_in_words(model_figures):
+        log.info("Worst: %s", worst)
+
+
+def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Table:
+    """Returns a table of `statistics.comparisons`, in which `a` and `b` are names."""
+    table = Table(title=title, title_justify="left", show_lines=True)
+    for name in (header, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        cells = [f"{row['a']} less {row['b']}", words.shared(row)]
+        if row["sources"]:
+            sides = [row[side]["difference"] for side in ("original", "counterfactual", "drop")]
+            cells += [words.points(difference) for difference in sides]
+            cells += [words.interval(row["drop"]) or "-", words.p_value(row["drop"]["p_adjusted"])]
+        table.add_row(*map(Text, cells))
+    return table

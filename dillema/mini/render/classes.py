@@ -1,0 +1,14 @@
+"""The classes of SHIFT that occur in masks of the small world, by their ids."""
+
+BUILDING = 1
+PEDESTRIAN = 4
+POLE = 5
+ROAD_LINE = 6
+ROAD = 7
+SIDEWALK = 8
+VEGETATION = 9
+VEHICLE = 10
+SKY = 13
+TERRAIN = 22
+
+CLASSES = (BUILDING, PEDESTRIAN, POLE, ROAD_LINE, ROAD, SIDEWALK, VEGETATION, VEHICLE, SKY, TERRAIN)

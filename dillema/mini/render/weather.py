@@ -1,0 +1,62 @@
+"""What rain and snow add: reflections in a wet road, and precipitation between the camera and the scene."""
+
+import cv2
+import numpy as np
+
+from ..scene import HEIGHT, WIDTH
+from .canvas import SCALE, Array, Canvas
+from .classes import ROAD, ROAD_LINE, SIDEWALK
+
+STREAKS = 170
+FLAKES = 230
+
+
+def reflect_in_road(canvas: Canvas, image: Array, classes: Array) -> Array:
+    """Returns the image with a road that mirrors what is above the horizon, stretched and with ripples."""
+    rows = np.arange(HEIGHT)
+    mirrored_rows = np.clip(2 * canvas.scene.horizon - rows, 0, HEIGHT - 1).astype(int)
+    mirror = cv2.GaussianBlur(image[mirrored_rows], (0, 0), sigmaX=1.2, sigmaY=5)
+    noise = canvas.rng.random((HEIGHT, WIDTH)).astype(np.float32)
+    ripples = cv2.GaussianBlur(noise, (0, 0), sigmaX=5, sigmaY=0.8)
+    ripples = np.clip((ripples - 0.5) * 6 + 0.6, 0.2, 1)
+    wetness = np.isin(classes, (ROAD, ROAD_LINE)) * 0.55 + (classes == SIDEWALK) * 0.25
+    weight = (wetness * ripples)[..., None].astype(np.float32)
+    return image * (1 - 0.7 * weight) + mirror * weight
+
+
+def add_precipitation(canvas: Canvas, image: Array) -> Array:
+    """Returns the image behind streaks of rain or flakes of snow, of which near ones are larger."""
+    rng = np.random.default_rng(canvas.scene.seed + 3)
+    night = canvas.appearance.time_of_day == "night"
+    if canvas.rainy:
+        layer = _draw_streaks(rng)
+        colour, opacity = ((0.55, 0.6, 0.68), 0.9) if night else ((0.86, 0.88, 0.92), 1.1)
+    else:
+        layer = _draw_flakes(rng)
+        colour, opacity = (0.7, 0.72, 0.78) if night else (0.98, 0.98, 1.0), 1.0
+    cover = cv2.resize(layer, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)[..., None]
+    cover = np.clip(cover / 255 * opacity, 0, 1)
+    return image * (1 - cover) + np.array(colour, np.float32) * cover
+
+
+def _draw_streaks(rng: np.random.Generator) -> Array:
+    """Returns how much of each pixel of the canvas rain covers, uint8."""
+    layer = np.zeros((HEIGHT * SCALE, WIDTH * SCALE), np.uint8)
+    slant = rng.uniform(-0.25, 0.25)
+    starts_x, starts_y = rng.uniform(0, WIDTH, STREAKS), rng.uniform(-10, HEIGHT, STREAKS)
+    lengths = rng.uniform(5, 13, STREAKS)
+    for x, y, length in zip(starts_x, starts_y, lengths, strict=True):
+        start = (int(x * SCALE), int(y * SCALE))
+        end = (int((x + slant * length) * SCALE), int((y + length) * SCALE))
+        cv2.line(layer, start, end, 150 if length > 9 else 100, 1)
+    return layer
+
+
+def _draw_flakes(rng: np.random.Generator) -> Array:
+    """Returns how much of each pixel of the canvas snow covers, uint8."""
+    layer = np.zeros((HEIGHT * SCALE, WIDTH * SCALE), np.uint8)
+    centres_x, centres_y = rng.uniform(0, WIDTH, FLAKES), rng.uniform(0, HEIGHT, FLAKES)
+    radii = rng.gamma(2.0, 0.55, FLAKES)
+    for x, y, radius in zip(centres_x, centres_y, radii, strict=True):
+        cv2.circle(layer, (int(x * SCALE), int(y * SCALE)), max(1, int(radius)), 220, -1)
+    return layer

@@ -1,0 +1,188 @@
+"""Which of a model's classes is which of a data set's: found by names, never by position alone."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from ..backend import Dataset
+from ..dataset.files import normalise
+from ..errors import UserError
+from .logits import ClassMap, find_model_ids
+
+log = logging.getLogger(__name__)
+
+MANY_CLASSES = 100
+ENOUGH_EQUAL = 0.9
+"""Of many classes, this share of equal names means the same list: lists of ImageNet differ in synonyms."""
+
+NAMES_TO_SHOW = 12
+
+
+def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
+    """Returns the class_map by which a loaded model answers for a data set; None for ids as they are.
+
+    `model.class_map` is used where it is given. Otherwise classes are matched by their names: those of the
+    checkpoint (`class_names`) with those of the data set, in whatever order, and then by `default_class_map`,
+    where the model has one. Raises a UserError, with both lists, for names that do not match, and for a
+    class_map that names can refute. A model without names is taken as it is; `check_class_count` is then all
+    that can be checked.
+    """
+    names = list(getattr(model, "class_names", ()))
+    setting = f"model.{model.name}.class_map"
+    given = getattr(model, "class_map", None)
+    if given is not None:
+        return _check_given(given, names, dataset, setting)
+    if not names:
+        return None
+    if all(name.isdecimal() for name in dataset.classes):
+        check_class_count(model, dataset, len(names))
+        return None
+    ids = _match_names(names, dataset.classes)
+    scored = [i for i in range(len(dataset.classes)) if i not in dataset.ignored]
+    if set(scored) <= set(ids.values()):
+        if ids == {i: i for i in range(len(dataset.classes))} and len(names) == len(dataset.classes):
+            return None
+        log.info(
+            "model=%s: its %d classes go to those of %s by their names", model.name, len(names), dataset.name
+        )
+        return ids
+    if _are_same_list(names, dataset.classes):
+        return None
+    default = _resolve_default(getattr(model, "default_class_map", None) or {}, names, dataset)
+    if default is not None:
+        _warn_of_absent(default, dataset, f"model={model.name}")
+        return default
+    raise UserError(_describe_mismatch(model.name, names, ids, dataset, setting))
+
+
+def check_class_count(model: Any, dataset: Dataset, count: int) -> None:
+    """Raises a UserError where `count`, the logits of an image, does not fit the classes of a data set."""
+    classes = len(dataset.classes)
+    if count > classes or (count < classes and getattr(model, "class_map", None) is None):
+        raise UserError(
+            f"model={model.name} tells {count} classes apart, {dataset.name} has {classes}: "
+            f"{_list(dataset.classes)}. "
+            f"Give model.{model.name}.class_map, which maps the model's class ids to the data set's"
+        )
+
+
+def _check_given(class_map: ClassMap, names: Sequence[str], dataset: Dataset, setting: str) -> dict[int, int]:
+    """Returns a class_map by ids; raises a UserError for what it cannot mean."""
+    count = len(names) or max((key for key in class_map if isinstance(key, int)), default=0) + 1
+    if not class_map:
+        raise UserError(f"{setting} is empty: give the data set's class id for each of the model's, or null")
+    outside = [(key, value) for key, value in class_map.items() if not 0 <= value < len(dataset.classes)]
+    if outside:
+        key, value = outside[0]
+        raise UserError(
+            f"{setting}: {key} goes to class {value}, but {dataset.name} has the classes 0 to "
+            f"{len(dataset.classes) - 1}: "
+            f"{_list(dataset.classes)}"
+        )
+    if not names and any(isinstance(key, str) for key in class_map):
+        return dict(class_map)  # type: ignore[arg-type]  # of 1000 classes, by WordNet ids
+    ids = dict(zip(find_model_ids(class_map, count, names), class_map.values(), strict=True))
+    right_ids = _match_names(names, dataset.classes)
+    if wrong := [(i, target) for i, target in ids.items() if right_ids.get(i, target) != target]:
+        i, target = wrong[0]
+        right = right_ids[i]
+        raise UserError(
+            f"{setting} sends the model's class {names[i]!r} to {target}, which {dataset.name} calls "
+            f"{dataset.classes[target]!r}; its class {dataset.classes[right]!r} is {right}. The ids of the "
+            "data set are: "
+            f"{_list(dataset.classes)}"
+        )
+    _warn_of_absent(ids, dataset, setting)
+    return ids
+
+
+def _match_names(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:
+    """Returns the data set's class id for each of the model's that has its name.
+
+    Names that stand twice match nothing.
+    """
+    targets = _index_unique(classes)
+    sources = _index_unique(names)
+    if len(names) == 1000:
+        from ..dataset import imagenet
+
+        sources = {wnid: i for i, wnid in enumerate(imagenet.classes())} | sources
+    matches = {sources[name]: target for name, target in targets.items() if name in sources}
+    return dict(sorted(matches.items()))
+
+
+def _index_unique(names: Sequence[str]) -> dict[str, int]:
+    """Returns the index of each name, as it is compared; without those that stand twice."""
+    whole = [_simplify(name, synonyms=True) for name in names]
+    first = [_simplify(name) for name in names]
+    count = Counter(first)
+    return {
+        short if count[short] == 1 else name: i
+        for i, (short, name) in enumerate(zip(first, whole, strict=True))
+        if count[short] == 1 or whole.count(name) == 1
+    }
+
+
+def _are_same_list(names: Sequence[str], classes: Sequence[str]) -> bool:
+    if len(names) != len(classes) or len(names) < MANY_CLASSES:
+        return False
+    equal = [
+        _simplify(name) in map(_simplify, [target, *target.split(",")])
+        for name, target in zip(names, classes, strict=True)
+    ]
+    return sum(equal) >= ENOUGH_EQUAL * len(names)
+
+
+def _resolve_default(
+    default: Mapping[str, str], names: Sequence[str], dataset: Dataset
+) -> dict[int, int] | None:
+    """Returns a default_class_map by ids, None where the checkpoint or the data set has other names."""
+    sources, targets = _index_unique(names), _index_unique(dataset.classes)
+    pairs = [(_simplify(name), _simplify(target)) for name, target in default.items()]
+    if not pairs or any(name not in sources or target not in targets for name, target in pairs):
+        return None
+    return {sources[name]: targets[target] for name, target in pairs}
+
+
+def _warn_of_absent(ids: Mapping[int, int], dataset: Dataset, where: str) -> None:
+    if absent := _list_absent(ids, dataset):
+        _warn_once(f"{where}: the model never answers {_list(absent)}, which {dataset.name} scores")
+
+
+@lru_cache
+def _warn_once(sentence: str) -> None:  # classes are checked before each batch of predictions
+    log.warning(sentence)
+
+
+def _list_absent(ids: Mapping[int, int], dataset: Dataset) -> list[str]:
+    """Returns the names of the scored classes that no class of the model goes to."""
+    targets = set(ids.values()) | set(dataset.ignored)
+    return [name for i, name in enumerate(dataset.classes) if i not in targets]
+
+
+def _describe_mismatch(
+    name: str, names: Sequence[str], ids: Mapping[int, int], dataset: Dataset, setting: str
+) -> str:
+    return (
+        f"model={name} has no class called {_list(_list_absent(ids, dataset))}, of {dataset.name}.\n"
+        f"  The classes of {dataset.name}: {_list(dataset.classes, ids=True)}\n"
+        f"  The classes of the model: {_list(names, ids=True)}\n"
+        f"Say which is which with {setting}, for example "
+        f"'{setting}={{0: {min(1, len(dataset.classes) - 1)}}}' (the "
+        "model's class 0 is the data set's class "
+        f"{min(1, len(dataset.classes) - 1)}), choose another model, or take folders away that are no classes"
+    )
+
+
+def _simplify(name: str, synonyms: bool = False) -> str:
+    """Returns a name as it is compared: lower case, spaces for - and _, its first synonym or all."""
+    text = name if synonyms else name.partition(",")[0]
+    return " ".join(normalise(text).casefold().replace("_", " ").replace("-", " ").split())
+
+
+def _list(names: Sequence[str], ids: bool = False) -> str:
+    shown = [f"{i} {name}" if ids else name for i, name in enumerate(names[:NAMES_TO_SHOW])]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

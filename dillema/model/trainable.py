@@ -1,0 +1,56 @@
+"""Models whose network can be trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from PIL import Image
+
+from .logits import finish_prediction
+from .weights import SAVED_WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+class Trainable:
+    """A model whose network can be trained, and its weights saved and loaded again by the same class.
+
+    `load` leaves the network as `_network`.
+    """
+
+    trainable: ClassVar[bool] = True
+    _network: Any
+
+    @property
+    def module(self) -> "Module":
+        """Returns the network, which is loaded."""
+        network: Module = self._network
+        return network
+
+    def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns what `predict` does, on the device of the network; gradients flow back through it."""
+        raise NotImplementedError
+
+    def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
+        """Returns the logits of each image."""
+        import torch
+
+        with torch.inference_mode():
+            return finish_prediction(self.logits(images))
+
+    def save(self, folder: Path) -> None:
+        """Writes the weights of the network, which is loaded, to a folder."""
+        from safetensors.torch import save_file
+
+        # what modules share is written for each of them: the file is read by name
+        state = {
+            name: value.detach().cpu().clone().contiguous()
+            for name, value in self._network.state_dict().items()
+        }
+        save_file(state, folder / SAVED_WEIGHTS)
+
+    def saved(self, folder: Path) -> Self:
+        """Returns this model, not loaded, with the weights that `save` left in a folder."""
+        raise NotImplementedError

@@ -1,0 +1,173 @@
+"""Reads weights from the files that training scripts leave, without running pickled code."""
+
+import argparse
+import logging
+import pathlib
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+log = logging.getLogger(__name__)
+
+SAVED_WEIGHTS = "model.safetensors"
+"""The file of weights in a folder that `Trainable.save` wrote."""
+
+STATE_KEYS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+)
+"""Where training scripts put the weights, the ones preferred first."""
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before the name of each weight."""
+
+
+def expand_home(path: str) -> str:
+    """Returns a path with the home folder for a leading ~; anything else as it is."""
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def read_weights(path: str, setting: str) -> dict[str, "Tensor"]:
+    """Returns the weights in a file: .safetensors, or what torch, Lightning or a training script saved.
+
+    Names are without the prefixes of DataParallel and torch.compile. Raises a UserError, which names the
+    setting of the path, when there are none.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{setting}={path}: there is no such file")
+    content = _read_content(path, setting)
+    state, key = content, ""
+    if not _is_state(content):
+        key = next((key for key in STATE_KEYS if _is_state(content.get(key))), "")
+        if not key:
+            names = (
+                ", ".join(map(str, list(content)[:10]))
+                if isinstance(content, Mapping)
+                else type(content).__name__
+            )
+            raise UserError(
+                f"{setting}={path} holds no weights that can be found: it has {names}. Weights lie at its "
+                "top or under one "
+                f"of {', '.join(STATE_KEYS)}: torch.save(model.state_dict(), ...) writes such a file"
+            )
+        state = content[key]
+        if others := [k for k in STATE_KEYS if k != key and _is_state(content.get(k))]:
+            log.warning("%s: of the weights %s, those of %s are used", path, ", ".join([key, *others]), key)
+    return {_strip_wrappers(str(name)): value for name, value in state.items()}
+
+
+def load_weights(
+    network: "Module", state: Mapping[str, "Tensor"], source: str, ignore: Sequence[str] = ()
+) -> None:
+    """Loads weights into a network, whatever prefix their names share (Lightning's model., net.).
+
+    Names that begin with one of `ignore` are left out. Raises a UserError that names `source` and what does
+    not fit.
+    """
+    expected = network.state_dict()
+    state = {name: value for name, value in state.items() if not name.startswith(tuple(ignore))}
+    if not expected.keys() <= state.keys():
+        state = _strip_prefix(state, expected.keys())
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    different = [
+        f"{name} is {list(state[name].shape)} there, {list(value.shape)} in the network"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    problems = [f"size mismatch: {'; '.join(different[:3])}"] if different else []
+    problems += [f"{len(missing)} weights are missing ({_list(missing)})"] if missing else []
+    problems += [f"{len(extra)} weights are not in the network ({_list(extra)})"] if extra else []
+    if problems:
+        raise UserError(
+            f"{source} does not hold the weights of {type(network).__name__}: {'. '.join(problems)}"
+        )
+    network.load_state_dict(dict(state))
+
+
+def _read_content(path: str, setting: str) -> Any:
+    """Returns what a file holds: a state dict, or a mapping with one in it."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if path.endswith(".safetensors"):
+            return load_file(path)
+        with torch.serialization.safe_globals(list(_list_harmless_globals())):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if names := _find_pickled_code(path):
+            raise UserError(
+                f"{setting}={path} holds pickled code ({', '.join(names[:3])}), which is not run. Save its "
+                "weights alone: "
+                "torch.save(model.state_dict(), ...)"
+            ) from error
+        raise UserError(f"{setting}={path} is no file of weights: {str(error).splitlines()[0]}") from error
+
+
+def _find_pickled_code(path: str) -> list[str]:
+    """Returns the functions and classes that a file of torch would import; none where it is no such file."""
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(list(_list_harmless_globals())):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # whatever a file that is none of torch's makes it raise
+        return []
+
+
+def _list_harmless_globals() -> Iterable[Any]:
+    """Yields classes that hold values and run nothing: arguments of scripts, paths and numbers of numpy."""
+    import numpy as np
+
+    yield from (argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath)
+    yield from (np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct)  # type: ignore[attr-defined]
+    yield from (
+        type(np.dtype(kind))
+        for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+    )
+
+
+def _is_state(content: Any) -> bool:
+    """Returns whether a value is a state dict."""
+    import torch
+
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(v, torch.Tensor) for v in content.values())
+    )
+
+
+def _strip_wrappers(name: str) -> str:
+    for wrapper in WRAPPERS * 2:  # one may be around the other
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _strip_prefix(state: Mapping[str, "Tensor"], expected: Iterable[str]) -> dict[str, "Tensor"]:
+    """Returns the weights below the one prefix under which all expected names lie; else all."""
+    names = list(expected)
+    prefixes = {name.removesuffix(names[0]) for name in state if names and name.endswith(f".{names[0]}")}
+    fitting = [prefix for prefix in prefixes if all(f"{prefix}{name}" in state for name in names)]
+    if len(fitting) != 1:
+        return dict(state)
+    return {
+        name.removeprefix(fitting[0]): value for name, value in state.items() if name.startswith(fitting[0])
+    }
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

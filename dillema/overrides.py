@@ -1,0 +1,77 @@
+"""What is done to overrides of the command line before Hydra sees them."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+
+from .config import conf_dir
+from .errors import UserError
+
+REPLACED_MAPPINGS = ("vary", "where", "class_map", "controlnet", "parts")
+"""Settings whose mapping, when it is given, takes the place of the option's; Hydra would merge the two."""
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of the command line as Hydra has to be given them; flags stay as they are.
+
+    A mapping that is given replaces the option's, and a setting that does not exist is left to `check`, which names it with
+    all other mistakes. Raises a UserError for an override that cannot be read, and for an option that a group lacks.
+    """
+    prepared: list[str] = []
+    custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            prepared.append(argument)
+            continue
+        override = _parse(argument)
+        if not custom_options:
+            _check_option(override)
+        prepared += _prepare_one(argument, override)
+    return prepared
+
+
+def _prepare_one(argument: str, override: Override) -> list[str]:
+    key = override.key_or_group
+    if override.type is not OverrideType.CHANGE or key.startswith("hydra") or _group_folder(key).is_dir():
+        return [argument]
+    name = key.rpartition(".")[2]
+    if name in REPLACED_MAPPINGS and not override.is_sweep_override() and isinstance(override.value(), dict):
+        return [f"~{key}", f"+{argument}"]
+    return [f"++{argument}"]
+
+
+def _parse(argument: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        key, _, value = argument.partition("=")
+        if '"' in value or "'" in value:
+            raise UserError(f"{argument!r} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{argument!r} cannot be read: a value with '=', brackets, commas or spaces needs quotes of its own, "
+            f"inside those of the shell: '{key}=\"{value}\"'"
+        ) from error
+
+
+def _check_option(override: Override) -> None:
+    """Raises a UserError for an option that a group does not have, with the one that may have been meant."""
+    group = override.key_or_group
+    folder = _group_folder(group)
+    if override.is_sweep_override() or override.is_delete() or not folder.is_dir():
+        return
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    value = override.value()
+    for option in value if isinstance(value, list) else [value]:
+        if isinstance(option, str) and option not in known and not (folder / f"{option}.yaml").exists():
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {group}={near[0]}? " if near else ""
+            raise UserError(f"{group}={option}: there is no such option; {hint}The options are {', '.join(known)}")
+
+
+def _group_folder(key: str) -> Path:
+    """Returns where the options of a group would lie."""
+    return conf_dir() / key.partition("@")[0].lstrip("+~")

@@ -1,0 +1,390 @@
+"""Predictions of models in a Parquet file, one row an image. Figures are computed from it, without inference.
+
+| column | what |
+|---|---|
+| `model`, `image`, `source` | names; an original is named like its source, a truth like its counterfactual |
+| `group` | what the source belongs to (a video, a scene); "" for a source that is a group of its own |
+| `digest` | of the image: equal images of several runs have equal ones |
+| `kind` | `original`, `counterfactual`, `placebo` (of the unchanged caption) or `truth` (a real render) |
+| `valid`, `reasons` | whether the image counts, and why not; an original counts |
+| `edits` | JSON: a list of [attribute, from, to] |
+| `score:<gate>.<score>` | what the gates measured; null where they could not tell, and for originals |
+| `confidence` | mean probability of the true class; null where nothing is scored |
+
+and the columns of the task (see `dillema.task`). The metadata of the file's schema hold the version of this
+format.
+"""
+
+import base64
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import UserError
+from .task import Answer, Labels, Task, get_task
+from .types import Edit, Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+PREDICTIONS_VERSION = 2
+ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = "original", "counterfactual", "placebo", "truth"
+
+ROWS_PER_WRITE = 2_000  # rows in memory while a file is written, each with some 15 KB of a street's confusion
+ROWS_PER_READ = 10_000  # rows whose columns of the task are in memory while a file is read
+
+_VERSION_KEY = b"dillema.predictions.version"
+_SCORE_PREFIX = "score:"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of one model: one row an image, sorted by source, kind and image, each image once.
+
+    Attributes:
+        position: Of each row of the file its row here, or -1.
+        image: Names of the images.
+        digest: Digests of the images.
+        sources: Names of the sources, in alphabetical order.
+        source: Index into `sources`, of each row.
+        groups: Names of the groups; a source without a group is a group of its name.
+        group: Index into `groups`, of each source.
+        kind: Kinds of the images.
+        valid: Whether the images count.
+        combinations: The combinations of edits that occur.
+        combination: Index into `combinations`, of each row.
+        confidence: NaN where nothing was scored.
+        tallies: Of the task (rows, width).
+        values: The columns that the task names in `Task.values`.
+    """
+
+    path: Path
+    labels: Labels
+    task: Task
+    position: np.ndarray
+    image: np.ndarray
+    digest: np.ndarray
+    sources: np.ndarray
+    source: np.ndarray
+    groups: np.ndarray
+    group: np.ndarray
+    kind: np.ndarray
+    valid: np.ndarray
+    combinations: list[tuple[Edit, ...]]
+    combination: np.ndarray
+    confidence: np.ndarray
+    tallies: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+    def pairs(
+        self, kind: str = COUNTERFACTUAL, valid: bool = False, reference: str = ORIGINAL
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows of the sources' images of the kind `reference`, each beside one of another kind.
+
+        A source has one image of the kind `reference` at most. Only pairs of valid images when asked.
+        """
+        counts = self.valid | (not valid)
+        row_of_source = np.full(len(self.sources), -1)
+        references = np.flatnonzero((self.kind == reference) & counts)
+        row_of_source[self.source[references]] = references
+        after = np.flatnonzero((self.kind == kind) & (row_of_source[self.source] >= 0) & counts)
+        return row_of_source[self.source[after]], after
+
+    def confusion(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the confusion matrix of all rows, each counted as often as its weight says."""
+        classes = len(self.task.confusion_names(self.labels))
+        total = np.zeros(classes * classes)
+        if not classes:
+            return total.reshape(0, 0)
+        for rows, columns in _task_columns(self.path, self.task, self.position):
+            image, true, predicted, count = self.task.confusion_cells(columns)
+            total += np.bincount(true * classes + predicted, count * weights[rows][image], classes * classes)
+        return total.reshape(classes, classes)
+
+    def answers(self, rows: np.ndarray) -> list[Answer]:
+        """Returns the predictions of rows as pages show them."""
+        scores = self.task.score(self.tallies[rows])
+        values = [self.values[name][rows].tolist() for name in self.task.values]
+        return [
+            Answer(
+                confidence=None if math.isnan(confidence) else confidence,
+                score=None if math.isnan(score) else score,
+                tallies=self.tallies[row],
+                values={name: column[i] for name, column in zip(self.task.values, values, strict=True)},
+            )
+            for i, (row, confidence, score) in enumerate(
+                zip(rows.tolist(), self.confidence[rows].tolist(), scores.tolist(), strict=True)
+            )
+        ]
+
+
+def row(
+    model: str,
+    image: str,
+    source: str,
+    kind: str,
+    record: Mapping[str, Any],
+    *,
+    group: str = "",
+    edits: Iterable[Edit] = (),
+    verdict: Verdict | None = None,
+    digest: str = "",
+) -> dict[str, Any]:
+    """Returns a row for `write`; `record` is one of `Task.record`. Without a verdict the image counts."""
+    verdict = verdict or Verdict()
+    scores = {name: None if math.isnan(value) else value for name, value in verdict.scores.items()}
+    return {
+        "model": model,
+        "image": image,
+        "source": source,
+        "group": group,
+        "digest": digest,
+        "kind": kind,
+        "valid": verdict.valid,
+        "reasons": list(verdict.reasons),
+        "edits": json.dumps([[edit.attribute, edit.original, edit.replacement] for edit in edits]),
+        **{f"{_SCORE_PREFIX}{name}": value for name, value in scores.items()},
+        **record,
+    }
+
+
+def write(path: Path, rows: Iterable[Mapping[str, Any]], labels: Labels, score_names: Sequence[str]) -> None:
+    """Writes rows to a file, whole or not at all; holds ROWS_PER_WRITE of them at a time.
+
+    `score_names` are "<gate>.<score>" for all that the gates of the run measure.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(get_task(labels.task), score_names)
+    binary = [field.name for field in schema if field.type == pa.binary()]
+    remaining = iter(rows)
+    with _whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        while block := list(islice(remaining, ROWS_PER_WRITE)):
+            decoded = [
+                {**row, **{name: base64.b64decode(row[name]) for name in binary if row.get(name)}}
+                for row in block
+            ]
+            writer.write_table(pa.Table.from_pylist(decoded, schema))
+
+
+def read(path: Path, model: str, labels: Labels) -> Predictions:
+    """Returns the predictions of a model.
+
+    A row that stands in the file twice counts once, so samplers may pad.
+
+    Memory grows by some 300 bytes a row and 4 bytes a row and tally. Raises a UserError for a file that holds
+    no predictions, or those of another version.
+    """
+    task = get_task(labels.task)
+    file = _open(path)
+    if lacking := set(task.columns) - {*file.schema_arrow.names}:
+        raise UserError(
+            f"{path} holds no predictions of the task {task.name}: it has no column {min(lacking)}"
+        )
+    rows = _rows_of_model(file, model)
+    position = np.full(file.metadata.num_rows, -1)
+    position[rows] = np.arange(len(rows))
+
+    def column(name: str) -> "pa.Array":  # one at a time, for they are large
+        return file.read([name])[name].take(rows).combine_chunks()
+
+    def values(name: str) -> np.ndarray:
+        return column(name).to_numpy(zero_copy_only=False)
+
+    def encoded(name: str) -> tuple["pa.Array", np.ndarray]:
+        codes = column(name).dictionary_encode()
+        return codes.dictionary, codes.indices.to_numpy().astype(np.int64)
+
+    (sources, source), (kinds, kind), (edits, combination) = map(encoded, ("source", "kind", "edits"))
+    names = sources.to_numpy(zero_copy_only=False)
+    groups, group = _groups(names, source, values("group"))
+    return Predictions(
+        path=path,
+        labels=labels,
+        task=task,
+        position=position,
+        image=values("image"),
+        digest=values("digest"),
+        sources=names,
+        source=source,
+        groups=groups,
+        group=group,
+        kind=kinds.to_numpy(zero_copy_only=False)[kind],
+        valid=values("valid"),
+        combinations=[tuple(Edit(*edit) for edit in json.loads(text)) for text in edits.to_pylist()],
+        combination=combination,
+        confidence=values("confidence"),
+        tallies=_tallies(path, task, position, len(rows), labels),
+        values={name: values(name) for name in task.values},
+    )
+
+
+def error_maps(
+    path: Path, model: str, images: Collection[str], labels: Labels
+) -> dict[tuple[str, str], bytes]:
+    """Returns pictures (PNG) of where a model is wrong in images, by kind and name of the image.
+
+    Empty for a task without error maps.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    name = get_task(labels.task).error_map
+    if not name:
+        return {}
+    maps: dict[tuple[str, str], bytes] = {}
+    wanted = pa.array(images, pa.string())
+    for batch in _open(path).iter_batches(ROWS_PER_READ, columns=["model", "kind", "image", name]):
+        chosen = batch.filter(pc.and_(pc.equal(batch["model"], model), pc.is_in(batch["image"], wanted)))
+        for kind, image, file in zip(
+            *(chosen[column].to_pylist() for column in ("kind", "image", name)), strict=True
+        ):
+            if file:
+                maps[kind, image] = file
+    return maps
+
+
+def score_names(path: Path) -> list[str]:
+    """Returns the names of the scores in a file, as "<gate>.<score>"."""
+    names = _open(path).schema_arrow.names
+    return [name.removeprefix(_SCORE_PREFIX) for name in names if name.startswith(_SCORE_PREFIX)]
+
+
+def judge(path: Path, target: Path, verdict_of: Callable[[Mapping[str, float]], Verdict]) -> None:
+    """Writes a file again, with other verdicts; `path` and `target` may be the same.
+
+    `verdict_of` takes the scores of an image by "<gate>.<score>", without those that gates could not tell.
+    It is called once an image.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = _open(path)
+    schema = file.schema_arrow
+    score_columns = [name for name in schema.names if name.startswith(_SCORE_PREFIX)]
+    names = [name.removeprefix(_SCORE_PREFIX) for name in score_columns]
+    verdicts: dict[str, Verdict] = {}
+    with _whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for batch in file.iter_batches(ROWS_PER_WRITE):
+            images, kinds = (batch[name].to_pylist() for name in ("image", "kind"))
+            scores = [batch[name].to_pylist() for name in score_columns]
+            judged = []
+            for i, (image, kind) in enumerate(zip(images, kinds, strict=True)):
+                if kind == ORIGINAL:
+                    judged.append(Verdict())
+                    continue
+                if image not in verdicts:
+                    values = zip(names, (column[i] for column in scores), strict=True)
+                    verdicts[image] = verdict_of({name: value for name, value in values if value is not None})
+                judged.append(verdicts[image])
+            changed = {
+                "valid": pa.array([verdict.valid for verdict in judged], schema.field("valid").type),
+                "reasons": pa.array([verdict.reasons for verdict in judged], schema.field("reasons").type),
+            }
+            columns = [changed.get(name, batch[name]) for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
+    import pyarrow as pa
+
+    text = pa.string()
+    columns = [(name, text) for name in ("model", "image", "source", "group", "digest", "kind")]
+    columns += [("valid", pa.bool_()), ("reasons", pa.list_(text)), ("edits", text)]
+    columns += [(f"{_SCORE_PREFIX}{name}", pa.float64()) for name in score_names]
+    columns += [("confidence", pa.float64()), *task.columns.items()]
+    return pa.schema(columns, {_VERSION_KEY: b"%d" % PREDICTIONS_VERSION})
+
+
+def _open(path: Path) -> "pq.ParquetFile":
+    """Returns a file of predictions of this version; raises a UserError for any other file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} holds no predictions: {error}") from error
+    names = {*file.schema_arrow.names}
+    version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"1").decode()
+    if lacking := {"source", "kind", "image", "model", "valid", "edits", "confidence", "digest"} - names:
+        raise UserError(f"{path} holds no predictions: it has no column {min(lacking)}")
+    if version != str(PREDICTIONS_VERSION):
+        remedy = "Run it again with the same settings: finished work comes from the store"
+        raise UserError(
+            f"{path} was written by another version of DILLEMA (format {version}, this version reads "
+            f"{PREDICTIONS_VERSION}). {remedy}"
+        )
+    return file
+
+
+def _rows_of_model(file: "pq.ParquetFile", model: str) -> np.ndarray:
+    """Returns the rows of a file that are of a model, sorted by source, kind and image, each image once."""
+    import pyarrow.compute as pc
+
+    names = ["source", "kind", "image"]
+    rows = np.flatnonzero(pc.equal(file.read(["model"])["model"], model).to_numpy())
+    keys = file.read(names).take(rows)
+    order = pc.sort_indices(keys, [(name, "ascending") for name in names]).to_numpy()
+    keys = keys.take(order)
+    new = np.ones(len(rows), bool)
+    new[1:] = ~np.logical_and.reduce([pc.equal(keys[name][1:], keys[name][:-1]).to_numpy() for name in names])
+    return rows[order][new]
+
+
+def _groups(
+    sources: np.ndarray, source: np.ndarray, group_of_row: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the names of the groups, in the order of their first source, and the group of each source."""
+    first_row = np.full(len(sources), -1)
+    first_row[source[::-1]] = np.arange(len(source))[::-1]
+    indices: dict[tuple[bool, str], int] = {}
+    names = [
+        (bool(group), group or name) for name, group in zip(sources, group_of_row[first_row], strict=True)
+    ]
+    codes = np.array([indices.setdefault(name, len(indices)) for name in names], np.int64)
+    return np.array([name for _, name in indices], object), codes
+
+
+def _tallies(path: Path, task: Task, position: np.ndarray, rows: int, labels: Labels) -> np.ndarray:
+    tallies = np.zeros((rows, task.width(labels)), np.int32)
+    for selected, columns in _task_columns(path, task, position):
+        tallies[selected] = task.tallies(columns, labels)
+    return tallies
+
+
+def _task_columns(
+    path: Path, task: Task, position: np.ndarray
+) -> Iterator[tuple[np.ndarray, Mapping[str, "pa.Array"]]]:
+    """Yields the positions of rows and the task's columns of these rows, ROWS_PER_READ at a time."""
+    names, start = [name for name in task.columns if name != task.error_map], 0
+    for batch in _open(path).iter_batches(ROWS_PER_READ, columns=names):
+        positions = position[start : start + len(batch)]
+        start += len(batch)
+        selected = np.flatnonzero(positions >= 0)
+        if len(selected):
+            part = batch if len(selected) == len(batch) else batch.take(selected)
+            yield positions[selected], {name: part[name] for name in names}
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """Yields the name of a temporary file, which takes the place of `path` when all went well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The page about a run."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..run_folder import RunFolder
+from ..store import write_atomically
+from ..task import get_task
+from . import costs, gallery, plots, validity, words
+from .origin import read_origin
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_page(folder: RunFolder) -> None:
+    """Writes report.html into a run folder."""
+    results = folder.results
+    shown = gallery.choose_images(folder)
+    price = costs.price_per_hour(folder)
+    page = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            results=results,
+            checked=bool(results["gates"]),
+            task=get_task(results["task"]),
+            failures=folder.failures(),
+            title=f"{', '.join(results['models']) or 'Counterfactuals'} on {results['dataset']}",
+            name=results["name"],
+            gallery=gallery.build_gallery(shown, folder),
+            examples=_find_examples(shown, folder),
+            images_left=folder.count_generated() - len(shown),
+            rejections=validity.count_rejections(folder),
+            rejected_examples=gallery.find_rejected(shown, folder),
+            rare_values=validity.find_rare_values(results.get("plan") or {}),
+            costs=costs.summarise_costs(results, price),
+            price=price,
+            origin=read_origin(folder),
+        )
+    )
+    write_atomically(folder.path / "report.html", page)
+
+
+def environment() -> "Environment":
+    """Returns what renders the templates of this package; texts are escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("dillema", "report")
+    pages = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.globals.update(plots=plots, words=words)
+    return pages
+
+
+def _find_examples(
+    shown: list[gallery.ShownImage], folder: RunFolder
+) -> dict[str, list[dict[str, Any] | None]]:
+    """Returns for each model the pictures of its worst conditions; no image stands for two of them."""
+    examples = {}
+    for model, figures in folder.results["models"].items():
+        used: set[str] = set()
+        examples[model] = [
+            gallery.find_example(shown, model, row, folder, used) for row in words.worst_conditions(figures)
+        ]
+    return examples

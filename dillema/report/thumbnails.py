@@ -1,0 +1,81 @@
+"""Small copies of a run's images. They stay in its folder and serve a page that is written again."""
+
+import base64
+import io
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+FOLDER = "report"
+SIZE = (320, 320)  # at most
+EMBEDDED_BYTES = 6_000_000  # of small images in the page: it still fits into a mail
+
+
+def shrink(image: Image.Image) -> bytes:
+    """Returns the file of a small copy of an image."""
+    copy = image.convert("RGB")
+    copy.thumbnail(SIZE)
+    file = io.BytesIO()
+    copy.save(file, "JPEG", quality=85)  # a tenth of the time that WebP takes, for half as much again
+    return file.getvalue()
+
+
+def shrink_file(path: Path) -> bytes:
+    """Returns the file of a small copy of the image in a file."""
+    with Image.open(path) as image:
+        return shrink(image)
+
+
+def embed(content: bytes) -> str:
+    """Returns an address that holds an image."""
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()
+
+
+def read_small_copy(folder: Path, name: str, source: Path) -> bytes:
+    """Returns the file of the small copy of an image, which is made when it does not exist."""
+    path = folder / FOLDER / name
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        content = shrink_file(source)
+        _write(path, content)
+        return content
+
+
+def place_pictures(folder: Path, pictures: Mapping[str, Path | bytes]) -> dict[str, str]:
+    """Returns the addresses of pictures for the page, by their names, which are paths in report/.
+
+    The first ones are part of the page as long as there is room, the others lie in report/.
+
+    Args:
+        folder: The run folder.
+        pictures: The image that a picture is a small copy of, or the content of its file.
+    """
+
+    def read(picture: tuple[str, Path | bytes]) -> bytes:
+        name, content = picture
+        return content if isinstance(content, bytes) else read_small_copy(folder, name, content)
+
+    addresses, room = {}, EMBEDDED_BYTES
+    with ThreadPoolExecutor() as pool:
+        for name, content in zip(pictures, pool.map(read, pictures.items()), strict=True):
+            room -= len(content)
+            if room >= 0:
+                addresses[name] = embed(content)
+                continue
+            if isinstance(pictures[name], bytes):
+                _write(folder / FOLDER / name, content)
+            addresses[name] = quote(f"{FOLDER}/{name}")
+    return addresses
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file under another name first: the old one may be that of another run folder, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

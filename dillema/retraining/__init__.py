@@ -1,0 +1,1 @@
+"""Training of models under test on originals, augmented images and counterfactuals."""

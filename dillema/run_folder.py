@@ -1,0 +1,205 @@
+"""What a run leaves behind, read without data set, models or store.
+
+| file | what |
+|---|---|
+| `results.json` | every figure; written last, so that its presence says that the run is complete |
+| `predictions.parquet` | what models said about every image (see `dillema.predictions`) |
+| `generated/` | the counterfactual images, a Hugging Face imagefolder: `images/`, `masks/`, `metadata.jsonl` |
+| `placebo/` | the images of unchanged captions, in the same form |
+| `originals/` | the sources, as models saw them |
+| `controls/<conditioning>/` | the control images of the sources |
+| `failures.jsonl` | what failed: step, id, message and raw reply |
+| `.hydra/` | the configuration |
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from . import predictions
+from .errors import UserError
+from .predictions import Predictions
+from .store import write_atomically
+from .types import Caption, Counterfactual, Edit, Verdict
+
+RESULTS_VERSION = 2
+RESULTS, PREDICTIONS, FAILURES, METADATA = "results.json", "predictions.parquet", "failures.jsonl", "metadata.jsonl"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the data set of a run was; see `dillema.backend.Dataset`."""
+
+    name: str
+    task: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    ignored: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a run: all of them, the options of the groups, and what was given on the command line."""
+
+    config: Mapping[str, Any]
+    options: Mapping[str, str]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A generated image of a run folder.
+
+    Attributes:
+        label: The columns of the task: the label or the mask's file.
+        key: Of the image's record; equal images of two runs have equal keys.
+    """
+
+    id: str
+    source: str
+    group: str
+    caption: Caption
+    counterfactual: Counterfactual
+    seed: int
+    path: Path
+    original: Path
+    controls: Mapping[str, Path]
+    verdict: Verdict
+    quality: Mapping[str, float]
+    label: Mapping[str, Any]
+    key: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder; `open` checks that it holds a run of this version."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Returns a finished run; raises a UserError for a folder without one, or with one of another version."""
+        folder = cls(Path(path).expanduser())
+        folder.results  # noqa: B018  # reads and checks
+        return folder
+
+    @property
+    def name(self) -> str:
+        """Returns the run's name: the last two parts of its path."""
+        absolute = self.path.absolute()
+        return f"{absolute.parent.name}/{absolute.name}"
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """Returns the content of results.json."""
+        file = self.path / RESULTS
+        if not file.exists():
+            raise UserError(f"{self.path} holds no finished run: there is no {RESULTS} in it")
+        try:
+            results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            version = results.get("version", 1)
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"{file} cannot be read, it is damaged: {error}") from error
+        if version != RESULTS_VERSION:
+            age = "an older" if version < RESULTS_VERSION else "a newer"
+            raise UserError(
+                f"{self.path} was written by {age} version of DILLEMA (format {version}, this version reads "
+                f"{RESULTS_VERSION}). Repeat the run with the command in its report"
+            )
+        return results
+
+    @property
+    def labels(self) -> Labels:
+        """Returns what the data set was."""
+        results = self.results
+        colours = tuple((red, green, blue) for red, green, blue in results["colours"])
+        classes, ignored = tuple(results["classes"]), frozenset(results["ignored"])
+        return Labels(results["dataset"], results["task"], classes, colours, ignored)
+
+    @property
+    def models(self) -> list[str]:
+        """Returns the names of the models under test."""
+        return list(self.results["models"])
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Returns the settings; none for a run that Hydra did not start."""
+        hydra = self.path / ".hydra"
+        if not (hydra / "config.yaml").exists():
+            return Settings({}, {}, ())
+        config: Any = OmegaConf.to_container(OmegaConf.load(hydra / "config.yaml"))
+        choices: Any = OmegaConf.to_container(OmegaConf.load(hydra / "hydra.yaml"))
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(hydra / "overrides.yaml"))
+        options = choices["hydra"]["runtime"]["choices"]
+        return Settings(config, {k: str(v) for k, v in options.items() if "/" not in k}, tuple(overrides))
+
+    @property
+    def predictions_file(self) -> Path:
+        """Returns where the predictions lie."""
+        return self.path / PREDICTIONS
+
+    def predictions(self, model: str) -> Predictions:
+        """Returns what a model said."""
+        return predictions.read(self.predictions_file, model, self.labels)
+
+    def failures(self) -> list[dict[str, str]]:
+        """Returns what failed."""
+        return list(_read_lines(self.path / FAILURES))
+
+    def generated(self) -> Iterator[StoredImage]:
+        """Yields the counterfactual images, in their order."""
+        return self._images("generated")
+
+    def placebos(self) -> Iterator[StoredImage]:
+        """Yields the images of unchanged captions."""
+        return self._images("placebo")
+
+    def count_generated(self) -> int:
+        """Returns how many counterfactual images there are."""
+        return sum(1 for _ in _read_lines(self.path / "generated" / METADATA))
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Writes results.json, which makes the run complete."""
+        write_atomically(self.path / RESULTS, json.dumps({"version": RESULTS_VERSION, **results}, indent=2))
+        self.__dict__.pop("results", None)
+
+    def _images(self, part: str) -> Iterator[StoredImage]:
+        for row in _read_lines(self.path / part / METADATA):
+            yield self._image(part, row)
+
+    def _image(self, part: str, row: Mapping[str, Any]) -> StoredImage:
+        alternatives = {name: tuple(values) for name, values in (row.get("alternatives") or {}).items()}
+        edits = tuple(Edit(**edit) for edit in row["edits"])
+        label = {name: row[name] for name in row["label_columns"]}
+        return StoredImage(
+            id=Path(row["file_name"]).stem,
+            source=row["source"],
+            group=row["group"],
+            caption=Caption(row["caption"]),
+            counterfactual=Counterfactual(row["counterfactual"], edits, row.get("method") or "", alternatives),
+            seed=row["seed"],
+            path=self.path / part / row["file_name"],
+            original=self.path / "originals" / f"{row['source']}.png",
+            controls={name: self.path / "controls" / name / f"{row['source']}.png" for name in row["controls"]},
+            verdict=Verdict(row.get("scores") or {}, tuple(row["reasons"]), row["checked"]),
+            quality=row.get("quality") or {},
+            label=label,
+            key=row["record"],
+        )
+
+
+def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Yields the values of a file of JSON lines; nothing where there is no file."""
+    if not file.exists():
+        return
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{file}, line {number}, is damaged: {error}") from error

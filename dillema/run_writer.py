@@ -1,0 +1,104 @@
+"""Writes a run folder while the run goes on."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from .backend import Dataset, Size
+from .run_folder import FAILURES, METADATA, PREDICTIONS, RESULTS
+from .steps.items import GeneratedImage
+from .store import link, write_atomically
+from .task import get_task
+
+ExportSize = Literal["generated", "source"] | tuple[int, int]
+"""Of images and masks in `generated/`: as generated, as their source, or width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class RunWriter:
+    """Writes what `dillema.run_folder` reads.
+
+    Attributes:
+        save_controls: Whether the control images are part of the generated set, too.
+    """
+
+    path: Path
+    dataset: Dataset
+    size: ExportSize = "generated"
+    save_controls: bool = False
+
+    def clear(self) -> None:
+        """Removes what an earlier run left in the folder, so that files of two runs never lie side by side."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in (RESULTS, PREDICTIONS, FAILURES, "report.html"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("generated", "placebo", "originals", "controls", "report"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for part in ("generated", "placebo"):
+            (self.path / part / "images").mkdir(parents=True)
+            (self.path / part / METADATA).touch()
+        (self.path / "originals").mkdir()
+
+    def add(self, images: Iterable[GeneratedImage]) -> None:
+        """Adds generated images, their originals and control images."""
+        lines: dict[str, list[str]] = {"generated": [], "placebo": []}
+        for image in images:
+            part = "placebo" if image.is_placebo else "generated"
+            lines[part].append(json.dumps(self._write_image(image, self.path / part)))
+            self._write_source(image)
+        for part, rows in lines.items():
+            with (self.path / part / METADATA).open("a", encoding="utf-8") as file:
+                file.writelines(f"{row}\n" for row in rows)
+
+    def write_failures(self, failures: Sequence[Mapping[str, str]]) -> None:
+        """Writes failures.jsonl."""
+        write_atomically(self.path / FAILURES, "".join(json.dumps(failure) + "\n" for failure in failures))
+
+    def _write_source(self, image: GeneratedImage) -> None:
+        original = self.path / "originals" / f"{image.sample.id}.png"
+        if original.exists():
+            return
+        link(image.original, original)
+        for name, control in image.controls.items():
+            folder = self.path / "controls" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            link(control, folder / f"{image.sample.id}.png")
+
+    def _write_image(self, image: GeneratedImage, folder: Path) -> dict[str, Any]:
+        """Writes an image and its label files; returns its line of metadata.jsonl."""
+        file_name = f"images/{image.id}.png"
+        size = self._write_resized(image, folder / file_name)
+        label = get_task(self.dataset.task).export(image.sample, self.dataset, size, folder, image.id)
+        row: dict[str, Any] = {"file_name": file_name, **label}
+        for name, control in image.controls.items() if self.save_controls else ():
+            row[f"{name}_file_name"] = f"controls/{image.id}_{name}.png"
+            (folder / "controls").mkdir(exist_ok=True)
+            link(control, folder / f"controls/{image.id}_{name}.png")
+        counterfactual = image.counterfactual
+        row |= {"source": image.sample.id, "group": image.sample.group, "caption": image.caption.text}
+        row |= {"counterfactual": counterfactual.text, "edits": [asdict(edit) for edit in counterfactual.edits]}
+        # an empty mapping cannot be written to Parquet, so what is empty is null
+        alternatives = {name: list(values) for name, values in counterfactual.alternatives.items()}
+        row |= {"method": counterfactual.method or None, "alternatives": alternatives or None, "seed": image.seed}
+        row |= {"scores": dict(image.verdict.scores) or None, "valid": image.verdict.valid}
+        row |= {"reasons": list(image.verdict.reasons), "checked": image.verdict.checked}
+        row |= {"quality": dict(image.quality) or None, "controls": list(image.controls)}
+        return row | {"label_columns": list(label), "record": image.path.stem}
+
+    def _write_resized(self, image: GeneratedImage, path: Path) -> Size:
+        """Writes an image at the size of the export, which it returns."""
+        with Image.open(image.path) as pixels:
+            sizes = {"generated": pixels.size, "source": None}
+            size = sizes.get(self.size) if isinstance(self.size, str) else tuple(self.size)
+            if size is None:
+                size = image.sample.image.size
+            if size == pixels.size:
+                link(image.path, path)
+            else:
+                pixels.resize(size, Image.Resampling.LANCZOS).save(path)
+        return size

@@ -1,0 +1,210 @@
+"""Runs a step over its items: finds what is done, computes the rest, keeps it, and reports."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .backend import Executor
+from .errors import ItemError, UserError
+from .steps.base import Made, Step
+from .store import Record, Store, digest, identity
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOG_LINES = 30  # in a log that nobody watches
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item]):
+    """A finished item: what was made of it, the key of its record, and its image, if the step makes images."""
+
+    item: Item
+    value: Any
+    key: str
+    image: Path
+
+
+@dataclass
+class Runner:
+    """Runs steps over a store.
+
+    Attributes:
+        max_failures: Items of the run that may fail before it stops.
+        retry_failed: Whether items that failed in an earlier run are tried again.
+        allow_total_failure: Whether all items of a step may fail.
+        failures: What failed: step, id, message and raw reply.
+        seconds: By step, what the items took when they were made, in this run or an earlier one.
+    """
+
+    store: Store
+    executor: Executor
+    max_failures: int = 50
+    retry_failed: bool = False
+    allow_total_failure: bool = False
+    failures: list[dict[str, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, step: Step[Item], items: Sequence[Item]) -> dict[str, Outcome[Item]]:
+        """Returns the finished items by id, in their order; computes those that are not there yet, and no others.
+
+        Raises a UserError when more items of the run failed than `max_failures`, or when every item of a step failed.
+        """
+        step_key = [step.name, step.version, identity(step.backend)]
+        keys = [digest(step_key, step.key(item)) for item in items]
+        records = self.store.get(keys)
+        missing = [
+            (item, key) for item, key in zip(items, keys, strict=True) if not self._is_done(step, records.get(key))
+        ]
+        self._note_failures(step, [records[key] for key in keys if key in records and self._is_done(step, records[key])])
+        if missing:
+            records |= self._compute(step, _without_repeats(missing))
+        elif items:
+            self._log_nothing_to_do(step, list(records.values()))
+        self.seconds[step.name] = self.seconds.get(step.name, 0.0) + sum(records[key].seconds for key in set(keys))
+        if items and not self.allow_total_failure and all(records[key].failed for key in keys):
+            self._refuse_total_failure(step, [records[key] for key in keys])
+        return {
+            step.item_id(item): Outcome(item, step.decode(records[key].value), key, self.store.image(key))
+            for item, key in zip(items, keys, strict=True)
+            if not records[key].failed
+        }
+
+    def _is_done(self, step: Step[Item], record: Record | None) -> bool:
+        """Returns whether an item needs no computing."""
+        if record is None:
+            return False
+        if record.failed:
+            return not self.retry_failed
+        return not step.images or self.store.image(record.key).exists()
+
+    def _compute(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:
+        """Returns the records of items, by key, computed now."""
+        self.executor.load(step.backend)
+        size = step.batch_size
+        batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+        results = self.executor.map(step, [[item for item, _ in batch] for batch in batches])
+        records: dict[str, Record] = {}
+        start = time.perf_counter()
+        with _progress(step.name, len(missing)) as progress:
+            begun = time.perf_counter()
+            for batch, batch_results in zip(batches, results, strict=True):
+                seconds = (time.perf_counter() - begun) / len(batch)
+                batch_records = self._keep(step, batch, batch_results, seconds)
+                records |= {record.key: record for record in batch_records}
+                progress.advance(batch_records)
+                progress.log_failures(step.name, batch_records, batch_results)
+                self._note_failures(step, batch_records)
+                begun = time.perf_counter()
+        failed = sum(record.failed for record in records.values())
+        took = time.perf_counter() - start
+        log.info(
+            "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), took, len(records) / took,
+            f", {failed} failed" if failed else "",
+        )  # fmt: skip
+        return records
+
+    def _keep(
+        self, step: Step[Item], batch: Sequence[tuple[Item, str]], results: Sequence[Any], seconds: float
+    ) -> list[Record]:
+        """Writes the records of a batch, and returns them."""
+        records: list[Record] = []
+        images = {}
+        for (item, key), result in zip(batch, results, strict=True):
+            if isinstance(result, Made):
+                records.append(Record(key, step.item_id(item), result.value, seconds=seconds))
+                if result.image is not None:
+                    images[key] = result.image
+            else:
+                records.append(_failed_record(key, step.item_id(item), result, seconds))
+        self.store.put(step.name, records, images)
+        return records
+
+    def _note_failures(self, step: Step[Item], records: Sequence[Record]) -> None:
+        """Adds failures to those of the run; raises a UserError when they are too many."""
+        for record in records:
+            if record.failed:
+                failure = {"step": step.name, "id": record.item, "message": record.message, "raw": record.raw}
+                self.failures.append(failure)
+        if len(self.failures) > self.max_failures:
+            last = self.failures[-1]
+            raise UserError(
+                f"{len(self.failures)} items have failed, the last in the step {last['step']}: "
+                f"{last['id']}: {last['message']}. All are listed in failures.jsonl; finished work is kept. "
+                "Remove the cause and try them again with retry_failed=true, "
+                f"or allow more with max_failures={10 * self.max_failures or 10}"
+            )
+
+    def _refuse_total_failure(self, step: Step[Item], records: Sequence[Record]) -> None:
+        messages = [record.message for record in records]
+        most_frequent = max(messages, key=messages.count)
+        raise UserError(
+            f"all {len(records)} items of the step {step.name} failed, most often because: {most_frequent}. "
+            "failures.jsonl lists all of them; finished work is kept. "
+            "Remove the cause and try them again with retry_failed=true"
+        )
+
+    def _log_nothing_to_do(self, step: Step[Item], records: Sequence[Record]) -> None:
+        failed = sum(record.failed for record in records)
+        hint = f", {failed} of them failed (retry_failed=true tries them again)" if failed else ""
+        log.info("%s: all %d are in the store%s", step.name, len(records), hint)
+
+
+class _Progress:
+    """A bar in a terminal; now and then a line in a log."""
+
+    def __init__(self, name: str, total: int, bar: Progress) -> None:
+        self.name, self.total, self.bar = name, total, bar
+        self.done = 0
+        self.start = self.logged = time.perf_counter()
+        self.task = bar.add_task(name, total=total, rate="")
+
+    def advance(self, records: Sequence[Record]) -> None:
+        """Shows that some more items are done."""
+        self.done += len(records)
+        now = time.perf_counter()
+        rate = f"{self.done / (now - self.start):.1f}/s"
+        self.bar.update(self.task, advance=len(records), rate=rate)
+        if self.bar.disable and now - self.logged > SECONDS_BETWEEN_LOG_LINES:
+            log.info("%s: %d of %d, %s", self.name, self.done, self.total, rate)
+            self.logged = now
+
+
+    def log_failures(self, step: str, records: Sequence[Record], results: Sequence[Any]) -> None:
+        """Writes what failed to the log, while the bar is away: the two do not mix."""
+        if not any(record.failed for record in records):
+            return
+        self.bar.stop()
+        for record, result in zip(records, results, strict=True):
+            if record.failed:
+                # our own mistakes show in the log where they are; an ItemError says all there is to say
+                trace = None if isinstance(result, ItemError) else result
+                log.warning("%s: %s failed: %s", step, record.item, record.message, exc_info=trace)
+        self.bar.start()
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[_Progress]:
+    console = Console(stderr=True)
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield _Progress(name, total, bar)
+
+
+def _without_repeats(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:
+    """Returns items and their keys, each key once: equal items have equal results."""
+    return list({key: (item, key) for item, key in items}.values())
+
+
+def _failed_record(key: str, item_id: str, error: Exception, seconds: float) -> Record:
+    message = str(error) if isinstance(error, ItemError) and str(error) else f"{type(error).__name__}: {error}"
+    return Record(key, item_id, message=message, raw=getattr(error, "raw", ""), seconds=seconds)

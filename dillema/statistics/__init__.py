@@ -1,0 +1,90 @@
+"""Figures that one can defend, from saved predictions (see `dillema.predictions`).
+
+Everything is paired: a counterfactual is held against the original it was made from, and an original counts
+as often as it has counterfactuals, so that a drop is exactly the difference of two metrics. Images of one
+source are not independent, nor are sources of one group (frames of a video). So all that says how certain a
+figure is takes groups for its units; a source without a group is a group of its own.
+
+- Intervals are percentile intervals of a bootstrap over groups (Efron and Tibshirani, An Introduction to the
+  Bootstrap, 1993, chapter 13; Field and Welsh, Journal of the Royal Statistical Society B 69, 2007, for
+  clusters), both sides drawn together, expanded for the number of groups (Hesterberg, The American
+  Statistician 69, 2015).
+- p values are those of a two-sided randomisation test that swaps the two sides of whole groups (Noreen,
+  Computer-Intensive Methods for Testing Hypotheses, 1989), with Davison and Hinkley's count of the observed
+  outcome among the drawn ones, so never 0.
+- Intervals of rates are Wilson's (Journal of the American Statistical Association 22, 1927) at the effective
+  number of independent answers (Dean and Pagano, Journal of Survey Statistics and Methodology 3, 2015), so a
+  rate of 0 has one too.
+- Of more than UNITS groups, random sets of them are the units (Wolter, Introduction to Variance Estimation,
+  2007, chapter 2), so that time and memory are bounded; a standard error then errs by some sqrt(1 / (2 *
+  UNITS)), which is 2 percent. In the simulations below, intervals of 6000 sources held the truth in 96 of 100
+  cases, of 1500 in 94.
+- `rough` says that fewer than ENOUGH_GROUPS groups stand behind a figure, by Kish's effective number (Survey
+  Sampling, 1965): the square of the sum of their images over the sum of the squares. In simulations (sources
+  of 1 to 10 images, losses that differ much between sources) 95 % intervals of a drop and of a flip rate held
+  the truth in 94 and 94 of 100 cases at 200 sources, 94 and 94 at 50, 94 and 93 at 24, 93 and 89 at 12.
+- Intervals over seeds, where a model was trained several times, are Student's (Biometrika 6, 1908); `rough`
+  then says that there are fewer than ENOUGH_SEEDS.
+- `p_adjusted` is Benjamini and Hochberg's (Journal of the Royal Statistical Society B 57, 1995) over the rows
+  of one table.
+- What edits do beside the generator, and beside each other: see `dillema.statistics.effects`.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..predictions import ORIGINAL, Labels, read
+from .comparison import compare, compare_trainings, comparisons, sums_by_group
+from .intervals import ENOUGH_GROUPS, ENOUGH_SEEDS, LEVEL, means, over_seeds, to_number
+from .summary import summary
+from .truth import truth
+
+__all__ = [
+    "ENOUGH_GROUPS",
+    "ENOUGH_SEEDS",
+    "LEVEL",
+    "compare",
+    "compare_trainings",
+    "comparisons",
+    "confusion_matrix",
+    "means",
+    "over_seeds",
+    "summarise",
+    "summary",
+    "sums_by_group",
+    "to_number",
+    "truth",
+]
+
+
+def summarise(path: Path, labels: Labels, models: Sequence[str], seed: int) -> dict[str, Any]:
+    """Returns the figures of a file of predictions: of each model, and of each two models compared.
+
+    The figures of a model are those of valid images; `all` holds those of all images.
+    """
+    predictions = {model: read(path, model, labels) for model in models}
+    figures = {}
+    for model, rows in predictions.items():
+        valid, every = (summary(rows, seed, valid=only) for only in (True, False))
+        figures[model] = valid | {"all": every, "truth": truth(rows, seed)}
+    pairs = combinations(models, 2)
+    compared = ({"a": a, "b": b} | compare(predictions[a], predictions[b], seed) for a, b in pairs)
+    return {"models": figures, "comparisons": comparisons(compared)}
+
+
+def confusion_matrix(
+    path: Path, model: str, labels: Labels, kind: str = ORIGINAL
+) -> tuple[list[str], np.ndarray]:
+    """Returns the names of the classes and the confusion matrix of the images of a kind.
+
+    True classes are rows. Counts each valid image once, in what `Task.unit` names. Empty for a task that has
+    no confusions.
+    """
+    predictions = read(path, model, labels)
+    weights = ((predictions.kind == kind) & predictions.valid).astype(float)
+    names = list(predictions.task.confusion_names(labels))
+    return names, predictions.confusion(weights).astype(np.int64)

@@ -1,0 +1,269 @@
+"""All figures of one model."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ..predictions import COUNTERFACTUAL, ORIGINAL, ROWS_PER_READ, Predictions
+from ..task import PredictionSet
+from .effects import AdditiveModel, PlaceboComparison, judge_harm
+from .intervals import LEVEL, benjamini_hochberg, bootstrap_interval, mcnemar, rate, to_number
+from .paired import PairedTallies
+
+CONFUSIONS = 20  # listed
+ENOUGH_FOR_DEAD = 3  # groups that show a class: a class at 0 % in fewer may be bad luck
+RATES = ("flip_rate", "any_flip_rate")
+FLIPS = (*(f"{name}{end}" for name in RATES for end in ("", "_low", "_high")), "mcnemar_p")
+
+Edits = dict[Any, list[int]]
+"""By name the combinations of edits that have it."""
+
+
+def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, Any]:
+    """Returns all figures of one model, on valid images or on all.
+
+    Flips are about right and wrong answers: None for a task that has none.
+    """
+    before, after = predictions.pairs(valid=valid)
+    figures: dict[str, Any] = {"metric": predictions.task.metric}
+    placebos = PlaceboComparison(predictions, seed, valid=valid)
+    if not len(after):
+        return figures | {"sources": 0, "groups": 0, "images": 0, "placebo": placebos.generator_effect()}
+    pairs = PairedTallies(predictions, before, after, seed)
+    figures |= {"sources": pairs.sources, "groups": pairs.groups, "images": len(after)}
+    sets = {ORIGINAL: prediction_set(predictions, before), COUNTERFACTUAL: prediction_set(predictions, after)}
+    for kind, part in sets.items():
+        figures[kind] = {name: to_number(value) for name, value in predictions.task.metrics(part).items()}
+    effect = pairs.effect()
+    del effect["n"]
+    edits = judge_harm([placebos.edit_effect(after)])[0]
+    model = AdditiveModel(predictions, seed, valid=valid)
+    classes = per_class(pairs)
+    return (
+        figures
+        | effect
+        | {"level": LEVEL}
+        | flips(pairs)
+        | {"placebo": placebos.generator_effect(), **edits}
+        | {
+            "per_attribute": per_attribute(pairs, placebos, model),
+            "per_value": per_value(pairs, placebos, model),
+        }
+        | {"per_pair": per_pair(pairs), "per_class": classes}
+        | {"confusions": confusions(sets[ORIGINAL].matrix, sets[COUNTERFACTUAL].matrix, predictions)}
+        | compare_with_chance(pairs, sets[ORIGINAL])
+        | {"dead_classes": dead_classes(classes)}
+    )
+
+
+def prediction_set(predictions: Predictions, rows: np.ndarray) -> PredictionSet:
+    """Returns the predictions of rows, each as often as it stands there, for the metrics of a task."""
+    weights = np.bincount(rows, minlength=len(predictions.image)).astype(float)
+    blocks = [predictions.tallies[rows[i : i + ROWS_PER_READ]] for i in range(0, len(rows), ROWS_PER_READ)]
+    return PredictionSet(
+        sums=sum(block.sum(0, dtype=np.int64) for block in blocks),
+        scores=np.concatenate([predictions.task.score(block) for block in blocks]),
+        values={name: column[rows] for name, column in predictions.values.items()},
+        matrix=predictions.confusion(weights),
+    )
+
+
+def flips(pairs: PairedTallies) -> dict[str, float | None]:
+    """Returns how often a right answer turns wrong, per counterfactual and for any of a source's.
+
+    `mcnemar_p` is McNemar's p on one counterfactual of each group.
+    """
+    predictions = pairs.predictions
+    before = predictions.task.right(predictions.tallies[pairs.before])
+    after = predictions.task.right(predictions.tallies[pairs.after])
+    if before is None or after is None:
+        return dict.fromkeys(FLIPS)
+    source = predictions.source[pairs.after]
+    starts = np.flatnonzero(np.diff(source, prepend=-1))
+    flipped = np.add.reduceat(before & ~after, starts, dtype=int)
+    images = np.diff(starts, append=len(source))
+    right = before[starts]
+    groups, group = np.unique(pairs.group[starts][right], return_inverse=True)
+
+    def by_group(values: np.ndarray) -> np.ndarray:
+        return np.bincount(group, values[right], len(groups))
+
+    order = np.argsort(pairs.group, kind="stable")
+    first = np.cumsum(pairs.images) - pairs.images
+    random = np.random.default_rng(pairs.seed).random(pairs.groups)
+    drawn = order[first + (random * pairs.images).astype(int)]
+    worse, better = (before & ~after)[drawn].sum(), (after & ~before)[drawn].sum()
+    return (
+        rate("flip_rate", by_group(flipped), by_group(images))
+        | rate("any_flip_rate", by_group(flipped > 0), by_group(np.ones(len(starts))))
+        | {"mcnemar_p": mcnemar(int(worse), int(better))}
+    )
+
+
+def combinations_by_edit(predictions: Predictions) -> Edits:
+    """Returns the combinations that have each edit, by (attribute, from, to)."""
+    listed: Edits = {}
+    for i, edits in enumerate(predictions.combinations):
+        for edit in set(edits):
+            listed.setdefault((edit.attribute, edit.original, edit.replacement), []).append(i)
+    return listed
+
+
+def combinations_by_value(predictions: Predictions) -> Edits:
+    """Returns the combinations that have each new value, by (attribute, to)."""
+    listed: Edits = {}
+    for i, edits in enumerate(predictions.combinations):
+        for value in {(edit.attribute, edit.replacement) for edit in edits}:
+            listed.setdefault(value, []).append(i)
+    return listed
+
+
+def per_attribute(
+    pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel
+) -> list[dict[str, Any]]:
+    """Returns what each edit does, over the counterfactuals that have it, the most harmful first."""
+    rows = [
+        {"attribute": attribute, "from": original, "to": replacement}
+        | _edit_figures(part, placebos, model, (attribute, replacement))
+        for (attribute, original, replacement), part in pairs.by_combination(
+            combinations_by_edit(pairs.predictions)
+        )
+    ]
+    return judge_harm(sort_by_drop(rows))
+
+
+def per_value(
+    pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel
+) -> list[dict[str, Any]]:
+    """Returns what each new value does, whatever it replaces, the most harmful first."""
+    rows = [
+        {"attribute": attribute, "to": replacement}
+        | _edit_figures(part, placebos, model, (attribute, replacement))
+        for (attribute, replacement), part in pairs.by_combination(combinations_by_value(pairs.predictions))
+    ]
+    return judge_harm(sort_by_drop(rows))
+
+
+def per_pair(pairs: PairedTallies) -> list[dict[str, Any]]:
+    """Returns what each two values of two attributes do together, the most harmful first.
+
+    Only values that at least two sources have together are listed.
+    """
+    listed: Edits = {}
+    for i, edits in enumerate(pairs.predictions.combinations):
+        for pair in combinations(sorted({(edit.attribute, edit.replacement) for edit in edits}), 2):
+            listed.setdefault(pair, []).append(i)
+    rows = [
+        {"attributes": [first[0], second[0]], "to": [first[1], second[1]]} | part.effect()
+        for (first, second), part in pairs.by_combination(listed)
+        if part.sources > 1
+    ]
+    return sort_by_drop(rows)
+
+
+def per_class(pairs: PairedTallies) -> dict[str, dict[str, float | None]]:
+    """Returns the metric of each class that the originals have, with the interval of its drop.
+
+    `groups` counts those that show the class.
+    """
+    rows = _classes_of_tallies(pairs) or _classes_of_images(pairs)
+    return {
+        pairs.predictions.labels.classes[i]: {
+            "original": to_number(original),
+            "counterfactual": to_number(counterfactual),
+            "drop": to_number(original - counterfactual),
+            "low": to_number(low),
+            "high": to_number(high),
+            "groups": int(groups),
+        }
+        for i, (original, counterfactual, low, high, groups) in rows.items()
+    }
+
+
+def confusions(before: np.ndarray, after: np.ndarray, predictions: Predictions) -> list[dict[str, Any]]:
+    """Returns which classes are taken for which others more often than before, the largest rise first.
+
+    `share` is the rise over all that are truly of the class.
+    """
+    names = predictions.task.confusion_names(predictions.labels)
+    rise = after - before
+    np.fill_diagonal(rise, 0)
+    largest = np.argsort(-rise, axis=None, kind="stable")[:CONFUSIONS]
+    return [
+        {
+            "true": names[true],
+            "predicted": names[predicted],
+            "original": int(before[true, predicted]),
+            "counterfactual": int(after[true, predicted]),
+            "share": rise[true, predicted] / after[true].sum(),
+        }
+        for true, predicted in zip(*np.unravel_index(largest, rise.shape), strict=True)
+        if rise[true, predicted] > 0
+    ]
+
+
+def compare_with_chance(pairs: PairedTallies, originals: PredictionSet) -> dict[str, Any]:
+    """Returns the main metric of a constant answer, and whether the originals may be no better than that."""
+    chance = to_number(pairs.predictions.task.chance(originals))
+    if chance is None or pairs.groups < 2:
+        return {"chance": chance, "near_chance": None}
+    low, _ = bootstrap_interval(pairs.sums[:1], lambda sums: pairs.figure(sums)[..., :1], pairs.seed)
+    return {"chance": chance, "near_chance": bool(low[0] <= chance)}
+
+
+def dead_classes(classes: dict[str, dict[str, Any]]) -> list[str]:
+    """Returns the classes that are never right on the originals, though several groups show them."""
+    return [
+        name for name, row in classes.items() if row["original"] == 0 and row["groups"] >= ENOUGH_FOR_DEAD
+    ]
+
+
+def sort_by_drop(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns rows with their p adjusted, the largest drop first."""
+    table = sorted(rows, key=lambda row: -np.inf if row["drop"] is None else row["drop"], reverse=True)
+    adjusted = benjamini_hochberg([row["p"] for row in table])
+    return [row | {"p_adjusted": p} for row, p in zip(table, adjusted, strict=True)]
+
+
+def _classes_of_tallies(pairs: PairedTallies) -> dict[int, Sequence[float]]:
+    """Returns what `per_class` does, by class id, of a task whose tallies tell the classes apart."""
+    class_scores: Any = pairs.predictions.task.class_scores
+    sides = [side[:, :-2] for side in pairs.sums]
+    before, after, by_unit = (class_scores(sums) for sums in (sides[0].sum(0), sides[1].sum(0), sides[0]))
+    if by_unit is None:
+        return {}
+
+    def drop(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        difference: np.ndarray = class_scores(first) - class_scores(second)
+        return difference
+
+    bounds = np.full((2, len(before)), np.nan)
+    if pairs.groups > 1:
+        bounds[:] = bootstrap_interval(sides, drop, pairs.seed)
+    shown = (~np.isnan(by_unit)).sum(0)
+    return {
+        i: (before[i], after[i], *bounds[:, i], shown[i]) for i in np.flatnonzero(~np.isnan(before)).tolist()
+    }
+
+
+def _classes_of_images(pairs: PairedTallies) -> dict[int, Sequence[float]]:
+    """Returns what `per_class` does, by class id, of a task in which an image has one class."""
+    values = {name: column[pairs.after] for name, column in pairs.predictions.values.items()}
+    classes = pairs.predictions.task.image_classes(values)
+    if classes is None:
+        return {}
+    rows: dict[int, Sequence[float]] = {}
+    order = np.argsort(classes, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(classes[order])) + 1):
+        group = pairs.select(part)
+        scores = [group.figure(side.sum(0))[0] for side in group.sums]
+        rows[int(classes[part[0]])] = [*scores, *(bound[0] for bound in group.bounds()), group.groups]
+    return rows
+
+
+def _edit_figures(
+    pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel, value: tuple[str, str]
+) -> dict[str, Any]:
+    return pairs.effect() | placebos.edit_effect(pairs.after) | model.effect(value)

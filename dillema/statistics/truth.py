@@ -1,0 +1,75 @@
+"""Estimated drops held against true ones, where the data set can render what a counterfactual stands for."""
+
+from typing import Any
+
+import numpy as np
+
+from ..predictions import COUNTERFACTUAL, TRUTH, Predictions
+from .comparison import common_indices, compare_sums, join_texts
+from .effects import AdditiveModel
+from .intervals import to_number
+from .paired import PairedTallies
+from .summary import combinations_by_edit
+
+
+def truth(predictions: Predictions, seed: int) -> dict[str, Any] | None:
+    """Returns the drop on valid counterfactuals beside that on real renders; None where there are none.
+
+    `error` is the estimated drop less the true one, with its interval. Over the edits: the mean absolute
+    error, and the rank correlation of estimated and true drops; and the same of the effects of the additive
+    model.
+    """
+    pairs = [predictions.pairs(kind, valid=True) for kind in (COUNTERFACTUAL, TRUTH)]
+    chosen = common_indices(*(join_texts(predictions.image[after]) for _, after in pairs))
+    if not len(chosen[0]):
+        return None
+    estimated, true = (
+        PairedTallies(predictions, before[rows], after[rows], seed)
+        for (before, after), rows in zip(pairs, chosen, strict=True)
+    )
+    edits = combinations_by_edit(predictions)
+    models = [AdditiveModel(predictions, seed, kind) for kind in (COUNTERFACTUAL, TRUTH)]
+    table = []
+    parts = zip(estimated.by_combination(edits), true.by_combination(edits), strict=True)
+    for ((attribute, original, replacement), first), (_, second) in parts:
+        effect, true_effect = (model.effect((attribute, replacement))["effect"] for model in models)
+        row = {"attribute": attribute, "from": original, "to": replacement} | _figures(first, second)
+        table.append(row | {"effect": effect, "true_effect": true_effect})
+    effects = {(row["attribute"], row["to"]): row for row in table}.values()  # one row a value
+    return (
+        _figures(estimated, true)
+        | _agreement([(row["estimated"], row["true"]) for row in table])
+        | {
+            f"effect_{name}": value
+            for name, value in _agreement([(r["effect"], r["true_effect"]) for r in effects]).items()
+        }
+        | {"per_attribute": table}
+    )
+
+
+def _figures(estimated: PairedTallies, true: PairedTallies) -> dict[str, Any]:
+    drop = compare_sums(estimated, true)["drop"]
+    return {
+        "n": len(estimated.after),
+        "sources": estimated.sources,
+        "groups": estimated.groups,
+        "estimated": drop["a"],
+        "true": drop["b"],
+        "error": drop["difference"],
+        "low": drop["low"],
+        "high": drop["high"],
+        "rough": estimated.rough,
+    }
+
+
+def _agreement(rows: list[tuple[float | None, float | None]]) -> dict[str, float | None]:
+    """Returns the mean absolute error and the rank correlation of estimated and true figures."""
+    from scipy.stats import spearmanr
+
+    pairs = np.array([row for row in rows if None not in row], float).reshape(-1, 2).T
+    figures: dict[str, float | None] = {"mean_absolute_error": None, "rank_correlation": None}
+    if pairs.size:
+        figures["mean_absolute_error"] = to_number(np.abs(pairs[0] - pairs[1]).mean())
+    if pairs.size > 2 and np.ptp(pairs, 1).all():  # there is no correlation of what does not differ
+        figures["rank_correlation"] = to_number(spearmanr(*pairs).statistic)
+    return figures

@@ -1,0 +1,52 @@
+"""Describes every source in a sentence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..backend import Captioner, Dataset
+from ..types import Caption, Sample
+from .base import Made, Step, dataset_key, made
+
+
+@dataclass(frozen=True)
+class CaptionItem:
+    """A sample, the key of its source record, and the seed of its caption."""
+
+    sample: Sample
+    source_key: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class CaptionStep(Step[CaptionItem]):
+    """Captions the samples themselves, not the resized originals: captioners have sizes of their own."""
+
+    captioner: Captioner
+    dataset: Dataset
+
+    name: ClassVar[str] = "caption"
+    version: ClassVar[int] = 1
+
+    @property
+    def backend(self) -> Captioner:
+        """Returns the captioner."""
+        return self.captioner
+
+    def item_id(self, item: CaptionItem) -> str:
+        """Returns the id of the sample."""
+        return item.sample.id
+
+    def key(self, item: CaptionItem) -> Any:
+        """Returns what a caption depends on."""
+        return [dataset_key(self.dataset), item.source_key, dict(item.sample.attributes), item.seed]
+
+    def work(self, backend: Captioner, batch: Sequence[CaptionItem]) -> Sequence[Made | Exception]:
+        """Returns the texts."""
+        samples = [item.sample for item in batch]
+        captions = backend.caption(samples, self.dataset, [item.seed for item in batch])
+        return made([caption.text if isinstance(caption, Caption) else caption for caption in captions])
+
+    def decode(self, value: str) -> Caption:
+        """Returns the caption."""
+        return Caption(value)

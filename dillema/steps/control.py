@@ -1,0 +1,62 @@
+"""Extracts the structure of every source that a generated image must keep."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..backend import Conditioning, Dataset, Size
+from ..types import Sample
+from .base import Made, Step, dataset_key
+
+
+@dataclass(frozen=True)
+class ControlItem:
+    """A sample and the key of its source record."""
+
+    sample: Sample
+    source_key: str
+
+
+@dataclass(frozen=True)
+class ControlStep(Step[ControlItem]):
+    """Makes the control image of one conditioning."""
+
+    conditioning: Conditioning
+    dataset: Dataset
+    size: Size
+
+    name: ClassVar[str] = "control"
+    version: ClassVar[int] = 1
+    images: ClassVar[bool] = True
+
+    @property
+    def backend(self) -> Conditioning:
+        """Returns the conditioning."""
+        return self.conditioning
+
+    @property
+    def batch_size(self) -> int:
+        """Returns 1: a conditioning takes one sample at a time."""
+        return 1
+
+    def item_id(self, item: ControlItem) -> str:
+        """Returns the id of the sample."""
+        return item.sample.id
+
+    def key(self, item: ControlItem) -> Any:
+        """Returns what the control image depends on: what a conditioning reads besides image and mask is part of it."""
+        parts = [dataset_key(self.dataset), item.source_key, list(self.size)]
+        if hasattr(self.conditioning, "content"):
+            parts.append(self._content(item.sample))
+        return parts
+
+    def work(self, backend: Conditioning, batch: Sequence[ControlItem]) -> Sequence[Made | Exception]:
+        """Returns the control images; the value is their weight."""
+        controls = [backend.control(item.sample, self.dataset, self.size) for item in batch]
+        return [Made(control.weight, control.image) for control in controls]
+
+    def _content(self, sample: Sample) -> str:
+        try:
+            return str(self.conditioning.content(sample))  # type: ignore[attr-defined]  # see ReadsMore
+        except Exception:  # what is wrong is found, and recorded, when the item is worked on
+            return f"{sample.id} cannot be read"

@@ -1,0 +1,68 @@
+"""Paints every counterfactual."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..backend import Generator
+from ..types import Control, Counterfactual, Sample
+from .base import Made, Step, open_image
+
+
+@dataclass(frozen=True)
+class ControlFile:
+    """A control image on the disk, its weight, and the key of its record."""
+
+    path: Path
+    weight: float
+    key: str
+
+
+@dataclass(frozen=True)
+class GenerateItem:
+    """A counterfactual of a sample, its control images by conditioning, and the seed of its noise."""
+
+    variant_id: str
+    sample: Sample
+    source_key: str
+    counterfactual: Counterfactual
+    controls: Mapping[str, ControlFile]
+    seed: int
+
+
+@dataclass(frozen=True)
+class GenerateStep(Step[GenerateItem]):
+    """Asks the generator for a batch of images."""
+
+    generator: Generator
+
+    name: ClassVar[str] = "generate"
+    version: ClassVar[int] = 1
+    images: ClassVar[bool] = True
+
+    @property
+    def backend(self) -> Generator:
+        """Returns the generator."""
+        return self.generator
+
+    def item_id(self, item: GenerateItem) -> str:
+        """Returns the id of the variant."""
+        return item.variant_id
+
+    def key(self, item: GenerateItem) -> Any:
+        """Returns what the image depends on: of the counterfactual its text and edits, not how it was written."""
+        edits = [asdict(edit) for edit in item.counterfactual.edits]
+        controls = {name: control.key for name, control in item.controls.items()}
+        return [item.source_key, item.counterfactual.text, edits, controls, item.seed]
+
+    def work(self, backend: Generator, batch: Sequence[GenerateItem]) -> Sequence[Made | Exception]:
+        """Returns the images."""
+        controls = [
+            {name: Control(open_image(control.path), control.weight) for name, control in item.controls.items()}
+            for item in batch
+        ]
+        samples = [item.sample for item in batch]
+        counterfactuals = [item.counterfactual for item in batch]
+        images = backend.generate(samples, counterfactuals, controls, [item.seed for item in batch])
+        return [image if isinstance(image, Exception) else Made(image=image) for image in images]

@@ -1,0 +1,29 @@
+"""Turns the scores of the gates into a verdict."""
+
+from collections.abc import Mapping, Sequence
+
+from ..backend import Gate
+from ..types import Verdict
+
+FAILED = "failed"  # the score, 1.0, of an image that a gate could not score
+
+
+def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
+    """Returns the verdict of gates on the scores of one image, by "<gate>.<score>".
+
+    An image counts when every gate could score it and none has a reason against it.
+    """
+    reasons: list[str] = []
+    for gate in gates:
+        prefix = f"{gate.name}."
+        values = {name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)}
+        if values.get(FAILED):
+            reasons.append(f"{gate.name}: could not be scored")
+        else:
+            reasons += [f"{gate.name}: {reason}" for reason in gate.reasons(values)]
+    return Verdict(dict(scores), tuple(reasons), checked=bool(gates))
+
+
+def score_names(gates: Sequence[Gate]) -> list[str]:
+    """Returns the names of all scores of gates: the columns of predictions.parquet."""
+    return [f"{gate.name}.{score}" for gate in gates for score in (*gate.scores, FAILED)]

@@ -1,0 +1,91 @@
+"""The connection to MLflow."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .pending import lock_folder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+# left to itself, MLflow waits for a server for minutes
+TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+LOG_LEVELS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
+
+
+def connect(uri: str) -> "MlflowClient":
+    """Returns a client that soon gives up on a server that is away.
+
+    The environment variables of MLflow that set time-outs have the last word.
+    Creates a SQLite database that does not exist. Raises a UserError for one that cannot be used.
+    """
+    for name, value in ({"MLFLOW_DISABLE_TELEMETRY": "true"} | TIMEOUTS).items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for logger, level in LOG_LEVELS.items():
+        logging.getLogger(logger).setLevel(level)
+    if uri.startswith(SQLITE):
+        _prepare_database(uri)
+    return MlflowClient(uri)
+
+
+def absolute(uri: str) -> str:
+    """Returns an address of MLflow that does not depend on the working folder of the process."""
+    if not uri.startswith(SQLITE):
+        return uri
+    path = Path(uri.removeprefix(SQLITE)).expanduser()
+    if path.is_absolute():
+        return f"{SQLITE}{path}"
+    # an address escapes the percent sign, the name of a folder does not
+    working_folder = str(Path.cwd()).replace("%", "%25")
+    return f"{SQLITE}{working_folder}/{path}"
+
+
+def artifact_location(artifacts: str) -> str:
+    """Returns the address of the folder for files; it does not depend on the working folder."""
+    return artifacts if "://" in artifacts else Path(artifacts).expanduser().resolve().as_uri()
+
+
+def run_address(uri: str, experiment_id: str, run_id: str) -> str:
+    """Returns the link to a run on a server; for a database also the command that starts a server."""
+    page = f"/#/experiments/{experiment_id}/runs/{run_id}"
+    if uri.startswith("http"):
+        return uri.rstrip("/") + page
+    return f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000{page}"
+
+
+def _prepare_database(uri: str) -> None:
+    """Makes sure that a database exists whole and can be used.
+
+    A new one is created under a lock, in a temporary file that is then renamed: neither several first runs at
+    the same time nor a process that is killed leaves half of its tables.
+    """
+    from mlflow import MlflowClient
+
+    path = Path(uri.removeprefix(SQLITE).replace("%25", "%"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _has_content(path):
+            with lock_folder(path.parent):
+                if not _has_content(path):
+                    temporary = path.with_name(f"{path.name}.new")
+                    temporary.unlink(missing_ok=True)  # of a process that was killed
+                    MlflowClient(f"{uri}.new").search_experiments(max_results=1)  # creates the tables
+                    temporary.replace(path)
+        MlflowClient(uri).search_experiments(max_results=1)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"MLflow's database {path} cannot be used: {reason}. If another version of MLflow wrote it, "
+            f"copy it and run `mlflow db upgrade {uri}`; if it is damaged, move it away, and a "
+            "new one is created"
+        ) from error
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0

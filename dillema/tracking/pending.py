@@ -1,0 +1,66 @@
+"""What MLflow is to receive about a run, kept in its run folder until MLflow has it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..store import write_atomically
+
+UNSENT = "unsent"
+
+
+@dataclass
+class PendingRun:
+    """What MLflow is to receive besides the tables, images and files in the same folder.
+
+    Attributes:
+        uri: The address of MLflow.
+        artifacts: Where MLflow keeps the files of runs.
+        start: In milliseconds, as `end` is.
+        sweep: The folder of the sweep that the run belongs to.
+        dataset: The fields of MLflow's entity of the generated set.
+    """
+
+    uri: str
+    artifacts: str
+    experiment: str
+    name: str
+    start: int
+    params: dict[str, str]
+    tags: dict[str, str]
+    sweep: str | None
+    status: str = "RUNNING"
+    end: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    dataset: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "PendingRun":
+        """Returns what waits in a run folder."""
+        return cls(**json.loads((folder / UNSENT / "run.json").read_text(encoding="utf-8")))
+
+    def write(self, folder: Path) -> None:
+        """Writes it to a run folder."""
+        write_atomically(folder / UNSENT / "run.json", json.dumps(asdict(self)))
+
+
+def now_in_milliseconds() -> int:
+    """Returns the time as MLflow counts it."""
+    return int(time.time() * 1000)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of this block for the same folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

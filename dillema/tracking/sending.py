@@ -1,0 +1,161 @@
+"""Sends to MLflow what waits in a run folder."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image
+
+from .client import connect
+from .content import FIGURES
+from .pending import UNSENT, PendingRun, lock_folder, now_in_milliseconds
+from .process import host_name, process_died
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+ENTRIES_PER_CALL = 100  # MLflow takes 100 parameters in one call, and 1,000 metrics, which 20 models have
+DEATH = "The process ended without an error: it was killed, or the machine went down."
+
+Entry = TypeVar("Entry")
+
+
+def send(folder: Path) -> bool:
+    """Sends what waits in a run folder; returns False, and sends nothing, when the run may still be at work.
+
+    The run is created if MLflow lacks it. What MLflow has already is not sent twice.
+    """
+    with lock_folder(folder):
+        pending = PendingRun.read(folder)
+        if pending.status == "RUNNING":
+            if not process_died(pending.tags):
+                return False
+            pending.status, pending.end, pending.tags["error"] = "KILLED", now_in_milliseconds(), DEATH
+        client = connect(pending.uri)
+        finish_run(client, folder, pending, begin_run(client, folder, pending))
+    return True
+
+
+def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
+    """Ends the runs of this machine whose process has ended, with all that waits in their folders."""
+    experiment = client.get_experiment_by_name(experiment_name)
+    if experiment is None:
+        return
+    running = f"attributes.status = 'RUNNING' and tags.`dillema.host` = '{host_name()}'"
+    for run in client.search_runs([experiment.experiment_id], running):
+        tags = run.data.tags
+        if not process_died(tags):
+            continue
+        with log_tracking_errors(f"the run {run.info.run_name}, whose process died, is not ended"):
+            folder = Path(tags["dillema.folder"])
+            waits = (folder / UNSENT / "run.json").exists()
+            if waits and PendingRun.read(folder).tags["dillema.id"] == tags["dillema.id"]:
+                send(folder)
+            else:
+                client.set_tag(run.info.run_id, "error", DEATH)
+                client.set_terminated(run.info.run_id, "KILLED")
+
+
+def begin_run(client: "MlflowClient", folder: Path, pending: PendingRun) -> str:
+    """Returns the id of a run; creates it, its experiment and the parent of its sweep if they are missing."""
+    from mlflow.entities import Param
+
+    experiment = client.get_experiment_by_name(pending.experiment)
+    # a server knows best where its artifacts belong
+    location = None if pending.uri.startswith(("http", "databricks")) else pending.artifacts
+    experiment_id = (
+        experiment.experiment_id if experiment else client.create_experiment(pending.experiment, location)
+    )
+    tags = dict(pending.tags)
+    if pending.sweep:
+        tags["mlflow.parentRunId"] = _find_or_create_parent(client, experiment_id, pending)
+    run_id, _ = _find_or_create(client, experiment_id, "dillema.id", tags, pending.name, pending.start)
+    for batch in _split([Param(key, value) for key, value in pending.params.items()]):
+        client.log_batch(run_id, params=batch)
+    client.log_artifact(run_id, str(folder / UNSENT / "config.yaml"))
+    return run_id
+
+
+def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id: str) -> None:
+    """Sends everything that waits and is not there yet, ends the run, and removes what waited."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+
+    # what is sent again with the same time counts once
+    time = pending.end or pending.start
+    for batch in _split([Metric(key, value, time, 0) for key, value in pending.metrics.items()]):
+        client.log_batch(run_id, metrics=batch)
+    if pending.dataset:
+        context = [InputTag("mlflow.data.context", "generated")]
+        client.log_inputs(run_id, [DatasetInput(Dataset(**pending.dataset), context)])
+    _send_tables_and_images(client, folder / UNSENT, run_id)
+    for file in (folder / "predictions.parquet", folder / "report.html", folder / UNSENT / FIGURES):
+        if file.exists():
+            client.log_artifact(run_id, str(file))
+    if (folder / "report").is_dir():  # thousands of small images, each of which would take a call
+        client.log_artifact(
+            run_id, shutil.make_archive(str(folder / UNSENT / "report"), "zip", folder, "report")
+        )
+    for key in pending.tags.keys() & {"models", "error", "mlflow.note.content"}:
+        client.set_tag(run_id, key, pending.tags[key])
+    client.set_terminated(run_id, pending.status, pending.end)
+    shutil.rmtree(folder / UNSENT)
+
+
+@contextmanager
+def log_tracking_errors(consequence: str) -> Iterator[None]:
+    """Turns an error into a warning that says what it means for the run in MLflow."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        log.warning(
+            "MLflow: %s (%s). Nothing is lost: the run folder holds everything, and "
+            "python -m dillema job=sync sends it later.", consequence, reason,
+        )  # fmt: skip
+
+
+def _send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -> None:
+    """Sends the tables and images that MLflow lacks."""
+    tables = {file.path for file in client.list_artifacts(run_id)}
+    images = {re.split("[+%]", file.path)[0] for file in client.list_artifacts(run_id, "images")}
+    for table in sorted(unsent.glob("tables/*.json")):
+        if table.name not in tables:  # MLflow would append the rows
+            client.log_table(run_id, json.loads(table.read_text(encoding="utf-8")), table.name)
+    for path in sorted(unsent.glob("images/*.png")):
+        if f"images/{path.stem}" not in images:
+            with Image.open(path) as image:
+                client.log_image(run_id, image, key=path.stem, step=0)
+
+
+def _find_or_create_parent(client: "MlflowClient", experiment_id: str, pending: PendingRun) -> str:
+    """Returns the id of the run that stands for a sweep."""
+    sweep = Path(str(pending.sweep))
+    tags = {"dillema.sweep": str(sweep), "mlflow.source.name": "dillema"}
+    name = f"sweep {sweep.parent.name} {sweep.name}"
+    run_id, is_new = _find_or_create(client, experiment_id, "dillema.sweep", tags, name, pending.start)
+    if is_new:
+        client.set_terminated(run_id)
+    return run_id
+
+
+def _find_or_create(
+    client: "MlflowClient", experiment_id: str, tag: str, tags: dict[str, str], name: str, start: int
+) -> tuple[str, bool]:
+    """Returns the id of the run with a tag, and whether it was created now."""
+    value = tags[tag].replace("'", "\\'")
+    runs = client.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
+    if runs:
+        return runs[0].info.run_id, False
+    return client.create_run(experiment_id, start, tags, name).info.run_id, True
+
+
+def _split(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    for start in range(0, len(entries), ENTRIES_PER_CALL):
+        yield entries[start : start + ENTRIES_PER_CALL]
