@@ -182,8 +182,8 @@ def idle_cores() -> int:
 def _without_amx() -> Iterator[None]:
     """Keeps llama.cpp from its AMX kernels while a model is loaded, where the processor has AMX.
 
-    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python 0.3.36), and
-    `Llama` has no argument for the setting.
+    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python
+    0.3.36), and `Llama` has no argument for the setting.
     """
     from llama_cpp import llama_cpp
 
