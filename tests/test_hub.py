@@ -60,18 +60,16 @@ def test_a_checkpoint_without_a_head_is_not_given_a_random_one(tmp_path):
         hub.network(kind, str(tmp_path), "model=mini_segformer", "cpu", "float32")
 
 
-def test_what_a_part_of_a_model_computes_by_itself_is_not_missing(tmp_path):
-    """As transformers saved Mask2Former before 5.10: without the relative positions of its Swin backbone."""
+def test_what_a_part_of_a_model_does_not_use_is_not_missing(tmp_path):
+    """As transformers saved Mask2Former before 5.10: without the last norm of its Swin backbone."""
     tiny.mask_segmenter(tmp_path)
     file = tmp_path / "model.safetensors"
     tensors = load_file(file)
-    positions = {name: tensor for name, tensor in tensors.items() if name.endswith("relative_position_index")}
-    assert positions
-    save_file({k: v for k, v in tensors.items() if k not in positions}, file, metadata={"format": "pt"})
+    unused = {name for name in tensors if ".swin.layernorm." in name}
+    assert unused
+    save_file({k: v for k, v in tensors.items() if k not in unused}, file, metadata={"format": "pt"})
     kind = transformers.AutoModelForUniversalSegmentation
-    network = hub.network(kind, str(tmp_path), "model=mini_segformer", "cpu", "float32")
-    for name, tensor in positions.items():
-        assert (network.get_buffer(name) == tensor).all()
+    hub.network(kind, str(tmp_path), "model=mini_segformer", "cpu", "float32")
 
 
 def test_without_a_network_the_answer_comes_at_once(monkeypatch):
@@ -88,13 +86,15 @@ def small_hub(monkeypatch, tmp_path):
     servers = []
 
     def start(status, code):
+        about = {"id": "some/model", "siblings": [], "gated": "manual" if code == "GatedRepo" else False}
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                known = self.path.startswith("/api/models/some/model")
+                known = self.path == "/api/models/some/model"
                 self.send_response(200 if known else status)
                 if not known:
                     self.send_header("X-Error-Code", code)
-                content = json.dumps({"id": "some/model", "siblings": []}).encode() if known else b""
+                content = json.dumps(about).encode() if known else b""
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content if self.command == "GET" else b"")

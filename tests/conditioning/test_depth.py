@@ -61,7 +61,7 @@ def test_depth_of_the_data_set_is_as_bright_as_a_network_would_paint_it():
 
 
 def test_depth_that_is_not_there_is_said():
-    with pytest.raises(UserError, match=r"no depth to s\. .*group depth.*conditioning=depth"):
+    with pytest.raises(UserError, match=r"no depth for s\. .*group depth.*conditioning=depth"):
         DatasetDepth().control(tiny.sample(), tiny.dataset(), (60, 30))
     with pytest.raises(ItemError, match="the depth of s cannot be read"):
         DatasetDepth().control(tiny.sample(read_depth=lambda: json.loads("no map")), tiny.dataset(), (60, 30))

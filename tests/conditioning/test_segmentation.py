@@ -34,7 +34,7 @@ def test_a_sample_without_a_mask_sends_the_user_to_another_conditioning():
 
 def test_an_unknown_class_id_is_an_error_of_its_sample():
     mask = np.full((32, 64), 99, np.uint8)
-    with pytest.raises(ItemError, match=r"mask of s holds class ids that tiny does not know: \[99\]"):
+    with pytest.raises(ItemError, match=r"mask of s holds class ids that tiny does not have: \[99\]"):
         Segmentation().control(tiny.sample(mask=mask), tiny.dataset(), (40, 24))
     Segmentation().control(tiny.sample(mask=mask), tiny.dataset(ignored=frozenset({99})), (40, 24))
 

