@@ -198,10 +198,10 @@ def make_pipeline(**parts: Any) -> Pipeline:
 
 def run_pipeline(
     folder: Path, store: Path, *, max_failures: int = 50, retry_failed: bool = False, size: Any = "generated",
-    models: Sequence[Any] = (), **parts: Any,
+    save_controls: bool = False, models: Sequence[Any] = (), **parts: Any,
 ) -> tuple[RunFolder, Runner]:  # fmt: skip
     """Runs a pipeline of small back-ends; returns its folder, and the runner with what failed."""
-    cfg = OmegaConf.create({"size": size, "save_controls": False, "name": "test"})
+    cfg = OmegaConf.create({"size": size, "save_controls": save_controls, "name": "test"})
     runner = Runner(Store(store), Local(), max_failures, retry_failed)
     context = JobContext(cfg, folder)
     return generate(context, make_pipeline(models=models, **parts), runner, time.perf_counter()), runner
