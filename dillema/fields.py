@@ -38,6 +38,9 @@ Positive = Annotated[int, Constraint("of at least 1", lambda value: value >= 1)]
 NotNegative = Annotated[int, Constraint("of at least 0", lambda value: value >= 0)]
 AboveZero = Annotated[float, Constraint("above 0", lambda value: value > 0)]
 Share = Annotated[float, Constraint("from 0 to 1", lambda value: 0 <= value <= 1)]
+Weight = Annotated[float, Constraint("of at least 0", lambda value: value >= 0)]
+Temperature = Annotated[float, Constraint("of at least 0", lambda value: value >= 0)]
+TopP = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 < value <= 1)]
 BatchSize = Annotated[int, TRANSIENT, Constraint("of at least 1", lambda value: value >= 1)]
 
 

@@ -1,7 +1,10 @@
-"""Opens weights: the local copy first, the hub where it can be reached, and plain words where there is neither."""
+"""Opens weights: the local copy first, then the hub; says in a message what is missing."""
 
+import errno
 import logging
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,39 +15,62 @@ if TYPE_CHECKING:
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
-# diffusers imports bitsandbytes where it is installed, whose one warning here asks for a package that only speeds up 4-bit weights on a CPU
+OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+NOT_THERE = "does not have it, or keeps it private"
+UNREACHABLE = "cannot be reached"
+
+# diffusers imports bitsandbytes where it is installed, which warns of a package that only speeds up 4-bit
+# weights on a CPU
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
-    """Returns `kind.from_pretrained(name, **options)`; `kind` is a class of transformers or diffusers.
+    """Returns `kind.from_pretrained(name, **options)`; code that a repository holds is never run.
 
-    `name` is a folder or a hub id. What the hub's cache already holds is opened without asking the hub.
-    Raises a UserError (NoWeights) when there is no such model to open; it proposes the option `instead`, which needs no download.
+    What the hub's cache holds is opened without a request to the hub.
+
+    Args:
+        kind: A class of transformers or diffusers.
+        name: A folder or a hub id.
+        instead: The option that needs no download, which a message proposes.
+        options: Go to `from_pretrained`.
+
+    Raises:
+        UserError: There is no such model (NoWeights), it is gated, a package is missing, or memory does not
+            suffice.
     """
-    import huggingface_hub
     from safetensors import SafetensorError
 
-    unusable = (OSError, ValueError, RuntimeError, ImportError, SafetensorError)
-    for library in {"transformers", "diffusers"} & set(sys.modules):  # a pipeline of diffusers holds models of transformers
+    unusable = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, MemoryError)
+    # both, where both are imported: a pipeline of diffusers holds models of transformers
+    for library in {"transformers", "diffusers"} & set(sys.modules):
         sys.modules[library].utils.logging.set_verbosity_error()
         sys.modules[library].utils.logging.disable_progress_bar()
+    if kind.__module__.startswith("transformers"):
+        options["trust_remote_code"] = False  # otherwise transformers asks on the terminal
     try:
         return kind.from_pretrained(name, local_files_only=True, **options)
     except unusable as error:
+        if problem := _problem(name, error):
+            raise problem from error
         if Path(name).exists():
             raise UserError(f"{name} is not a model that {kind.__name__} can open: {error}") from error
+    _ask_hub(name, name, "folder", instead)
     try:
-        huggingface_hub.model_info(name, timeout=10)  # asks once; from_pretrained would try again and again for two minutes
         return kind.from_pretrained(name, **options)
-    except Exception as error:  # without a network, whatever the HTTP library of this version of huggingface_hub raises
-        raise _absent(name, "folder", instead, error) from error
+    except Exception as error:  # the HTTP library depends on the version of huggingface_hub
+        raise _problem(name, error) or _no_weights(name, "folder", instead, NOT_THERE, error) from error
 
 
 def file(name: str, instead: str) -> Path:
-    """Returns where a file lies: `name` is its path, or <owner>/<repository>/<file> on the hub, from where it is fetched once.
+    """Returns the path of a file; a file on the hub is fetched once.
 
-    Raises a UserError (NoWeights) when there is no such file; it proposes the option `instead`, which needs no download.
+    Args:
+        name: A path, or <owner>/<repository>/<file> on the hub.
+        instead: The option that needs no download, which a message proposes.
+
+    Raises:
+        UserError: There is no such file (NoWeights), or its repository is gated.
     """
     import huggingface_hub
 
@@ -54,46 +80,62 @@ def file(name: str, instead: str) -> Path:
     repository = "/".join(owner)
     try:
         return Path(huggingface_hub.hf_hub_download(repository, path, local_files_only=True))
-    except Exception:  # not kept yet, or no name that the hub could know
+    except Exception:  # not in the cache, or no name that the hub can have
         pass
+    _ask_hub(repository, name, "file", instead)
     try:
-        huggingface_hub.model_info(repository, timeout=10)  # asks once, as above
         return Path(huggingface_hub.hf_hub_download(repository, path))
     except Exception as error:  # as above
-        raise _absent(name, "file", instead, error) from error
+        raise _problem(repository, error) or _no_weights(name, "file", instead, NOT_THERE, error) from error
 
 
-def _absent(name: str, what: str, instead: str, error: Exception) -> NoWeights:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return NoWeights(
-        f"No weights for '{name}': it is no {what} on this machine, {HF_HUB_CACHE} does not hold it (or not all of it), and the Hugging Face hub "
-        f"does not have it or cannot be reached.\n"
-        f"Give the path of a {what}, or fetch it while there is a network (job=prefetch), or use what needs no download: {instead}.\n"
-        f"({str(error).splitlines()[0]})"
-    )
-
-
-def network(kind: Any, name: str, instead: str, device: str, dtype: DType, quantization: dict[str, Any] | None = None) -> Any:
+def network(
+    kind: Any,
+    name: str,
+    instead: str,
+    device: str,
+    dtype: DType,
+    quantization: dict[str, Any] | None = None,
+) -> Any:
     """Returns a model of transformers on its device, for inference; see `load` and `placement`.
 
-    `quantization` is a quantization_config of transformers, by which weights are quantised while they are loaded.
-    Raises a UserError, too, when the checkpoint lacks weights: transformers would fill them with random numbers.
+    Args:
+        kind: An auto class of transformers.
+        name: A folder or a hub id.
+        instead: The option that needs no download, which a message proposes.
+        device: See `placement`.
+        dtype: See `placement`.
+        quantization: A quantization_config of transformers, by which weights are quantised while they are
+            loaded.
+
+    Raises:
+        UserError: As `load` does, and when the checkpoint lacks weights: transformers fills them with random
+            numbers.
     """
-    where, numbers = placement(device, dtype)
-    options = {"quantization_config": quantization, "device_map": {"": where}} if quantization else {}
-    model, found = load(kind, name, instead, dtype=numbers, output_loading_info=True, **options)
-    if found["missing_keys"]:
-        lacking = ", ".join(sorted(found["missing_keys"])[:3])
-        raise UserError(f"{name} was not trained for this task: it lacks weights of {type(model).__name__} ({lacking}, ...)")
-    return model.eval() if quantization else model.to(where).eval()
+    target, number_type = placement(device, dtype)
+    options: dict[str, Any] = {"dtype": number_type, "output_loading_info": True}
+    if quantization:
+        options |= {"quantization_config": quantization, "device_map": {"": target}}
+    model, info = load(kind, name, instead, **options)
+    if missing := sorted(set(info["missing_keys"]) - _recomputed_keys(model, info["missing_keys"])):
+        raise UserError(
+            f"{name} was not trained for this task: "
+            f"it lacks weights of {type(model).__name__} ({', '.join(missing[:3])}, ...)"
+        )
+    if quantization:
+        return model.eval()
+    try:
+        return model.to(target).eval()
+    except RuntimeError as error:
+        raise _problem(name, error) or error from error
 
 
 def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
     """Returns the device and the type of number that two settings stand for.
 
-    "auto" is the GPU where there is one, and bfloat16 where the device computes in it, which halves the time; a processor
-    that has to emulate it takes many times as long as in float32.
+    A device of "auto" is the GPU where there is one. A type of "auto" is bfloat16 where the device computes
+    in it; otherwise float16 on a GPU (T4, V100) and float32 on a CPU: emulated bfloat16 takes many times as
+    long.
     """
     import torch
 
@@ -101,5 +143,91 @@ def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype != "auto":
         return device, getattr(torch, dtype)
-    fast = torch.cuda.is_bf16_supported() if device.startswith("cuda") else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device, torch.bfloat16 if fast else torch.float32
+    if device.startswith("cuda"):
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return device, torch.bfloat16 if has_bfloat16 else torch.float16
+    has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device, torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def _recomputed_keys(model: Any, missing: Any) -> set[str]:
+    """Returns the missing keys that a part of the model computes by itself, as its class lists.
+
+    transformers reads this list of the whole model only: checkpoints that it saved before version 5.10 lack,
+    for example, the relative positions of a Swin backbone, which later versions save.
+    """
+    recomputed = set()
+    for prefix, module in model.named_modules():
+        for pattern in getattr(module, "_keys_to_ignore_on_load_missing", None) or ():
+            start = f"{prefix}." if prefix else ""
+            recomputed |= {
+                k for k in missing if k.startswith(start) and re.search(pattern, k.removeprefix(start))
+            }
+    return recomputed
+
+
+def _problem(name: str, error: BaseException) -> UserError | None:
+    """Returns a message for what is not the absence of a model: a package, a permission, memory, the disk."""
+    from huggingface_hub.errors import GatedRepoError
+
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, GatedRepoError) or "gated repo" in str(cause):
+            return UserError(
+                f"{name} is gated: accept its conditions at https://huggingface.co/{name}, "
+                "then log in on this machine with `hf auth login` (or set HF_TOKEN)"
+            )
+        if isinstance(cause, MemoryError) or OUT_OF_MEMORY.search(str(cause)):
+            return UserError(
+                f"The memory does not suffice for {name}: {_first_line(cause)}. Take a smaller model, "
+                "or set dtype=float16, quantization or offload where its option has them"
+            )
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return UserError(
+                f"The disk is full while {name} is fetched: make room, or set HF_HOME to another disk"
+            )
+    for cause in causes:
+        if isinstance(cause, ImportError):
+            return UserError(f"{name} needs a package that is not installed: {' '.join(str(cause).split())}")
+        if "trust_remote_code" in str(cause):
+            return UserError(f"{name} needs code from its repository, which is never run: take another model")
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _ask_hub(repository: str, name: str, what: str, instead: str) -> None:
+    """Raises a UserError when the hub does not have a repository or cannot be reached.
+
+    It is asked once; the libraries would try again and again for two minutes.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        huggingface_hub.model_info(repository, timeout=10)
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise _problem(repository, error) or _no_weights(name, what, instead, NOT_THERE, error) from error
+    except Exception as error:  # the HTTP library depends on the version of huggingface_hub
+        raise _no_weights(name, what, instead, UNREACHABLE, error) from error
+
+
+def _no_weights(name: str, what: str, instead: str, reason: str, error: Exception) -> NoWeights:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return NoWeights(
+        f"No weights for '{name}': it is no {what} on this machine, "
+        f"{HF_HUB_CACHE} does not hold it (or not all of it), and the Hugging Face hub {reason}.\n"
+        f"Give the path of a {what}, or fetch it while there is a network (job=prefetch), "
+        f"or use what needs no download: {instead}.\n"
+        f"({_first_line(error)})"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -36,21 +36,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = [
-    "COUNTERFACTUAL",
-    "ORIGINAL",
-    "PLACEBO",
-    "TRUTH",
-    "Labels",
-    "Predictions",
-    "error_maps",
-    "judge",
-    "read",
-    "row",
-    "score_names",
-    "write",
-]
-
 PREDICTIONS_VERSION = 2
 ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = "original", "counterfactual", "placebo", "truth"
 
@@ -278,7 +263,7 @@ def score_names(path: Path) -> list[str]:
 def judge(path: Path, target: Path, verdict_of: Callable[[Mapping[str, float]], Verdict]) -> None:
     """Writes a file again, with other verdicts; `path` and `target` may be the same.
 
-    `verdict_of` takes the scores of an image by "<gate>.<score>", without those that the gates could not tell.
+    `verdict_of` takes the scores of an image by "<gate>.<score>", without those that gates could not tell.
     It is called once an image.
     """
     import pyarrow as pa

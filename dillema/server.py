@@ -1,35 +1,59 @@
-"""Chat models behind servers that speak OpenAI's protocol: llama.cpp, vLLM, Ollama, LM Studio and most providers."""
+"""Chat models behind OpenAI-compatible servers: llama.cpp, vLLM, Ollama, LM Studio and most providers."""
 
+import logging
 import os
+import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import ItemError, UserError
+from .fields import AboveZero, BatchSize, NotNegative, Positive, Temperature, TopP, Transient
+
+if TYPE_CHECKING:
+    import openai
+
+log = logging.getLogger(__name__)
 
 NO_KEY = "no-key-is-set"  # the client insists on one
+MAX_REPLY = 10_000  # characters of a reply or a message that are kept
+OPTIONAL = ("temperature", "top_p", "seed", "max_tokens")  # parameters that some servers refuse
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line feeds
+UNSUPPORTED = re.compile(
+    r"support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra", re.IGNORECASE
+)
 
 
 @dataclass
 class Server:
-    """A chat model called `model` at `base_url`, which takes `batch_size` requests at the same time.
+    """A chat model behind a server.
 
-    The key is read from the environment variable that `api_key_variable` names; servers of one's own need none. A request
-    that is refused for now (429, 5xx), or not answered within `timeout` seconds, is sent again up to `retries` times, after
-    as long as the server says or twice as long each time.
+    A request that is refused for now (429, 5xx) or not answered in time is sent again, after as long as the
+    server says or twice as long each time. A server that refuses `max_tokens` is sent
+    `max_completion_tokens`; one that refuses another parameter is sent requests without it.
+
+    Attributes:
+        model: The name by which the server knows the model.
+        base_url: The server's address.
+        api_key_variable: The environment variable that holds the key; servers of one's own need none.
+        temperature: Of the sampling; 0 takes the likeliest token.
+        top_p: The share of the probability that is sampled from.
+        max_tokens: The longest reply.
+        timeout: Seconds for the whole of a response.
+        retries: How often a request is sent again.
+        batch_size: Requests at the same time.
     """
 
     model: str
     base_url: str
-    api_key_variable: str = "OPENAI_API_KEY"
-    temperature: float = 0.2
-    max_tokens: int = 256
-    timeout: float = 120.0
-    retries: int = 5
-    batch_size: int = 8
+    api_key_variable: Transient[str] = "OPENAI_API_KEY"
+    temperature: Temperature = 0.2
+    top_p: TopP = 0.95
+    max_tokens: Positive = 256
+    timeout: Transient[AboveZero] = 120.0
+    retries: Transient[NotNegative] = 5
+    batch_size: BatchSize = 8
 
-    transient: ClassVar[tuple[str, ...]] = ("api_key_variable", "timeout", "retries", "batch_size")
-    version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 2
     group: ClassVar[str]
     """The group of the configuration that a subclass is an option of."""
 
@@ -37,8 +61,17 @@ class Server:
         """Opens connections; raises a UserError when no server answers or it refuses the key."""
         import openai
 
+        from .bounded_http import BoundedTransport
+
         self._key = os.environ.get(self.api_key_variable) or NO_KEY
-        self._client = openai.OpenAI(base_url=self.base_url, api_key=self._key, timeout=self.timeout, max_retries=self.retries)
+        self._renamed: dict[str, str | None] = {}
+        self._client = openai.OpenAI(
+            base_url=self.base_url,
+            api_key=self._key,
+            timeout=self.timeout,
+            max_retries=self.retries,
+            http_client=openai.DefaultHttpxClient(transport=BoundedTransport(self.timeout)),
+        )
         try:
             self._client.with_options(max_retries=0, timeout=min(self.timeout, 10)).models.list()
         except openai.APIConnectionError as error:
@@ -47,36 +80,94 @@ class Server:
                 f"Start one, or set the address of one; llm=smollm2 and captioner=annotations need no server"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise self._refused() from error
-        except openai.APIStatusError:
+            raise self._key_error() from error
+        except openai.OpenAIError:
             return  # some servers do not list their models
 
     def complete(self, messages: list[Any], seed: int, **options: Any) -> str:
-        """Returns the reply to a chat; raises an ItemError when there is none or it was cut short, a UserError when no other request would do better."""
-        import openai
+        """Returns the reply to a chat, at most `MAX_REPLY` characters of it.
 
-        try:
-            response: Any = self._client.chat.completions.create(
-                model=self.model, messages=messages, temperature=self.temperature, max_tokens=self.max_tokens, seed=seed, **options
+        Raises:
+            ItemError: There is no reply, or it was cut short.
+            UserError: No other request would do better.
+        """
+        response = self._send(messages, seed, options)
+        choices: Any = getattr(response, "choices", None)
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None:
+            raise ItemError(
+                f"the answer of {self.base_url} is no chat completion; "
+                f"does {self.group}.base_url end in /v1?",
+                self._one_line(response),
             )
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise self._refused() from error
-        except openai.NotFoundError as error:
-            raise UserError(f"{self.group}.model or {self.group}.base_url: {self.base_url} has no model {self.model} ({self._plain(error)})") from error
-        except openai.OpenAIError as error:
-            raise ItemError(f"{self.base_url} did not answer: {self._plain(error)}") from error
-        choices = getattr(response, "choices", None)
-        if not choices or choices[0].message is None:
-            raise ItemError(f"{self.base_url} answered with something else than a chat; does {self.group}.base_url end in /v1?", self._plain(response))
-        text = choices[0].message.content or ""
+        content = getattr(message, "content", None)
+        text = clean(content if isinstance(content, str) else "")
         if choices[0].finish_reason == "length":
             raise ItemError(f"the reply is too long: set {self.group}.max_tokens to a larger number", text)
         return text
 
-    def _refused(self) -> UserError:
-        found = "is not set" if self._key == NO_KEY else "was refused"
-        return UserError(f"{self.base_url} asks for a key, and the environment variable {self.api_key_variable} ({self.group}.api_key_variable) {found}")
+    def _send(self, messages: list[Any], seed: int, options: dict[str, Any]) -> Any:
+        import openai
 
-    def _plain(self, said: Any) -> str:
-        """Returns what a server said, in one line and without the key, which some servers repeat."""
-        return " ".join(str(said).replace(self._key, "<key>").split())[:500]
+        parameters = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+            "seed": seed,
+        }
+        names = {name: self._renamed.get(name, name) for name in parameters}
+        sent: dict[str, Any] = {name: parameters[key] for key, name in names.items() if name}
+        try:
+            create: Any = self._client.chat.completions.create
+            return create(model=self.model, messages=messages, **sent, **options)
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise self._key_error() from error
+        except openai.NotFoundError as error:
+            settings = f"{self.group}.model or {self.group}.base_url"
+            message = f"{settings}: {self.base_url} has no model {self.model} ({self._one_line(error)})"
+            raise UserError(message) from error
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            if self._learn_refusal(error, sent):
+                return self._send(messages, seed, options)
+            raise self._item_error(error) from error
+        except openai.OpenAIError as error:
+            raise self._item_error(error) from error
+        except ValueError as error:  # of the decoders of JSON and Unicode
+            raise ItemError(f"the answer of {self.base_url} is no JSON: {self._one_line(error)}") from error
+
+    def _learn_refusal(self, error: "openai.APIStatusError", sent: dict[str, Any]) -> bool:
+        """Returns whether a request without the parameter that was refused may be answered.
+
+        Raises a UserError for a refused format of replies, without which no request makes sense.
+        """
+        message = self._one_line(error)
+        if not UNSUPPORTED.search(message):
+            return False
+        name = next((name for name in OPTIONAL if name in sent and re.search(rf"\b{name}\b", message)), None)
+        if name is None:
+            if re.search(r"\bresponse_format\b", message):
+                raise UserError(
+                    f"{self.group}.response_format: {self.base_url} takes another one ({message})"
+                )
+            return False
+        self._renamed[name] = "max_completion_tokens" if name == "max_tokens" else None
+        log.warning("%s refuses %s; requests go on without it (%s)", self.base_url, name, message)
+        return True
+
+    def _key_error(self) -> UserError:
+        state = "is not set" if self._key == NO_KEY else "was refused"
+        setting = f"{self.api_key_variable} ({self.group}.api_key_variable)"
+        return UserError(f"{self.base_url} asks for a key, and the environment variable {setting} {state}")
+
+    def _item_error(self, error: Exception) -> ItemError:
+        return ItemError(f"{self.base_url} did not answer: {self._one_line(error)}")
+
+    def _one_line(self, answer: Any) -> str:
+        """Returns what a server answered, in one line and without the key, which some servers repeat."""
+        return " ".join(clean(str(answer)).replace(self._key, "<key>").split())[:500]
+
+
+def clean(text: str) -> str:
+    """Returns the beginning of a text from outside, as valid Unicode and without control characters."""
+    valid = text[:MAX_REPLY].encode("utf-8", "replace").decode()
+    return CONTROL.sub("", valid)

@@ -103,6 +103,8 @@ def weights_content(named: Any) -> Any:
     """Returns a hash of the content of what is named, one by one where a field names several."""
     if isinstance(named, Mapping):
         return {name: weights_content(each) for name, each in named.items()}
+    if isinstance(named, (list, tuple)):
+        return [weights_content(each) for each in named]
     if named is None or not Path(named).exists():
         return named
     return _hash_path(Path(named).resolve())

@@ -6,49 +6,64 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..backend import Dataset
 from ..errors import ItemError, UserError
-from ..types import Caption, Dataset, Sample
+from ..fields import BatchSize
+from ..types import Caption, Sample
 
-LEAST = 0.01  # share of the pixels from which on a class is worth a mention
+SMALLEST_SHARE = 0.01  # of the pixels, for a class to be named
 
 
 @dataclass
 class AnnotationCaptioner:
     """A sentence filled in from a sample's annotations.
 
-    The template may name any attribute of the sample, `{label}` (the name of its class) and `{classes}` (what its mask
-    shows, the largest first).
+    Attributes:
+        template: May name any attribute of the sample, `{label}` (the name of its class) and `{classes}`
+            (what its mask shows, the largest first).
     """
 
     template: str = "a {weather} {time of day} scene with {classes}"
-    batch_size: int = 32
+    batch_size: BatchSize = 32
 
-    transient: ClassVar[tuple[str, ...]] = ("batch_size",)
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def load(self) -> None:
         """Does nothing: there is no model."""
 
-    def caption(self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]) -> list[Caption]:
-        """Returns one caption a sample; raises an ItemError when a sample lacks what the template names."""
-        return [self._caption(sample, dataset) for sample in samples]
+    def caption(
+        self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]
+    ) -> list[Caption | Exception]:
+        """Returns one caption a sample; an ItemError where a sample lacks what the template names."""
+        captions: list[Caption | Exception] = []
+        for sample in samples:
+            try:
+                captions.append(self._caption(sample, dataset))
+            except ItemError as error:
+                captions.append(error)
+        return captions
 
     def _caption(self, sample: Sample, dataset: Dataset) -> Caption:
-        known = dict(sample.attributes)
+        annotations = dict(sample.attributes)
         if sample.label is not None:
-            known["label"] = dataset.classes[sample.label]
+            annotations["label"] = dataset.classes[sample.label]
         if "{classes}" in self.template and (mask := sample.mask) is not None:
-            counts = np.bincount(mask.ravel(), minlength=256)
-            largest = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i] >= LEAST * mask.size]
-            known["classes"] = ", ".join(dataset.classes[i] for i in largest if i not in dataset.ignored and i < len(dataset.classes))
+            annotations["classes"] = ", ".join(_visible_classes(mask, dataset))
         try:
-            return Caption(self.template.format_map(known))
+            return Caption(self.template.format_map(annotations))
         except KeyError as missing:
-            message = f"captioner.template names {{{missing.args[0]}}}; sample {sample.id} knows only: {', '.join(known) or 'nothing'}"
+            names = ", ".join(annotations) or "nothing"
+            message = f"captioner.template names {{{missing.args[0]}}}; sample {sample.id} has: {names}"
             raise ItemError(message) from missing
         except ValueError as error:
             raise UserError(f"captioner.template {self.template!r}: {error}") from error
+
+
+def _visible_classes(mask: np.ndarray, dataset: Dataset) -> list[str]:
+    """Returns the names of the classes in a mask that are scored, the largest first."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    ids = [int(i) for i in np.argsort(-counts, kind="stable") if counts[i] >= SMALLEST_SHARE * mask.size]
+    return [dataset.classes[i] for i in ids if i not in dataset.ignored and i < len(dataset.classes)]
 
 
 @dataclass

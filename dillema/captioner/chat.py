@@ -5,48 +5,66 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .. import hub
+from ..backend import Dataset
 from ..errors import UserError
-from ..types import Caption, Dataset, Sample
+from ..fields import BatchSize, Positive, TopP, Transient, Weights
+from ..types import Caption, Sample
 from .sampling import nucleus
+from .transformers import ALTERNATIVES
 
 PROMPT = (
     "Describe this photo in one sentence, as a plain caption. "
-    "Name the main object and its colour, what is around it, the place, the weather and the time of day, as far as they can be seen."
+    "Name the main object and its colour, what is around it, the place, the weather and the time of day, "
+    "as far as they can be seen."
 )
 
 
 @dataclass
 class ChatCaptioner:
-    """A vision model of transformers that is asked through its chat template: Qwen-VL, SmolVLM, LLaVA, Gemma 3 and others.
+    """A vision model of transformers that is asked by its chat template: Qwen-VL, SmolVLM, LLaVA, ...
 
-    No side of an image is longer than `longest_side` pixels, for time and memory grow with its area. The most likely text is
-    taken, unless `top_p` is set, which samples it from the nucleus. `quantization` is a quantization_config of transformers.
+    Attributes:
+        model: A folder or a hub id.
+        prompt: The question.
+        longest_side: Larger images are shown with this many pixels along their longer side: time and memory
+            grow with the area. Models that tile an image make no more tiles than this needs.
+        top_p: The share of the probability that is sampled from; None takes the most likely text.
+        max_new_tokens: The longest caption.
+        quantization: A quantization_config of transformers.
     """
 
-    model: str
+    model: Weights[str]
     prompt: str = PROMPT
-    longest_side: int = 768
-    top_p: float | None = None
-    max_new_tokens: int = 80
-    batch_size: int = 8
+    longest_side: Positive = 768
+    top_p: TopP | None = None
+    max_new_tokens: Positive = 80
+    batch_size: BatchSize = 8
     dtype: hub.DType = "auto"
     quantization: dict[str, Any] | None = None
-    device: str = "auto"
+    device: Transient[str] = "auto"
 
-    transient: ClassVar[tuple[str, ...]] = ("batch_size", "device")
-    version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("model",)
+    version: ClassVar[int] = 2
 
     def load(self) -> None:
         """Loads the model and its processor; raises a UserError when it has no chat template."""
         import transformers
 
-        instead = "captioner=mini, captioner=label or captioner=annotations"
-        self._processor = hub.load(transformers.AutoProcessor, self.model, instead)
+        self._processor = hub.load(transformers.AutoProcessor, self.model, ALTERNATIVES)
         if not getattr(self._processor, "chat_template", None):
-            raise UserError(f"captioner.model: {self.model} has no chat template; a model that takes none is an option like captioner=blip")
+            raise UserError(
+                f"captioner.model: {self.model} has no chat template; "
+                "a model without one is an option like captioner=blip"
+            )
         self._processor.tokenizer.padding_side = "left"  # a reply goes on where its question ends
-        self._network = hub.network(transformers.AutoModelForImageTextToText, self.model, instead, self.device, self.dtype, self.quantization)
+        _limit_tiles(self._processor.image_processor, self.longest_side)
+        self._network = hub.network(
+            transformers.AutoModelForImageTextToText,
+            self.model,
+            ALTERNATIVES,
+            self.device,
+            self.dtype,
+            self.quantization,
+        )
 
     def caption(self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]) -> list[Caption]:
         """Returns one caption a sample, made in one batch."""
@@ -57,10 +75,28 @@ class ChatCaptioner:
             image.thumbnail((self.longest_side, self.longest_side))
         chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.prompt}]}]
         text = self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        inputs = self._processor(images=[[image] for image in images], text=[text] * len(images), padding=True, return_tensors="pt")
-        inputs = inputs.to(self._network.device, self._network.dtype)
-        how = {"do_sample": False, "num_beams": 1} if self.top_p is None else nucleus(self.top_p, seeds, 1)
+        inputs = self._processor(
+            images=[[image] for image in images],
+            text=[text] * len(images),
+            padding=True,
+            return_tensors="pt",
+        ).to(self._network.device, self._network.dtype)
+        sampling = {"do_sample": False, "num_beams": 1}
+        if self.top_p is not None:
+            sampling = nucleus(self.top_p, seeds, 1)
         with torch.inference_mode():
-            tokens = self._network.generate(**inputs, max_new_tokens=self.max_new_tokens, **how)
-        replies = self._processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [Caption(" ".join(reply.split())) for reply in replies]
+            tokens = self._network.generate(**inputs, max_new_tokens=self.max_new_tokens, **sampling)
+        replies = tokens[:, inputs["input_ids"].shape[1] :]
+        texts = self._processor.batch_decode(replies, skip_special_tokens=True)
+        return [Caption(" ".join(text.split())) for text in texts]
+
+
+def _limit_tiles(image_processor: Any, longest_side: int) -> None:
+    """Limits the size to which a processor that cuts images into tiles (SmolVLM) enlarges them first.
+
+    SmolVLM2's enlarges every image to 2048 pixels first, which makes up to 17 tiles of an image of any size.
+    """
+    enlarged = getattr(getattr(image_processor, "size", None), "longest_edge", None)
+    tile = (getattr(image_processor, "max_image_size", None) or {}).get("longest_edge")
+    if enlarged and tile:
+        image_processor.size = type(image_processor.size)(longest_edge=min(enlarged, max(longest_side, tile)))

@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ..execution import together
+from ..backend import Dataset
+from ..execution import in_threads
+from ..fields import Positive
 from ..server import Server
-from ..types import Caption, Dataset, Sample
+from ..types import Caption, Sample
 from .chat import PROMPT
 
 
 @dataclass
 class OpenAICaptioner(Server):
-    """Shows a server an image, no side of it longer than `longest_side` pixels, and asks for a caption with `prompt`."""
+    """Sends an image to a server and asks for a caption.
+
+    Attributes:
+        prompt: The question.
+        longest_side: Larger images are sent with this many pixels along their longer side.
+    """
 
     prompt: str = PROMPT
-    longest_side: int = 768
+    longest_side: Positive = 768
 
     group: ClassVar[str] = "captioner"
 
@@ -25,15 +32,22 @@ class OpenAICaptioner(Server):
         """Opens connections; see `Server.connect`."""
         self.connect()
 
-    def caption(self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]) -> list[Caption | Exception]:
-        """Returns one caption a sample, or what went wrong with it; all requests are under way at the same time."""
-        return together(self._caption, list(zip(samples, seeds, strict=True)))
+    def caption(
+        self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]
+    ) -> list[Caption | Exception]:
+        """Returns one caption a sample; all requests are under way at the same time."""
+        return in_threads(self._caption, list(zip(samples, seeds, strict=True)))
 
-    def _caption(self, one: tuple[Sample, int]) -> Caption:
-        sample, seed = one
-        image, file = sample.image, io.BytesIO()
+    def _caption(self, item: tuple[Sample, int]) -> Caption:
+        sample, seed = item
+        image = sample.image
         image.thumbnail((self.longest_side, self.longest_side))
+        file = io.BytesIO()
         image.save(file, "JPEG", quality=95)
         url = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-        content: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": self.prompt}]
-        return Caption(" ".join(self.complete([{"role": "user", "content": content}], seed).split()))
+        content: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": self.prompt},
+        ]
+        reply = self.complete([{"role": "user", "content": content}], seed)
+        return Caption(" ".join(reply.split()))

@@ -1,32 +1,41 @@
 """Canny edges as a control image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from ..types import Control, Dataset, Sample
+from ..backend import Dataset, Size
+from ..fields import Constraint, Weight
+from ..types import Control, Sample
+
+Gradient = Annotated[float, Constraint("of at least 0", lambda value: value >= 0)]
 
 
 @dataclass
 class Canny:
-    """White edges on black (Canny, 1986), found with two thresholds on the gradient (0 to 255 grey levels)."""
+    """White edges on black (Canny, 1986).
 
-    low: float = 100
-    high: float = 200
-    weight: float = 1.0
+    Attributes:
+        low: Gradient, in grey levels, from which on a pixel continues an edge.
+        high: Gradient from which on a pixel begins one.
+        weight: Of the control image.
+    """
+
+    low: Gradient = 100
+    high: Gradient = 200
+    weight: Weight = 1.0
 
     name: ClassVar[str] = "canny"
-    transient: ClassVar[tuple[str, ...]] = ()
+    batch_size: ClassVar[int] = 1
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def load(self) -> None:
         """Does nothing: there is no model."""
 
-    def control(self, sample: Sample, dataset: Dataset, size: tuple[int, int]) -> Control:
-        """Returns the edges of the image at `size` (width, height), so that they are as thin as the ControlNet expects."""
+    def control(self, sample: Sample, dataset: Dataset, size: Size) -> Control:
+        """Returns the edges, of the image at `size`, so that they are as thin as the ControlNet expects."""
         import cv2
 
         grey = np.asarray(sample.image.resize(size, Image.Resampling.LANCZOS).convert("L"))

@@ -4,11 +4,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-BLOCKS = ((3, 64, 2), (64, 128, 2), (128, 256, 3), (256, 512, 3), (512, 512, 3))  # channels in and out, convolutions
+BLOCKS = (
+    (3, 64, 2),
+    (64, 128, 2),
+    (128, 256, 3),
+    (256, 512, 3),
+    (512, 512, 3),
+)  # channels in and out, convolutions
 
 
 class HED(nn.Module):
-    """Holistically-nested edge detection (Xie and Tu, ICCV 2015): five stages of convolutions, each with an opinion on the edges."""
+    """Holistically-nested edge detection (Xie and Tu, ICCV 2015): the mean of five edge maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,24 +23,33 @@ class HED(nn.Module):
             self.add_module(f"block{number}", Block(*sizes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns how sure the network is of an edge, 0 to 1 (n, 1, height, width), for RGB images of 0 to 255 (n, 3, height, width)."""
-        features, opinions = images - self.norm, []
+        """Returns the probability of an edge at every pixel.
+
+        Args:
+            images: RGB values of 0 to 255, of shape (n, 3, height, width).
+
+        Returns:
+            Probabilities of shape (n, 1, height, width).
+        """
+        features = images - self.norm
+        edge_maps = []
         for number, block in enumerate(self.children()):
-            features, opinion = block(max_pool2d(features, 2) if number else features)
-            opinions.append(interpolate(opinion, images.shape[-2:], mode="bilinear"))
-        return torch.stack(opinions).mean(0).sigmoid()
+            features, edges = block(max_pool2d(features, 2) if number else features)
+            edge_maps.append(interpolate(edges, images.shape[-2:], mode="bilinear"))
+        return torch.stack(edge_maps).mean(0).sigmoid()
 
 
 class Block(nn.Module):
-    """A stage: its features, and its opinion in one channel."""
+    """A stage: convolutions, and the projection of their features to an edge map."""
 
-    def __init__(self, before: int, after: int, layers: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, layers: int) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*(nn.Conv2d(after if n else before, after, 3, padding=1) for n in range(layers)))
-        self.projection = nn.Conv2d(after, 1, 1)
+        inputs = [channels_in] + [channels_out] * (layers - 1)
+        self.convs = nn.Sequential(*(nn.Conv2d(channels, channels_out, 3, padding=1) for channels in inputs))
+        self.projection = nn.Conv2d(channels_out, 1, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the features and the opinion, both as large as what came in."""
+        """Returns the features and the edge map (one channel), both as large as the input."""
         for layer in self.convs:
             features = layer(features).relu()
         return features, self.projection(features)

@@ -6,12 +6,15 @@ from typing import ClassVar, Literal
 import numpy as np
 from PIL import Image
 
+from ..backend import Dataset, Size
 from ..errors import ItemError, UserError
-from ..types import Control, Dataset, Sample
+from ..fields import Weight
+from ..types import Control, Sample
 
-# Colours of ADE20K, which the public segmentation ControlNets were trained on, for the classes of SHIFT and Cityscapes;
-# what ADE20K does not know is black. A road is drawn as ADE20K's road, whose colour it shares with skyscrapers.
-ADE20K = {
+# Colours of ADE20K, which the public segmentation ControlNets were trained on, for the classes of SHIFT and
+# Cityscapes. A class that ADE20K does not have is black. A road has the colour of ADE20K's road, which is
+# that of its skyscrapers.
+ADE20K_COLOURS = {
     "building": (180, 120, 120),
     "fence": (255, 184, 6),
     "pedestrian": (150, 5, 61),
@@ -43,36 +46,54 @@ ADE20K = {
 
 @dataclass
 class Segmentation:
-    """The mask painted in the data set's own colours, or in ADE20K's for ControlNets trained on those."""
+    """The mask in colours.
+
+    Attributes:
+        palette: The data set's own colours, or those of ADE20K for ControlNets that were trained on them.
+        weight: Of the control image.
+    """
 
     palette: Literal["dataset", "ade20k"] = "dataset"
-    weight: float = 1.0
+    weight: Weight = 1.0
 
     name: ClassVar[str] = "segmentation"
-    transient: ClassVar[tuple[str, ...]] = ()
+    batch_size: ClassVar[int] = 1
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def load(self) -> None:
         """Does nothing: there is no model."""
 
-    def control(self, sample: Sample, dataset: Dataset, size: tuple[int, int]) -> Control:
-        """Returns the mask in colours, resized to `size` (width, height) by nearest neighbour.
+    def control(self, sample: Sample, dataset: Dataset, size: Size) -> Control:
+        """Returns the mask in colours, resized to `size` by nearest neighbour.
 
-        Raises a UserError for a sample without a mask, an ItemError for class ids that the data set does not know.
+        Raises a UserError for a sample without a mask, an ItemError for class ids that the data set does not
+        have.
         """
         mask = sample.mask
         if mask is None:
-            raise UserError(f"conditioning=segmentation needs masks, and {dataset.name} has none for {sample.id}; use conditioning=canny")
+            raise UserError(
+                f"conditioning=segmentation needs masks, and {dataset.name} has none for {sample.id}; "
+                "use conditioning=canny"
+            )
         unknown = set(np.unique(mask).tolist()) - set(range(len(dataset.colours))) - dataset.ignored
         if unknown:
-            raise ItemError(f"the mask of {sample.id} holds class ids that {dataset.name} does not know: {sorted(unknown)}")
+            ids = sorted(unknown)
+            raise ItemError(
+                f"the mask of {sample.id} holds class ids that {dataset.name} does not have: {ids}"
+            )
+        resized = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+        return Control(Image.fromarray(self._colours(dataset)[np.asarray(resized)]), self.weight)
+
+    def _colours(self, dataset: Dataset) -> np.ndarray:
+        """Returns the colour of each class id (256, 3), uint8; black for those that have none."""
         colours = np.zeros((256, 3), np.uint8)
         if self.palette == "dataset":
             colours[: len(dataset.colours)] = dataset.colours
-        else:
-            if not ADE20K.keys() & set(dataset.classes):
-                raise UserError(f"conditioning.palette=ade20k knows no class of {dataset.name}, but {', '.join(ADE20K)}; use conditioning.palette=dataset")
-            colours[: len(dataset.classes)] = [ADE20K.get(name, (0, 0, 0)) for name in dataset.classes]
-        ids = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
-        return Control(Image.fromarray(colours[np.asarray(ids)]), self.weight)
+            return colours
+        if not ADE20K_COLOURS.keys() & set(dataset.classes):
+            raise UserError(
+                f"conditioning.palette=ade20k has no class of {dataset.name}, "
+                f"but {', '.join(ADE20K_COLOURS)}; use conditioning.palette=dataset"
+            )
+        colours[: len(dataset.classes)] = [ADE20K_COLOURS.get(name, (0, 0, 0)) for name in dataset.classes]
+        return colours

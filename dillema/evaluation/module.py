@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..backend import Dataset, Model
@@ -26,7 +25,9 @@ from ..task import Truth, get_task
 
 log = logging.getLogger(__name__)
 for noisy in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(noisy).setLevel(logging.ERROR)  # here, so that it holds in the processes of a _Share, too
+    logging.getLogger(noisy).setLevel(
+        logging.ERROR
+    )  # here, so that it holds in the processes of a _Share, too
 
 TRAINER_OPTIONS: dict[str, Any] = {
     "logger": False,
@@ -68,24 +69,11 @@ class Evaluation(L.LightningModule):
         task = get_task(self.dataset.task)
         truths = [truth for _, _, truth in batch]
         outputs = self.model.predict([image for _, image, _ in batch])
-        return [
-            task.record(self._probabilities(logits), truth, self.dataset)
-            for logits, truth in zip(outputs, truths, strict=True)
-        ]
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        """Returns the probabilities of the data set's classes; those that the model does not know have 0."""
-        classes = len(self.dataset.classes)
-        if len(logits) > classes:
-            raise UserError(
-                f"model={self.model.name} tells {len(logits)} classes apart, {self.dataset.name} has {classes}; "
-                "give model.class_map, which maps the model's class ids to the data set's"
-            )
-        if not logits.isfinite().all():
-            raise ItemError("the model's output holds values that are no finite numbers")
-        probabilities = logits.softmax(0)
-        unknown = probabilities.new_zeros(classes - len(logits), *logits.shape[1:])
-        return torch.cat([probabilities, unknown])
+        try:
+            pairs = zip(outputs, truths, strict=True)
+            return [task.record(output, truth, self.dataset) for output, truth in pairs]
+        except UserError as error:
+            raise UserError(f"model={self.model.name}: {error}") from error
 
 
 class _Items(IterableDataset[Item]):
@@ -97,9 +85,10 @@ class _Items(IterableDataset[Item]):
 
 
 class _Share(Evaluation):
-    """One process's share of an evaluation: indices of a list of items. It opens its own model on its own device.
+    """One process's share of an evaluation: indices of a list of items. It opens its own model.
 
-    The model, the data set and the items lie in a folder, where it leaves its records, or the UserError that ends it.
+    The model, the data set and the items lie in a folder, where it leaves its records, or the UserError that
+    ends it.
     """
 
     def __init__(self, folder: str) -> None:
@@ -107,7 +96,9 @@ class _Share(Evaluation):
         self.folder = folder
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        warnings.filterwarnings("ignore", module="lightning")  # this process knows nothing of those in `evaluate`
+        warnings.filterwarnings(
+            "ignore", module="lightning"
+        )  # this process knows nothing of those in `evaluate`
         super().__setstate__(state)
 
     def setup(self, stage: str) -> None:
@@ -125,7 +116,7 @@ class _Share(Evaluation):
             super().test_step([self.items[i] for i in batch], index)
 
     def on_test_end(self) -> None:
-        """Leaves the records; exceptions as ItemErrors, for not all of them can be sent to another process."""
+        """Leaves the records; exceptions as ItemErrors, for not all of them can be pickled."""
         for key, record in self.records.items():
             if isinstance(record, Exception) and not isinstance(record, ItemError):
                 self.records[key] = ItemError(f"{type(record).__name__}: {record}")
@@ -140,15 +131,18 @@ class _Share(Evaluation):
             raise
 
 
-def evaluate(model: Model, items: Iterable[Item], dataset: Dataset, batch_size: int, devices: int = 1) -> Records:
+def evaluate(
+    model: Model, items: Iterable[Item], dataset: Dataset, batch_size: int, devices: int = 1
+) -> Records:
     """Returns the record of each item, or the exception that it raises.
 
-    Reads the items as it goes and holds one batch of images at a time. `model` is loaded. On several `devices`,
-    GPUs or processes, each has its share of the items. Raises a UserError for what is no item's: one of the model's or
-    of the data set's, and a process that ended.
+    Reads the items as it goes and holds one batch of images at a time. `model` is loaded. On several
+    `devices`, GPUs or processes, each has its share of the items. Raises a UserError for what is no item's:
+    one of the model's or of the data set's, and a process that ended.
     """
     with warnings.catch_warnings():
-        # advice about worker processes, whose work threads do here, and what Lightning's own code is warned about
+        # advice about worker processes, whose work threads do here, and what Lightning's own code is warned
+        # about
         warnings.filterwarnings("ignore", module="lightning")
         if devices > 1:
             items = list(items)
@@ -165,17 +159,18 @@ def evaluate(model: Model, items: Iterable[Item], dataset: Dataset, batch_size: 
 def _evaluate_in_processes(
     model: Model, items: Sequence[Item], dataset: Dataset, batch_size: int, devices: int
 ) -> Records:
-    """Returns what `evaluate` does, from new processes, one a device (a process that used torch cannot be forked).
+    """Returns what `evaluate` does, from new processes, one a device.
 
-    Lightning's DistributedSampler gives some items to two processes, so that all have as many: here each counts once.
+    A process that used torch cannot be forked. Lightning's DistributedSampler gives some items to two
+    processes, so that all have as many: here each counts once.
     """
     import cloudpickle  # type: ignore[import-untyped]  # the readers of images may be lambdas
 
     with tempfile.TemporaryDirectory() as folder:
         torch.cuda.empty_cache()  # what models before this one left to this process, the others cannot have
         try:
-            # the copy of the model is not loaded
-            Path(folder, "inputs").write_bytes(cloudpickle.dumps((replace(model), dataset, items)))  # type: ignore[type-var]
+            unloaded = replace(cast(Any, model))
+            Path(folder, "inputs").write_bytes(cloudpickle.dumps((unloaded, dataset, items)))
             # the processes are Lightning's to start, whatever Slurm or torchrun started this one
             plugins = LightningEnvironment()
             trainer = L.Trainer(devices=devices, strategy="ddp_spawn", plugins=plugins, **TRAINER_OPTIONS)
@@ -189,9 +184,9 @@ def _evaluate_in_processes(
                 raise UserError(max(messages, key=len)) from error  # one may have been cut off as it wrote
             log.error("%s", error)
             raise UserError(
-                f"devices={devices}: model={model.name} cannot be run by several processes, or one of them ended: "
-                f"{str(error).strip().splitlines()[-1]}. Finished work is kept; where memory was short, a smaller "
-                "batch_size of the model may help"
+                f"devices={devices}: model={model.name} cannot be run by several processes, or one of them "
+                f"ended: {str(error).strip().splitlines()[-1]}. Finished work is kept; where memory was "
+                "short, a smaller batch_size of the model may help"
             ) from error
         finally:
             # Lightning would take the same port again, which may be another's by then

@@ -5,142 +5,243 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
 
 from .. import hub
-from ..conditioning.several import parts
+from ..conditioning.several import conditionings_by_name
 from ..errors import ItemError, UserError
+from ..fields import BatchSize, Constraint, Positive, Share, Transient, Weight, Weights
 from ..types import Control, Counterfactual, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Offload = Literal["model", "sequential"] | None
 """What is on the GPU: the model that is at work, the layer that is at work, or (None) everything."""
+Request = tuple[Sample, Counterfactual, Mapping[str, Control], int]
+"""What one image is made from: the last is its seed."""
+Side = Annotated[int, Constraint("that is a multiple of 8", lambda value: value > 0 and value % 8 == 0)]
+Strength = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 < value <= 1)]
 
-INSTEAD = "generator=mini"
-BLACK = 2 / 255  # an image without a brighter value is what a failed decoder or a safety checker leaves
+ALTERNATIVE = "generator=mini"
+DARKEST = 2 / 255  # the brightest value of an image after a failed decoder or a safety checker
 LORA = re.compile(r"(?:lora_unet_|unet\.)(.+?)\.(?:lora[._])?(alpha|down|up|A|B)(?:\.weight)?")
 
 
 @dataclass
 class ControlNetGenerator:
-    """A checkpoint of Stable Diffusion (1.5 or XL) with ControlNets, from folders or the hub.
+    """A checkpoint of Stable Diffusion (1.5 or XL) with ControlNets.
 
-    `controlnet` names the ControlNet of each kind of conditioning, for checkpoints `model` that hold none; those that
-    `conditioning` asks for are loaded. `strength` starts from the source image under so much noise (0 to 1), not from noise
-    alone. `lora` is a file of low-rank changes to the UNet, `vae` an autoencoder that replaces the checkpoint's, `scheduler`
-    a class of diffusers that replaces its scheduler and takes over its settings. `slicing` computes attention and decoding
-    piece by piece and `tiling` decodes in tiles, which can be seen: both save memory and cost time, as does `offload`.
+    Attributes:
+        model: A folder or a hub id.
+        controlnet: The ControlNet of each kind of conditioning, for a checkpoint that holds none; those that
+            `conditioning` asks for are loaded.
+        control_weight: Multiplies the weights of all control images.
+        guidance: How much the prompt counts against the negative prompt; 1 uses no negative prompt, in half
+            the time.
+        guidance_share: The share of the steps, from the first, that use guidance.
+        strength: Starts from the source image under this share of the noise; None starts from noise alone.
+        scheduler: A class of diffusers that replaces the checkpoint's scheduler and takes over its settings.
+        lora: A file of low-rank changes to the UNet, which are added to its weights.
+        vae: An autoencoder that replaces the checkpoint's.
+        offload: See `Offload`; saves memory and costs time, as do slicing and tiling.
+        slicing: Computes attention and decoding piece by piece.
+        tiling: Decodes in tiles, whose borders can be seen.
+        compile: Compiles the networks (torch.compile), which takes minutes in the first run; the compiler
+            keeps its results on the disk (TORCHINDUCTOR_CACHE_DIR).
     """
 
-    model: str
-    controlnet: dict[str, str] | None = None
-    conditioning: Any = None
-    width: int = 512
-    height: int = 512
-    steps: int = 20
-    guidance: float = 7.5
+    model: Weights[str]
+    controlnet: Weights[dict[str, str] | None] = None
+    conditioning: Transient[Any] = None
+    control_weight: Weight = 1.0
+    width: Side = 512
+    height: Side = 512
+    steps: Positive = 20
+    guidance: Weight = 7.5
+    guidance_share: Share = 1.0
     negative_prompt: str = ""
-    strength: float | None = None
+    strength: Strength | None = None
     scheduler: str | None = None
-    lora: str | None = None
-    vae: str | None = None
+    lora: Weights[str | None] = None
+    vae: Weights[str | None] = None
     safety_checker: bool = False
     dtype: hub.DType = "float32"
-    device: str = "auto"
-    offload: Offload = None
-    slicing: bool = False
+    device: Transient[str] = "auto"
+    offload: Transient[Offload] = None
+    slicing: Transient[bool] = False
     tiling: bool = False
-    batch_size: int = 4
+    compile: Transient[bool] = False
+    batch_size: BatchSize = 4
 
-    transient: ClassVar[tuple[str, ...]] = ("conditioning", "device", "offload", "slicing", "batch_size")
-    version: ClassVar[int] = 2
-    weights: ClassVar[tuple[str, ...]] = ("model", "controlnet", "lora", "vae")
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        """Refuses a strength that leaves no step to do."""
-        if self.strength is not None and not (0 < self.strength <= 1 and int(self.strength * self.steps) > 0):
-            raise UserError(f"generator.strength={self.strength}: must be above 0, at most 1, and leave one of the {self.steps} steps; null starts from noise")
+        """Refuses a strength that leaves no step."""
+        if self.strength is not None and int(self.strength * self.steps) == 0:
+            raise UserError(
+                f"generator.strength={self.strength}: must leave one of the {self.steps} steps; "
+                "null starts from noise"
+            )
 
     def load(self) -> None:
-        """Loads the pipeline; raises a UserError where the checkpoint lacks a ControlNet, a safety checker or what the LoRA changes."""
-        import diffusers
+        """Loads the pipeline.
+
+        Raises a UserError where the checkpoint lacks a ControlNet, a safety checker or what the LoRA changes.
+        """
+        import torch
+
+        from .speed import GuidanceLimit, TextEmbeddings, prepare
 
         device, dtype = hub.placement(self.device, self.dtype)
-        options: dict[str, Any] = {"dtype": dtype}
-        if self.controlnet is not None:
-            nets = [hub.load(diffusers.ControlNetModel, name, INSTEAD, dtype=dtype) for name in self._controlnets().values()]
-            options["controlnet"] = nets if len(nets) > 1 else nets[0]
-        if self.vae is not None:
-            options["vae"] = hub.load(diffusers.AutoencoderKL, self.vae, INSTEAD, dtype=dtype)
-        if not self.safety_checker:
-            options |= {"safety_checker": None, "requires_safety_checker": False}
-        kind = diffusers.AutoPipelineForText2Image if self.strength is None else diffusers.AutoPipelineForImage2Image
-        pipeline = hub.load(kind, self.model, INSTEAD, **options)
-        if getattr(pipeline, "controlnet", None) is None:
-            raise UserError(f"{self.model} holds no ControlNet: set generator.controlnet")
-        if self.controlnet is None and self.conditioning is not None and (count := len(parts(self.conditioning))) != 1:
-            raise UserError(f"{self.model} holds one ControlNet, and {count} conditionings are set: use one, or set generator.controlnet")
-        if self.safety_checker and getattr(pipeline, "safety_checker", None) is None:
-            raise UserError(f"generator.safety_checker=true: {self.model} holds no safety checker")
-        if self.scheduler is not None:
-            scheduler = getattr(diffusers, self.scheduler, None)
-            if not (isinstance(scheduler, type) and issubclass(scheduler, diffusers.SchedulerMixin)):
-                raise UserError(f"generator.scheduler={self.scheduler}: diffusers {diffusers.__version__} has no such scheduler")
-            pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)  # type: ignore[attr-defined]  # every scheduler has it
+        pipeline = self._open(dtype)
         if self.lora is not None:
-            merge(pipeline.unet, hub.file(self.lora, INSTEAD))
+            merge(pipeline.unet, hub.file(self.lora, ALTERNATIVE))
+        prepare(pipeline, self.compile)
         place(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
+        self._embeddings = TextEmbeddings(pipeline)
+        self._limit: GuidanceLimit | None = None
+        if self.guidance_share < 1:
+            self._limit = GuidanceLimit(pipeline, self.guidance_share)
+        self._is_on_cpu = torch.device(device).type == "cpu"
 
     def generate(
-        self, samples: Sequence[Sample], counterfactuals: Sequence[Counterfactual], controls: Sequence[Mapping[str, Control]], seeds: Sequence[int]
+        self,
+        samples: Sequence[Sample],
+        counterfactuals: Sequence[Counterfactual],
+        controls: Sequence[Mapping[str, Control]],
+        seeds: Sequence[int],
     ) -> list[Image.Image | ItemError]:
-        """Returns one image a counterfactual, made in one batch; in the place of an image that failed stands an ItemError.
+        """Returns one image a counterfactual; an ItemError for one that holds NaN, is black or was withheld.
 
-        The controls of one kind must have one weight. The noise of each image comes from its own seed, drawn on the CPU, so it
-        depends neither on the batch nor on the device. An image fails when it holds NaN, is black, or was withheld by the safety checker.
+        The controls of one kind must have one weight. The noise of each image comes from its own seed, drawn
+        on the CPU, so it depends neither on the batch nor on the device.
         """
-        names = list(self._controlnets() or controls[0])
-        stacks, weights = [], []
-        for name in names:
-            stacks.append(_stack([given[name].image for given in controls]))
-            (weight,) = {given[name].weight for given in controls}
-            weights.append(float(weight))
-        structure, weighing = (stacks, weights) if len(names) > 1 else (stacks[0], weights[0])
-        images: dict[str, Any] = {"image": structure}
-        if self.strength is not None:
-            images = {"image": [resized(sample, self.width, self.height) for sample in samples], "control_image": structure, "strength": self.strength}
-        output = self._pipeline(
-            prompt=[counterfactual.text for counterfactual in counterfactuals],
-            negative_prompt=[self.negative_prompt] * len(samples),
-            **images,
-            width=self.width,
-            height=self.height,
-            num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
-            controlnet_conditioning_scale=weighing,
-            generator=noise(seeds),
-            output_type="np",
-        )
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(samples)
-        return [checked(pixels, flag) for pixels, flag in zip(output.images, flags, strict=True)]
+        batch = list(zip(samples, counterfactuals, controls, seeds, strict=True))
+        if not self._is_on_cpu:
+            return self._paint(self._pipeline, batch)
+        from .speed import side_by_side
+
+        images = side_by_side(self._pipeline, self._paint, [[request] for request in batch])
+        return [image for (image,) in images]
+
+    def _paint(self, pipeline: Any, batch: Sequence[Request]) -> list[Image.Image | ItemError]:
+        """Returns the images of one call of a pipeline."""
+        from .speed import controlnets
+
+        texts = [counterfactual.text for _, counterfactual, _, _ in batch]
+        try:
+            output = pipeline(
+                **self._embeddings.arguments(texts, self.negative_prompt),
+                **self._image_arguments(batch),
+                **(self._limit.arguments() if self._limit else {}),
+                width=self.width,
+                height=self.height,
+                num_inference_steps=self.steps,
+                guidance_scale=self.guidance if self.guidance_share > 0 else 1.0,
+                generator=noise([seed for *_, seed in batch]),
+                output_type="pt",
+            )
+        finally:
+            for controlnet in controlnets(pipeline):
+                controlnet.controlnet_cond_embedding.clear()
+        withheld = getattr(output, "nsfw_content_detected", None) or [False] * len(batch)
+        return to_images(output.images, withheld)
 
     def downloads(self) -> list[str]:
         """Returns what `load` opens: folders, files, and their like on the hub."""
-        return [name for name in (self.model, *self._controlnets().values(), self.lora, self.vae) if name is not None]
+        names = (self.model, *self._controlnets().values(), self.lora, self.vae)
+        return [name for name in names if name is not None]
+
+    def _open(self, dtype: Any) -> Any:
+        """Returns the pipeline, with its ControlNets, autoencoder and scheduler."""
+        import diffusers
+
+        options: dict[str, Any] = {"dtype": dtype}
+        if self.controlnet is not None:
+            names = self._controlnets().values()
+            nets = [hub.load(diffusers.ControlNetModel, name, ALTERNATIVE, dtype=dtype) for name in names]
+            options["controlnet"] = nets if len(nets) > 1 else nets[0]
+        if self.vae is not None:
+            options["vae"] = hub.load(diffusers.AutoencoderKL, self.vae, ALTERNATIVE, dtype=dtype)
+        if not self.safety_checker:
+            options |= {"safety_checker": None, "requires_safety_checker": False}
+        is_from_noise = self.strength is None
+        kind = diffusers.AutoPipelineForText2Image if is_from_noise else diffusers.AutoPipelineForImage2Image
+        pipeline = hub.load(kind, self.model, ALTERNATIVE, **options)
+        self._check(pipeline)
+        if self.scheduler is not None:
+            pipeline.scheduler = _scheduler(self.scheduler, pipeline.scheduler)
+        return pipeline
+
+    def _check(self, pipeline: Any) -> None:
+        """Raises a UserError for a checkpoint that lacks what the settings need."""
+        if getattr(pipeline, "controlnet", None) is None:
+            raise UserError(f"{self.model} holds no ControlNet: set generator.controlnet")
+        if self.controlnet is None and self.conditioning is not None:
+            count = len(conditionings_by_name(self.conditioning))
+            if count != 1:
+                raise UserError(
+                    f"{self.model} holds one ControlNet, and {count} conditionings are set: "
+                    "use one, or set generator.controlnet"
+                )
+        if self.safety_checker and getattr(pipeline, "safety_checker", None) is None:
+            raise UserError(f"generator.safety_checker=true: {self.model} holds no safety checker")
+
+    def _image_arguments(self, batch: Sequence[Request]) -> dict[str, Any]:
+        """Returns the arguments of the pipeline that hold images, and their weights."""
+        controls = [given for _, _, given, _ in batch]
+        names = list(self._controlnets() or controls[0])
+        images = [_stack([given[name].image for given in controls]) for name in names]
+        weights = []
+        for name in names:
+            (weight,) = {given[name].weight for given in controls}
+            weights.append(float(weight) * self.control_weight)
+        # pipelines with one ControlNet take no lists
+        structure = images if len(names) > 1 else images[0]
+        arguments: dict[str, Any] = {
+            "controlnet_conditioning_scale": weights if len(names) > 1 else weights[0],
+            "image": structure,
+        }
+        if self.strength is not None:
+            sources = [resized(sample, self.width, self.height) for sample, *_ in batch]
+            arguments |= {"image": sources, "control_image": structure, "strength": self.strength}
+        return arguments
 
     def _controlnets(self) -> dict[str, str]:
-        """Returns the ControlNets in use by what they follow; none when the checkpoint holds its own."""
-        known = self.controlnet or {}
+        """Returns the ControlNets in use by the name of their conditioning; none for the checkpoint's own."""
+        available = self.controlnet or {}
         if self.controlnet is None or self.conditioning is None:
-            return known
-        if not (wanted := list(parts(self.conditioning))):
-            raise UserError("a ControlNet follows a control image, and conditioning=none gives none: choose another conditioning")
-        if absent := [name for name in wanted if name not in known]:
-            raise UserError(f"generator.controlnet names none for {absent[0]}, but for {', '.join(known)}: set generator.controlnet.{absent[0]}")
-        return {name: known[name] for name in wanted}
+            return available
+        names = list(conditionings_by_name(self.conditioning))
+        if not names:
+            raise UserError(
+                "a ControlNet follows a control image, and conditioning=none gives none: "
+                "choose another conditioning"
+            )
+        if absent := [name for name in names if name not in available]:
+            raise UserError(
+                f"generator.controlnet names none for {absent[0]}, but for {', '.join(available)}: "
+                f"set generator.controlnet.{absent[0]}"
+            )
+        return {name: available[name] for name in names}
+
+
+def _scheduler(name: str, current: Any) -> Any:
+    """Returns a scheduler of diffusers with the settings of another one."""
+    import diffusers
+
+    kind: Any = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise UserError(
+            f"generator.scheduler={name}: diffusers {diffusers.__version__} has no such scheduler"
+        )
+    return kind.from_config(current.config)  # type: ignore[attr-defined]  # every scheduler has it
 
 
 def place(pipeline: Any, device: str, offload: Offload, slicing: bool, tiling: bool) -> None:
@@ -171,19 +272,39 @@ def resized(sample: Sample, width: int, height: int) -> Image.Image:
     return sample.image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def checked(pixels: np.ndarray, flagged: bool = False) -> Image.Image | ItemError:
-    """Returns the image (height, width, 3; 0 to 1), or an ItemError that says why it is none."""
-    if flagged:
-        return ItemError("the safety checker withheld the generated image")
-    if not np.isfinite(pixels).all():
-        return ItemError("the generated image holds values that are not numbers (with dtype float16, try bfloat16 or float32)")
-    if pixels.max() < BLACK:
-        return ItemError("the generated image is black")
-    return Image.fromarray((pixels * 255).round().astype(np.uint8))
+def to_images(pixels: "Tensor", withheld: Sequence[bool]) -> list[Image.Image | ItemError]:
+    """Returns the images of a batch, or an ItemError that says why one is none.
+
+    Args:
+        pixels: Values of 0 to 1, of shape (n, 3, height, width), on any device.
+        withheld: Which images the safety checker withheld.
+    """
+    import torch
+
+    pixels = pixels.float()
+    is_finite = pixels.isfinite().flatten(1).all(1).tolist()
+    brightest = pixels.flatten(1).amax(1).tolist()
+    # a quarter of the bytes of float32 leave the device
+    levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    results: list[Image.Image | ItemError] = []
+    for number, array in enumerate(levels):
+        if withheld[number]:
+            results.append(ItemError("the safety checker withheld the generated image"))
+        elif not is_finite[number]:
+            message = "the generated image holds values that are not numbers"
+            results.append(ItemError(f"{message} (with dtype float16, try bfloat16 or float32)"))
+        elif brightest[number] < DARKEST:
+            results.append(ItemError("the generated image is black"))
+        else:
+            results.append(Image.fromarray(array))
+    return results
 
 
 def merge(unet: Any, path: Path) -> None:
-    """Adds low-rank changes (Hu et al., ICLR 2022) to the weights of a UNet; raises a UserError for those of another network."""
+    """Adds low-rank changes (Hu et al., ICLR 2022) to the weights of a UNet.
+
+    Raises a UserError for changes to another network.
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -192,17 +313,22 @@ def merge(unet: Any, path: Path) -> None:
     for key, value in load_file(path).items():
         match = LORA.fullmatch(key)
         if match is None or (name := match[1].replace(".", "_")) not in modules:
-            raise UserError(f"generator.lora={path} does not fit the UNet of generator.model: it changes {key}")
+            raise UserError(
+                f"generator.lora={path} does not fit the UNet of generator.model: it changes {key}"
+            )
         changes[name][{"A": "down", "B": "up"}.get(match[2], match[2])] = value.float()
     for name, change in changes.items():
         weight, down = modules[name].weight, change["down"]
         scale = change["alpha"].item() / len(down) if "alpha" in change else 1.0
-        full = scale * change["up"].flatten(1) @ down.flatten(1)  # of a convolution, too: its `up` is 1 by 1
+        full = scale * change["up"].flatten(1) @ down.flatten(1)  # of a convolution too: its `up` is 1 by 1
         weight.data = (weight.data.float() + full.view_as(weight)).to(weight.dtype)
 
 
-def _stack(images: Sequence[Image.Image]) -> Any:
-    """Returns control images as a tensor (n, 3, height, width), 0 to 1: the one form that all pipelines take for several ControlNets and a batch."""
+def _stack(images: Sequence[Image.Image]) -> "Tensor":
+    """Returns control images as a tensor of 0 to 1, of shape (n, 3, height, width).
+
+    It is the one form that all pipelines take for several ControlNets and a batch.
+    """
     import torch
 
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 255

@@ -1,86 +1,102 @@
-"""Images by a model that edits the source image as it is told, without a ControlNet."""
+"""Images by a model that edits the source image as an instruction says, without a ControlNet."""
 
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from PIL import Image
 
 from .. import hub
 from ..errors import ItemError, UserError
-from ..types import Control, Counterfactual, Sample
-from .diffusers import INSTEAD, Offload, checked, noise, place, resized
+from ..fields import BatchSize, Constraint, Positive, Transient, Weights
+from ..types import Control, Counterfactual, Edit, Sample
+from .diffusers import ALTERNATIVE, Offload, noise, place, resized, to_images
+
+# these models would round other sizes, and the labels would no longer fit
+Side = Annotated[int, Constraint("that is a multiple of 16", lambda value: value > 0 and value % 16 == 0)]
 
 
 @dataclass
 class EditingGenerator:
-    """An editing pipeline of diffusers (FLUX.1 Kontext and its like), from a folder or the hub.
+    """An editing pipeline of diffusers (FLUX.1 Kontext and its like).
 
-    It sees the source image and an instruction that is made of the edits; control images are not used. `arguments` go to
-    the pipeline as they are: how guidance is called differs from one to the next.
+    It sees the source image and an instruction that is made of the edits; control images are not used.
+
+    Attributes:
+        model: A folder or a hub id.
+        arguments: Go to the pipeline as they are: pipelines differ in the name of guidance.
+        offload: See `Offload`; saves memory and costs time, as do slicing and tiling.
     """
 
-    model: str
+    model: Weights[str]
     arguments: dict[str, Any] = field(default_factory=dict)
-    width: int = 1024
-    height: int = 1024
-    steps: int = 28
+    width: Side = 1024
+    height: Side = 1024
+    steps: Positive = 28
     dtype: hub.DType = "float32"
-    device: str = "auto"
-    offload: Offload = None
-    slicing: bool = False
+    device: Transient[str] = "auto"
+    offload: Transient[Offload] = None
+    slicing: Transient[bool] = False
     tiling: bool = False
-    batch_size: int = 1
+    batch_size: BatchSize = 1
 
-    transient: ClassVar[tuple[str, ...]] = ("device", "offload", "slicing", "batch_size")
     version: ClassVar[int] = 1
-    weights: ClassVar[tuple[str, ...]] = ("model",)
-
-    def __post_init__(self) -> None:
-        """Refuses a size that these models would round, so that the labels would no longer fit."""
-        if self.width % 16 or self.height % 16:
-            raise UserError(f"generator.width={self.width}, generator.height={self.height}: must be multiples of 16")
 
     def load(self) -> None:
-        """Loads the pipeline; raises a UserError for one that does not edit, or does not take the arguments."""
+        """Loads the pipeline; raises a UserError for one that does not edit or take the arguments."""
         import diffusers
 
         device, dtype = hub.placement(self.device, self.dtype)
-        pipeline = hub.load(diffusers.DiffusionPipeline, self.model, INSTEAD, dtype=dtype)
-        takes = inspect.signature(pipeline.__call__).parameters
-        if unknown := {"image", "prompt", "width", "height", *self.arguments} - takes.keys():
+        pipeline = hub.load(diffusers.DiffusionPipeline, self.model, ALTERNATIVE, dtype=dtype)
+        parameters = inspect.signature(pipeline.__call__).parameters
+        if unknown := {"image", "prompt", "width", "height", *self.arguments} - parameters.keys():
             raise UserError(
-                f"{self.model} is a {type(pipeline).__name__}, which takes no {', '.join(sorted(unknown))}: see generator.model, generator.arguments"
+                f"{self.model} is a {type(pipeline).__name__}, which takes no {', '.join(sorted(unknown))}: "
+                "see generator.model, generator.arguments"
             )
         self._arguments = dict(self.arguments)
-        if "max_area" in takes:  # Kontext would otherwise choose sizes of its own
+        if "max_area" in parameters:  # Kontext would otherwise choose sizes of its own
             self._arguments |= {"max_area": self.width * self.height, "_auto_resize": False}
         place(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
 
     def generate(
-        self, samples: Sequence[Sample], counterfactuals: Sequence[Counterfactual], controls: Sequence[Mapping[str, Control]], seeds: Sequence[int]
+        self,
+        samples: Sequence[Sample],
+        counterfactuals: Sequence[Counterfactual],
+        controls: Sequence[Mapping[str, Control]],
+        seeds: Sequence[int],
     ) -> list[Image.Image | ItemError]:
-        """Returns one image a counterfactual, made one by one; in the place of an image that holds NaN or is black stands an ItemError."""
-        return [
-            checked(
-                self._pipeline(
-                    image=resized(sample, self.width, self.height),
-                    prompt=instruction(counterfactual),
-                    width=self.width,
-                    height=self.height,
-                    num_inference_steps=self.steps,
-                    generator=generator,
-                    output_type="np",
-                    **self._arguments,
-                ).images[0]
+        """Returns one image a counterfactual; an ItemError for one that holds NaN or is black."""
+        results = []
+        for sample, counterfactual, generator in zip(samples, counterfactuals, noise(seeds), strict=True):
+            output = self._pipeline(
+                image=resized(sample, self.width, self.height),
+                prompt=instruction(counterfactual),
+                width=self.width,
+                height=self.height,
+                num_inference_steps=self.steps,
+                generator=generator,
+                output_type="pt",
+                **self._arguments,
             )
-            for sample, counterfactual, generator in zip(samples, counterfactuals, noise(seeds), strict=True)
-        ]
+            results += to_images(output.images, [False])
+        return results
 
 
 def instruction(counterfactual: Counterfactual) -> str:
-    """Returns what an editing model is told to do."""
-    changes = ", and ".join(f"the {e.attribute} from {e.original} to {e.replacement}" for e in counterfactual.edits)
-    return f"Change {changes}. The image then shows: {counterfactual.text}. Leave every object where it is, with its size and its shape."
+    """Returns what an editing model is asked to do; a placebo leaves the image as it is."""
+    if not counterfactual.edits:
+        return f"Change nothing. The image shows: {counterfactual.text}. Leave every object where it is."
+    changes = ", and ".join(_change(edit) for edit in counterfactual.edits)
+    return (
+        f"Change {changes}. The image then shows: {counterfactual.text}. "
+        "Leave every object where it is, with its size and its shape."
+    )
+
+
+def _change(edit: Edit) -> str:
+    if not edit.original:  # the caption did not name the attribute
+        return f"the {edit.attribute} to {edit.words}"
+    return f"the {edit.attribute} from {edit.original} to {edit.words}"

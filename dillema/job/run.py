@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from .. import predictions, report, tracking
-from ..conditioning.several import parts
+from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..dataset import check_masks, describe
 from ..pipeline import Block, Pipeline
@@ -49,11 +49,11 @@ def build_pipeline(context: JobContext) -> Pipeline:
         captioner=build(cfg.captioner),
         editor=build(cfg.prompt),
         edits=build(cfg.edits),
-        conditionings=parts(build(cfg.conditioning)),
+        conditionings=conditionings_by_name(build(cfg.conditioning)),
         generator=build(cfg.generator),
         gates=[build(block) for block in (cfg.validity or {}).values()],
         models=[build(block) for block in cfg.model.values()],
-        quality=build(cfg.quality) if cfg.quality else None,
+        quality=build(cfg.quality) if cfg.get("quality") else None,
         counterfactuals=cfg.counterfactuals,
         placebos=cfg.placebo,
         seed=cfg.seed,

@@ -19,13 +19,14 @@ def show(folder: RunFolder) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in results["counts"].items())
     console.print(f"{results['dataset']}: {counts}", highlight=False)
     for model, model_figures in results["models"].items():
-        _show_model(console, model, model_figures)
+        _show_model(console, model, model_figures, is_checked=bool(results["gates"]))
     if results["comparisons"]:
         console.print(comparison_table("models", results["comparisons"], "Differences in points, paired"))
     log.info("Folder:  %s (open report.html)", folder.path)
 
 
-def _show_model(console: Console, model: str, model_figures: dict[str, Any]) -> None:
+def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_checked: bool) -> None:
+    """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
             "figure", "original", "counterfactual", "drop, points", "95 % interval", title=f"{model}: {title}",
@@ -38,7 +39,8 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any]) -> 
             changed = words.percent(part["counterfactual"][name])
             table.add_row(words.name_of(name), words.percent(original), changed, drop, interval)
         console.print(table)
-    log.info("%s", words.verdict(model, model_figures))
+    for sentence in words.verdict(model, model_figures, is_checked):
+        log.info("%s", sentence)
     if worst := words.worst_in_words(model_figures):
         log.info("Worst: %s", worst)
 

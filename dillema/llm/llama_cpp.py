@@ -1,83 +1,227 @@
 """Chat models in GGUF files, run in this process by llama.cpp."""
 
 import json
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
 
 from .. import hub
+from ..backend import Message
 from ..errors import ItemError, UserError
-from . import Message
+from ..fields import Constraint, Positive, Temperature, TopP, Transient, Weights
+from .transformers import ALTERNATIVE
+
+log = logging.getLogger(__name__)
+
+GGML_LOG_LEVEL_ERROR = 4  # of ggml.h; llama-cpp-python names the levels of an older version
+NO_GPU = (
+    "llm.gpu_layers=%s has no effect: this llama-cpp-python was built for the CPU alone. For CUDA: "
+    "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python"
+)
 
 
 @dataclass
 class LlamaCpp:
-    """Asks a GGUF file. A grammar made from the schema rules the sampling, so that a reply cannot be malformed.
+    """Asks a GGUF file. A grammar that is made of the schema rules the sampling, so that every reply fits.
 
-    `model` is the file's path, or <owner>/<repository>/<file> on the hub; its own chat template is used. `context` is the
-    number of tokens that a prompt and its reply may have together, `gpu_layers` how many layers a GPU takes (-1: all),
-    `threads` how many cores are used (null: as llama.cpp chooses).
+    Attributes:
+        model: The file's path, or <owner>/<repository>/<file> on the hub; its own chat template is used.
+        context: Tokens of a prompt and its reply together.
+        temperature: Of the sampling; 0 takes the likeliest token.
+        top_p: The share of the probability that is sampled from.
+        gpu_layers: How many layers a GPU takes; -1: all.
+        threads: CPU cores that are used; None: the physical cores that no other process keeps busy.
     """
 
-    model: str
-    context: int = 2048
-    temperature: float = 0.2
-    gpu_layers: int = 0
-    threads: int | None = None
+    model: Weights[str]
+    context: Positive = 2048
+    temperature: Temperature = 0.2
+    top_p: TopP = 0.95
+    gpu_layers: Transient[Annotated[int, Constraint("of at least -1", lambda value: value >= -1)]] = 0
+    threads: Transient[Positive | None] = None
 
     batch_size: ClassVar[int] = 1
     version: ClassVar[int] = 1
-    transient: ClassVar[tuple[str, ...]] = ("gpu_layers", "threads")
-    weights: ClassVar[tuple[str, ...]] = ("model",)
 
     def load(self, turns: Sequence[list[Message]] = ()) -> None:
-        """Loads the file and reads the turns that questions will follow; raises a UserError when the file is missing or no GGUF file."""
-        file = hub.file(self.model, "llm=smollm2")
-        with file.open("rb") as start:
-            if start.read(4) != b"GGUF":
-                raise UserError(f"llm.model: {file.absolute()} is no GGUF file. Older formats (GGML) and safetensors must be converted to GGUF first")
-        from llama_cpp import Llama
+        """Loads the file and reads the turns that questions will follow.
 
-        try:
-            self._llama: Any = Llama(
-                str(file), n_ctx=self.context, n_gpu_layers=self.gpu_layers, n_threads=self.threads, n_threads_batch=self.threads, verbose=False
-            )
-        except ValueError as error:
-            raise UserError(f"llm.model: llama.cpp cannot load {file.absolute()}: {error}. Is it damaged, or too new for llama-cpp-python?") from error
-        self._states: dict[str, Any] = {}
+        Raises a UserError when the file is missing, is no GGUF file or does not fit the memory.
+        """
+        file = hub.file(self.model, ALTERNATIVE)
+        with file.open("rb") as content:
+            if content.read(4) != b"GGUF":
+                raise UserError(
+                    f"llm.model: {file.absolute()} is no GGUF file. "
+                    "Older formats (GGML) and safetensors must be converted to GGUF first"
+                )
+        self._llama: Any = self._open(file)
+        self._prefixes: dict[str, _Prefix] = {}
+        self._current: _Prefix | None = None
         try:
             for beginning in turns:
-                self._state(beginning)
+                self._prefix(beginning)
         except ValueError as error:
-            raise UserError(f"llm.context: the prompt alone does not fit in {self.context} tokens: {error}") from error
+            message = f"llm.context: the prompt alone does not fit in {self.context} tokens: {error}"
+            raise UserError(message) from error
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
-        """Returns JSON that fits a schema; raises an ItemError when prompt and reply do not fit in the context."""
+        """Returns JSON that fits a schema; raises an ItemError when prompt and reply exceed the context."""
         from llama_cpp.llama_grammar import LlamaGrammar
 
         try:
-            self._llama.load_state(self._state(messages[:-1]))
+            self._rewind(self._prefix(messages[:-1]))
             reply = self._llama.create_chat_completion(
-                messages, temperature=self.temperature, seed=seed, max_tokens=None, grammar=LlamaGrammar.from_json_schema(json.dumps(schema))
+                messages,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                seed=seed,
+                max_tokens=None,
+                grammar=LlamaGrammar.from_json_schema(json.dumps(schema)),
             )["choices"][0]
         except ValueError as error:
             if not re.search("exceed context window", str(error)):
                 raise
-            raise ItemError(f"the prompt is too long: {error}. Set llm.context to a larger number") from error
+            message = f"the prompt is too long: {error}. Set llm.context to a larger number"
+            raise ItemError(message) from error
         if reply["finish_reason"] == "length":
-            raise ItemError("the reply is too long: set llm.context to a larger number", reply["message"]["content"])
+            message = "the reply is too long: set llm.context to a larger number"
+            raise ItemError(message, reply["message"]["content"])
         return str(reply["message"]["content"])
 
-    def _state(self, turns: list[Message]) -> Any:
-        """Returns the state after the turns before a question.
+    def _open(self, file: Path) -> Any:
+        """Returns the model; raises a UserError with llama.cpp's own reason."""
+        import llama_cpp
 
-        What was asked before must not change a bit: llama.cpp keeps what it can of the last prompt, and a prompt cut in
-        other batches gives other roundings. So all questions go on from the same state.
-        """
+        if self.gpu_layers and not llama_cpp.llama_supports_gpu_offload():
+            log.warning(NO_GPU, self.gpu_layers)
+        threads = self.threads or _idle_cores()
+        try:
+            with _errors_of_llama_cpp() as errors, _without_amx():
+                return llama_cpp.Llama(
+                    str(file),
+                    n_ctx=self.context,
+                    n_gpu_layers=self.gpu_layers,
+                    n_threads=threads,
+                    n_threads_batch=threads,
+                    verbose=False,
+                )
+        except (ValueError, MemoryError) as error:
+            reason = " ".join("".join(errors).split()) or str(error)
+            if isinstance(error, MemoryError) or "alloc" in reason:
+                raise UserError(
+                    f"The memory does not suffice for {file.name} with llm.context={self.context}: {reason}. "
+                    "Set llm.context or llm.gpu_layers to a smaller number, or take a smaller file"
+                ) from error
+            raise UserError(
+                f"llm.model: llama.cpp cannot load {file.absolute()}: {reason}. "
+                "Is it damaged, or too new for llama-cpp-python?"
+            ) from error
+
+    def _prefix(self, turns: list[Message]) -> "_Prefix":
+        """Returns what the model has read after the turns before a question; reads them the first time."""
         key = json.dumps(turns)
-        if key not in self._states:
+        if key not in self._prefixes:
             self._llama.reset()
-            self._llama.create_chat_completion([*turns, Message(role="user", content="")], max_tokens=1)
-            self._states[key] = self._llama.save_state()
-        return self._states[key]
+            tokens = self._read([*turns, Message(role="user", content="")])
+            state = self._llama.save_state()
+            other_tokens = self._read([*turns, Message(role="user", content="a")])
+            shortest = min(len(tokens), len(other_tokens))
+            is_shared = tokens[:shortest] == other_tokens[:shortest]
+            length = shortest if is_shared.all() else int(is_shared.argmin())
+            self._current = self._prefixes[key] = _Prefix(tokens[:length], state)
+        return self._prefixes[key]
+
+    def _read(self, messages: list[Message]) -> np.ndarray:
+        self._llama.create_chat_completion(messages, max_tokens=1)
+        return self._llama.input_ids[: self._llama.n_tokens].copy()
+
+    def _rewind(self, prefix: "_Prefix") -> None:
+        """Brings the model back to the end of a prefix.
+
+        What was asked before must not change a bit. llama.cpp keeps what it can of the last prompt, and a
+        prompt that is cut into other batches gives other roundings, so every question goes on from the end of
+        the prefix.
+        """
+        length = len(prefix.tokens)
+        if prefix is not self._current or (self._llama.input_ids[:length] != prefix.tokens).any():
+            self._llama.load_state(prefix.state)  # copies far more than the prefix, in 50 ms
+            self._current = prefix
+        self._llama.n_tokens = length
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """The tokens that all questions after the same turns begin with, and llama.cpp's state after them."""
+
+    tokens: np.ndarray
+    state: Any
+
+
+def _idle_cores() -> int:
+    """Returns how many physical cores this process may use and no other process keeps busy, at least 1.
+
+    The threads of llama.cpp wait for each other at every layer: more threads than idle cores slow all of them
+    down.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    allowed = len(psutil.Process().cpu_affinity() or [0])
+    physical = psutil.cpu_count(logical=False) or 1
+    busy = psutil.cpu_percent(interval=0.2) / 100 * (psutil.cpu_count() or 1)
+    return max(1, min(allowed, physical, allowed - round(busy)))
+
+
+@contextmanager
+def _without_amx() -> Iterator[None]:
+    """Keeps llama.cpp from its AMX kernels while a model is loaded, where the processor has AMX.
+
+    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python 0.3.36), and
+    `Llama` has no argument for the setting.
+    """
+    from llama_cpp import llama_cpp
+
+    cpu_info = Path("/proc/cpuinfo")
+    if not cpu_info.exists() or "amx_int8" not in cpu_info.read_text():
+        yield
+        return
+    default_params = llama_cpp.llama_model_default_params
+
+    def params_without_extra_buffers() -> Any:
+        params = default_params()
+        params.use_extra_bufts = False
+        return params
+
+    llama_cpp.llama_model_default_params = params_without_extra_buffers
+    try:
+        yield
+    finally:
+        llama_cpp.llama_model_default_params = default_params
+
+
+@contextmanager
+def _errors_of_llama_cpp() -> Iterator[list[str]]:
+    """Yields a list of the errors that llama.cpp logs, which it would print otherwise."""
+    import ctypes
+
+    import llama_cpp
+    from llama_cpp import _logger
+
+    errors: list[str] = []
+
+    def collect(level: int, text: bytes, user_data: Any) -> None:
+        if level == GGML_LOG_LEVEL_ERROR:
+            errors.append(text.decode(errors="replace"))
+
+    callback = llama_cpp.llama_log_callback(collect)  # lives as long as llama.cpp may call it
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    try:
+        yield errors
+    finally:
+        llama_cpp.llama_log_set(_logger.llama_log_callback, ctypes.c_void_p(0))

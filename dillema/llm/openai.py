@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ..backend import Message
 from ..server import Server
-from . import Message
 
 
 @dataclass
 class OpenAILanguageModel(Server):
-    """Asks a server for JSON that fits a schema; whether the reply does is for the one who asked to check, since servers fail to keep to it.
+    """Asks a server for JSON that fits a schema.
 
-    `response_format` is the form in which the server wants the schema: json_schema (llama.cpp, vLLM, Ollama, LM Studio,
-    OpenAI) or json_object, the older one (the server of llama-cpp-python).
+    Servers do not always keep to the schema: who asks checks the reply.
+
+    Attributes:
+        response_format: The form in which the server takes the schema: json_schema (llama.cpp, vLLM, Ollama,
+            LM Studio, OpenAI) or json_object, the older form (the server of llama-cpp-python).
     """
 
     response_format: Literal["json_schema", "json_object"] = "json_schema"
@@ -26,7 +29,11 @@ class OpenAILanguageModel(Server):
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns the server's reply; see `Server.complete`."""
+        return self.complete(messages, seed, response_format=self._format(schema))
+
+    def _format(self, schema: dict[str, Any]) -> dict[str, Any]:
         if self.response_format == "json_object":
-            return self.complete(messages, seed, response_format={"type": "json_object", "schema": schema})
-        strict = schema["required"] == list(schema["properties"])  # OpenAI's own refuses optional properties in the strict mode
-        return self.complete(messages, seed, response_format={"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": strict}})
+            return {"type": "json_object", "schema": schema}
+        # OpenAI refuses optional properties in its strict mode
+        strict = schema["required"] == list(schema["properties"])
+        return {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": strict}}

@@ -1,4 +1,7 @@
-"""How near a generated image stays to its original. An edit is meant to change light and colours: what should stay is the structure."""
+"""How near a generated image stays to its original.
+
+An edit is meant to change light and colours: what should stay is the structure.
+"""
 
 import numpy as np
 from PIL import Image
@@ -8,7 +11,9 @@ EQUAL = 100.0  # decibels of equal images, whose ratio is infinite
 
 
 def similarity(original: Image.Image, image: Image.Image) -> dict[str, float]:
-    """Returns the structural similarity of two images of one size, and their peak signal-to-noise ratio in decibels, 100 at most.
+    """Returns the structural similarity of two images of one size, and their peak signal-to-noise ratio.
+
+    The latter is in decibels, 100 at most.
 
     SSIM: Wang, Bovik, Sheikh and Simoncelli, IEEE Transactions on Image Processing 13, 2004.
     """

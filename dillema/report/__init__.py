@@ -10,8 +10,8 @@ __all__ = ["words", "write"]
 def write(folder: RunFolder) -> None:
     """Writes report.html into a run folder.
 
-    It is one file that needs no other, up to thumbnails.EMBEDDED_BYTES of images; the images beyond that lie beside it
-    in report/, where small copies of all images stay for the next time.
+    It is one file that needs no other, up to thumbnails.EMBEDDED_BYTES of images; the images beyond that lie
+    beside it in report/, where small copies of all images stay for the next time.
     """
     if any("retraining" in figures for figures in folder.results["models"].values()):
         retraining.write_page(folder)

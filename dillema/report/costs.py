@@ -9,13 +9,16 @@ from ..run_folder import RunFolder
 def summarise_costs(results: Mapping[str, Any], price_per_hour: float | None) -> dict[str, float | None]:
     """Returns the share of valid images, the seconds of work, and the seconds and cost for each valid image.
 
-    The seconds are those that the items took when they were made, in this run or an earlier one, so what the store already
-    held changes nothing. Without gates no image is called valid: every generated image counts then, and `validity` is None.
+    The seconds are those that the items took when they were made, in this run or an earlier one, so what the
+    store already held changes nothing. Without gates no image is called valid: every generated image counts
+    then, and `validity` is None.
     """
     counts, seconds = results["counts"], sum(results["seconds"].values())
     counted, generated = counts["valid"], counts["generated"]
     seconds_each = seconds / counted if counted else None
-    cost_each = None if seconds_each is None or price_per_hour is None else seconds_each * price_per_hour / 3600
+    cost_each = (
+        None if seconds_each is None or price_per_hour is None else seconds_each * price_per_hour / 3600
+    )
     return {
         "validity": counted / generated if results["gates"] and generated else None,
         "seconds_total": seconds,

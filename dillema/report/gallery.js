@@ -1,6 +1,6 @@
 "use strict";
 {
-  // cards created at a time: 5,000 at once would take seconds; the style prints as many, on fewer than ten pages
+  // cards created at a time: 5,000 at once would take seconds; as many are printed, on fewer than ten pages
   const CARDS_PER_STEP = 40;
   const { images, rows } = JSON.parse(document.getElementById("gallery").textContent);
   const form = document.getElementById("filters");
@@ -40,7 +40,8 @@
     const title = element("h3", {}, name);
     if (row.classes.length === 1) title.append(`, class: ${row.classes[0]}`);
     if (row.checked) {
-      title.append(", ", element("span", { className: row.valid ? "good" : "bad" }, row.valid ? "valid" : "rejected"));
+      const [className, validity] = row.valid ? ["good", "valid"] : ["bad", "rejected"];
+      title.append(", ", element("span", { className }, validity));
     }
     for (const { model, outcome } of row.answers) {
       const className = ["flipped", "worse"].includes(outcome) ? "bad" : "";
@@ -63,14 +64,16 @@
       figure(loading, row.original, `original image of ${row.source}`, errors[0],
         small("original"), ...answers(0), markedText(row.caption)),
       figure(loading, row.image, text, errors[1],
-        small("counterfactual"), ...answers(1), markedText(row.text), ...edits, ...reasons, ...row.scores.map(small)),
+        small("counterfactual"), ...answers(1), markedText(row.text), ...edits, ...reasons,
+        ...row.scores.map(small)),
       ...row.controls.map(([control, number]) =>
         figure(loading, number, `control image (${control}) of ${row.source}`, null,
-          small(`control image: the ${control.replaceAll("_", " ")} of the original, which the generator follows`))),
+          small(`control image (${control.replaceAll("_", " ")}): the generator follows it`))),
     ];
     if (isLarge && row.placebo !== null) {
-      const caption = small("nothing changed: painted from the caption of the original, which shows what the generator alone does");
-      figures.push(figure(loading, row.placebo, `image of ${row.source} painted with nothing changed`, null, caption));
+      const caption = small("nothing changed: painted from the caption of the original");
+      const alt = `image of ${row.source} painted with nothing changed`;
+      figures.push(figure(loading, row.placebo, alt, null, caption));
     }
     return element("article", {}, cardTitle(row, name), element("div", { className: "images" }, ...figures));
   }
@@ -89,7 +92,8 @@
     // those that may be printed are loaded at once: paper does not wait
     const loading = start ? "lazy" : "eager";
     const button = row => element("button", { type: "button", title: "enlarge" }, row.id);
-    cards.append(...matching.slice(start, start + CARDS_PER_STEP).map(row => card(row, loading, button(row), false)));
+    const added = matching.slice(start, start + CARDS_PER_STEP);
+    cards.append(...added.map(row => card(row, loading, button(row), false)));
     more.hidden = cards.childElementCount >= matching.length;
   }
 
@@ -111,8 +115,8 @@
     const printed = matching.length > CARDS_PER_STEP
       ? `; these are the ${CARDS_PER_STEP} with the largest loss of confidence, and the page shows the rest`
       : "";
-    const choice = names && ` (${names})`;
-    return `Chosen: ${matching.length} of ${rows.length} images${choice}${printed}. Control images are left out.`;
+    const count = `${matching.length} of ${rows.length} images${names && ` (${names})`}`;
+    return `Chosen: ${count}${printed}. Control images are left out.`;
   }
 
   function update() {
@@ -151,7 +155,8 @@
     const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
     if (dialog.open && step) enlarge(enlarged + step);
   });
-  new IntersectionObserver(([entry]) => entry.isIntersecting && addCards(), { rootMargin: "600px" }).observe(more);
+  const addWhenNear = ([entry]) => entry.isIntersecting && addCards();
+  new IntersectionObserver(addWhenNear, { rootMargin: "600px" }).observe(more);
 
   // an edit in a table leads to its images that count
   for (const link of document.querySelectorAll("a[data-edit]")) {

@@ -31,29 +31,35 @@ class ShownImage:
 
 
 def choose_images(folder: RunFolder) -> list[ShownImage]:
-    """Returns the first SHOWN_IMAGES generated images: valid ones first, then by the confidence that all models lost."""
+    """Returns the generated images to show: valid ones first, then by the confidence that all models lost."""
     predictions = {model: folder.predictions(model) for model in folder.models}
     loss: Counter[str] = Counter()
     for part in predictions.values():
         before, after = part.pairs()
         lost = np.nan_to_num(part.confidence[before]) - np.nan_to_num(part.confidence[after])
         loss.update(dict(zip(part.image[after].tolist(), lost.tolist(), strict=True)))
-    images = nlargest(SHOWN_IMAGES, folder.generated(), key=lambda image: (image.verdict.valid, loss[image.id]))
+    images = nlargest(
+        SHOWN_IMAGES, folder.generated(), key=lambda image: (image.verdict.valid, loss[image.id])
+    )
     ids = {image.id for image in images}
     answers = {model: _read_answers(part, ids) for model, part in predictions.items()}
     return [
-        ShownImage(image, {model: by_image[image.id] for model, by_image in answers.items() if image.id in by_image})
+        ShownImage(
+            image, {model: by_image[image.id] for model, by_image in answers.items() if image.id in by_image}
+        )
         for image in images
     ]
 
 
 def build_gallery(shown: Sequence[ShownImage], folder: RunFolder) -> dict[str, Any]:
-    """Returns what the page shows of images: `script` is what its script reads, as JSON; the rest is for its filters."""
+    """Returns what the page shows of images: `script` is for its script (JSON), the rest for its filters."""
     classes = folder.labels.classes
     placebos = {image.source: image for image in folder.placebos()}
     pictures = _list_pictures(shown, folder, placebos)
     addresses = place_pictures(folder.path, pictures)
-    numbers = {name: number for number, name in enumerate(addresses)}  # an original has several counterfactuals
+    numbers = {
+        name: number for number, name in enumerate(addresses)
+    }  # an original has several counterfactuals
     rows = [_describe(each, folder, numbers) for each in shown]
     present = [name for name in classes if any(name in row["classes"] for row in rows)]
     has_error_maps = any(name.startswith("error_maps/") for name in pictures)
@@ -74,7 +80,8 @@ def find_example(
 ) -> dict[str, Any] | None:
     """Returns the pictures of an image with an edit, None where there is none that is not used already.
 
-    It is the valid image with the fewest other edits and, of these, the one on which the model lost most confidence.
+    It is the valid image with the fewest other edits and, of these, the one on which the model lost most
+    confidence.
     """
     edit = (row["attribute"], row["from"], row["to"])
     candidates = [
@@ -96,11 +103,15 @@ def find_example(
 
 
 def find_rejected(shown: Iterable[ShownImage], folder: RunFolder) -> list[dict[str, Any]]:
-    """Returns the pictures of some rejected images with their reasons, of images with different reasons first."""
+    """Returns the pictures of some rejected images with their reasons, different gates first."""
     rejected = [each.image for each in shown if not each.image.verdict.valid]
-    by_gates = {frozenset(reason.partition(":")[0] for reason in image.verdict.reasons): image for image in rejected}
+    by_gates = {
+        frozenset(reason.partition(":")[0] for reason in image.verdict.reasons): image for image in rejected
+    }
     chosen = list({image.id: image for image in [*by_gates.values(), *rejected]}.values())[:REJECTED_EXAMPLES]
-    return [_embed_both(image, folder) | {"id": image.id, "reasons": image.verdict.reasons} for image in chosen]
+    return [
+        _embed_both(image, folder) | {"id": image.id, "reasons": image.verdict.reasons} for image in chosen
+    ]
 
 
 def lost_confidence(before: Answer, after: Answer) -> float:
@@ -173,7 +184,9 @@ def _list_pictures(
     return pictures
 
 
-def _read_error_maps(shown: Sequence[ShownImage], folder: RunFolder, model: str) -> dict[tuple[str, str], bytes]:
+def _read_error_maps(
+    shown: Sequence[ShownImage], folder: RunFolder, model: str
+) -> dict[tuple[str, str], bytes]:
     images = {each.image.source for each in shown} | {each.image.id for each in shown}
     return error_maps(folder.predictions_file, model, images, folder.labels)
 

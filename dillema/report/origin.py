@@ -25,7 +25,7 @@ SHOWN_DIGITS = 12
 
 
 def read_origin(folder: RunFolder) -> dict[str, Any]:
-    """Returns the versions and, for a run that has a configuration, that, its weights and the command that repeats it."""
+    """Returns the versions, the configuration, the weights and the command that repeats the run."""
     file = folder.path / FOLDER / FILE
     if file.exists():
         machine: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def _list_weights(folder: RunFolder) -> Iterator[tuple[str, str, str]]:
 
 
 def _weights_in(node: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """Yields the option, the file, folder or hub id, and the hash of its content where it is here, of all weights."""
+    """Yields of all weights the option, the file, folder or hub id, and a hash if it is here."""
     if isinstance(node, ListConfig):
         for i, part in enumerate(node):
             yield from _weights_in(part, f"{path}.{i}")
@@ -82,7 +82,9 @@ def _weights_in(node: Any, path: str) -> Iterator[tuple[str, str, str]]:
         except OmegaConfBaseException:
             continue  # refers to what is not here
         if str(key) in names:
-            yield from _describe_weights(option, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+            yield from _describe_weights(
+                option, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            )
         else:
             yield from _weights_in(value, option)
 

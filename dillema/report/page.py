@@ -53,7 +53,9 @@ def environment() -> "Environment":
     return pages
 
 
-def _find_examples(shown: list[gallery.ShownImage], folder: RunFolder) -> dict[str, list[dict[str, Any] | None]]:
+def _find_examples(
+    shown: list[gallery.ShownImage], folder: RunFolder
+) -> dict[str, list[dict[str, Any] | None]]:
     """Returns for each model the pictures of its worst conditions; no image stands for two of them."""
     examples = {}
     for model, figures in folder.results["models"].items():

@@ -47,9 +47,12 @@ def scale(rows: Iterable[Row], *keys: str, ticks: int = MAX_TICKS) -> Scale:
 def axis(scale: Scale) -> Markup:
     """Returns the labelled ticks of an axis, in points."""
     labels = "".join(
-        f'<text x="{scale.percent(tick)}" y="14" text-anchor="middle">{_label(tick)}</text>' for tick in scale.ticks
+        f'<text x="{scale.percent(tick)}" y="14" text-anchor="middle">{_label(tick)}</text>'
+        for tick in scale.ticks
     )
-    return Markup(f'<svg class="axis" width="100%" height="18" aria-hidden="true">{labels}</svg>')  # numbers only
+    return Markup(
+        f'<svg class="axis" width="100%" height="18" aria-hidden="true">{labels}</svg>'
+    )  # numbers only
 
 
 def forest(scale: Scale, row: Row, filled: bool | None) -> Markup:
@@ -102,7 +105,9 @@ def scatter(rows: Sequence[Row]) -> Markup:
         drawn += f'<line class="grid" x1="{x(low)}" x2="{x(high)}" y1="{y(tick)}" y2="{y(tick)}"/>'
         drawn += f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y(low)}" y2="{y(high)}"/>'
         drawn += f'<text x="{x(tick)}" y="{bottom + 16}" text-anchor="middle">{_label(tick)}</text>'
-        drawn += f'<text x="{SCATTER_MARGIN - 6}" y="{y(tick)}" dy=".35em" text-anchor="end">{_label(tick)}</text>'
+        drawn += (
+            f'<text x="{SCATTER_MARGIN - 6}" y="{y(tick)}" dy=".35em" text-anchor="end">{_label(tick)}</text>'
+        )
     drawn += f'<line class="zero" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>'
     centre = (SCATTER_MARGIN + SCATTER_SIDE) / 2
     drawn += f'<text x="{centre}" y="{SCATTER_SIDE - 8}" text-anchor="middle">true drop, points</text>'
@@ -110,7 +115,8 @@ def scatter(rows: Sequence[Row]) -> Markup:
     drawn += f"<text {turned}>estimated drop, points</text>"
     dot = Markup('<circle class="dot" cx="{}" cy="{}" r="4"><title>{}: {} → {}</title></circle>')
     dots = Markup().join(
-        dot.format(x(row["true"]), y(row["estimated"]), row["attribute"], row["from"], row["to"]) for row in edits
+        dot.format(x(row["true"]), y(row["estimated"]), row["attribute"], row["from"], row["to"])
+        for row in edits
     )
     label = f"Estimated over true drop of {len(edits)} edits; the numbers are in the table below"
     box = f'viewBox="0 0 {SCATTER_SIDE} {SCATTER_SIDE}" role="img" aria-label="{label}"'
@@ -118,8 +124,9 @@ def scatter(rows: Sequence[Row]) -> Markup:
 
 
 def heat_maps(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Returns for each two attributes their values (the longer list down, the shorter across) and the row of each two values.
+    """Returns for each two attributes their values and the row of each two values.
 
+    The longer list of values goes down, the shorter one across.
     `heat` in a row is the size of its drop in percent of the largest one of all.
     """
     shown = [row for row in rows if row["drop"] is not None]
@@ -143,8 +150,8 @@ def heat_maps(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 def _grid(scale: Scale) -> str:
     return "".join(
-        f'<line class="{"zero" if tick == 0 else "grid"}" x1="{scale.percent(tick)}" x2="{scale.percent(tick)}" '
-        'y1="0" y2="100%"/>'
+        f'<line class="{"zero" if tick == 0 else "grid"}" '
+        f'x1="{scale.percent(tick)}" x2="{scale.percent(tick)}" y1="0" y2="100%"/>'
         for tick in scale.ticks
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..retraining.arms import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
 from ..run_folder import RunFolder
 from ..store import write_atomically
 from . import words
@@ -10,7 +11,12 @@ from .origin import read_origin
 from .page import environment
 from .thumbnails import embed
 
-UNTOUCHED, ORIGINALS, AUGMENTATION, COUNTERFACTUALS = "untouched", "originals", "augmentation", "counterfactuals"
+UNTOUCHED, ORIGINALS, AUGMENTATION, COUNTERFACTUALS = (
+    "untouched",
+    "originals",
+    "augmentation",
+    "counterfactuals",
+)
 ARMS = (ORIGINALS, AUGMENTATION, COUNTERFACTUALS)
 IMAGE_KINDS = ("original", "counterfactual", "truth")
 """The kinds of images that models are tested on."""
@@ -45,7 +51,9 @@ def verdict(model: str, figures: Figures) -> list[str]:
     gain, augmentation_gain = (differences[other][kind] for other in (ORIGINALS, AUGMENTATION))
     on_originals = differences[ORIGINALS]["original"]
     if gain["mean"] is None:
-        return [f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."]
+        return [
+            f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."
+        ]
     sentences = [
         f"Retraining on counterfactuals {_change(metric, model, gain)} more than originals alone, on {where} "
         f"({_describe_interval(figures, gain)}).",
@@ -56,7 +64,9 @@ def verdict(model: str, figures: Figures) -> list[str]:
         *_describe_intervals_over_sources(figures, kind, sources),
     ]
     if kind == "counterfactual":
-        sentences.append("These test images are generated, as the training images are: on real ones it may be different.")
+        sentences.append(
+            "These test images are generated, as the training images are: on real ones it may be different."
+        )
     if figures["unseen"]:
         sentences.append(describe_unseen(figures["unseen"]))
     return sentences
@@ -66,8 +76,8 @@ def describe_unseen(classes: Sequence[str]) -> str:
     """Returns what it means that no source to train on shows some of the classes of those to test on."""
     number = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
     return (
-        f"The sources to train on lack {number} of those to test on ({words.join_names(classes)}): every arm loses them. "
-        "Raise dataset.limit."
+        f"The sources to train on lack {number} of those to test on ({words.join_names(classes)}): "
+        "every arm loses them. Raise dataset.limit."
     )
 
 
@@ -122,7 +132,7 @@ def _size(figure: Figures) -> str:
 
 
 def _describe_interval(figures: Figures, figure: Figures) -> str:
-    """Returns the interval over seeds, in the direction of the sentence, and whether the difference may be chance."""
+    """Returns the interval over seeds, in the direction of the sentence, and a doubt if it is one."""
     seeds = len(figures["seeds"])
     if figure["low"] is None:
         return "a single seed: no interval"
@@ -148,8 +158,9 @@ def _describe_intervals_over_sources(figures: Figures, kind: str, sources: int) 
         for other in (ORIGINALS, AUGMENTATION)
     )
     return [
-        f"With other sources instead of other seeds, the difference from originals alone would be {originals}, and that from "
-        f"augmentation {augmentation} (bootstrap over {first['groups']} {unit}{rough})."
+        "With other sources instead of other seeds, the difference from originals alone would be "
+        f"{originals}, and that from augmentation {augmentation} "
+        f"(bootstrap over {first['groups']} {unit}{rough})."
     ]
 
 

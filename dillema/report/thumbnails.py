@@ -1,4 +1,4 @@
-"""Small copies of a run's images, which stay in its folder: a page that is written again does not make them again."""
+"""Small copies of a run's images. They stay in its folder and serve a page that is written again."""
 
 import base64
 import io
@@ -23,6 +23,12 @@ def shrink(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
+def shrink_file(path: Path) -> bytes:
+    """Returns the file of a small copy of the image in a file."""
+    with Image.open(path) as image:
+        return shrink(image)
+
+
 def embed(content: bytes) -> str:
     """Returns an address that holds an image."""
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
@@ -35,8 +41,7 @@ def read_small_copy(folder: Path, name: str, source: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        with Image.open(source) as image:
-            content = shrink(image)
+        content = shrink_file(source)
         _write(path, content)
         return content
 

@@ -53,4 +53,3 @@ def find_rare_values(plan: Mapping[str, Mapping[str, int]]) -> list[str]:
             if count < RARE_SHARE * even_share
         ]
     return rare
-

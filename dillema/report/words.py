@@ -1,7 +1,8 @@
 """What the figures of a run mean, in words.
 
-A drop is the original's figure less the other image's, so a positive drop is a loss. A sentence has one sign only: it says
-that a figure drops by so many points, or that it rises, and its interval has the same direction.
+A drop is the original's figure less the other image's, so a positive drop is a loss. A sentence has one sign
+only: it says that a figure drops by so many points, or that it rises, and its interval has the same
+direction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,12 @@ NAMES_IN_SENTENCE = 5  # of classes or edits
 SIMILARITY_NAMES = {
     "ssim": "SSIM", "psnr": "PSNR", "lpips": "LPIPS", "clip_score": "CLIP score with their captions",
 }  # fmt: skip
-MODEL_CHECKS = (
-    "Check class_map (the order of the classes), the normalisation (mean, std) and the order of the colour channels."
-)
+MODEL_CHECKS = "Check class_map, the normalisation (mean, std) and the order of the colour channels."
 Figures = Mapping[str, Any]
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------
+# ---- numbers
+# ---------------------------------------------------------------------------------------------------------
 
 
 def percent(share: float | None) -> str:
@@ -80,13 +80,16 @@ def join_names(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
 
 
-# ---- sentences -------------------------------------------------------------------------------------------------------
+# ---- sentences
+# -------------------------------------------------------------------------------------------------------
 
 
 def describe_run(folder: RunFolder) -> str:
     """Returns what a run found out about all its models."""
     checked = bool(folder.results["gates"])
-    sentences = [" ".join(verdict(model, figures, checked)) for model, figures in folder.results["models"].items()]
+    sentences = [
+        " ".join(verdict(model, figures, checked)) for model, figures in folder.results["models"].items()
+    ]
     return "\n\n".join(sentences) or "No model was tested."
 
 
@@ -100,7 +103,10 @@ def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
     """
     if figures.get("drop") is None:
         which = "is valid" if checked else "has a figure"
-        return [*warnings(model, figures), f"No counterfactual {which}, so nothing can be said about {model}."]
+        return [
+            *warnings(model, figures),
+            f"No counterfactual {which}, so nothing can be said about {model}.",
+        ]
     if is_too_few(figures):
         return [*warnings(model, figures), f"No verdict about {model}: {too_few(figures)}."]
     return [
@@ -118,15 +124,16 @@ def warnings(model: str, figures: Figures) -> list[str]:
     sentences = []
     if figures.get("near_chance") and original:
         sentences.append(
-            f"Check {model} first: on the originals its {metric} is {percent(original[figures['metric']])}, and always "
-            f"giving the most common answer reaches {percent(figures['chance'])}. The other figures then mean nothing. "
-            f"{MODEL_CHECKS}"
+            f"Check {model} first: on the originals its {metric} is {percent(original[figures['metric']])}, "
+            f"and always giving the most common answer reaches {percent(figures['chance'])}. The other "
+            f"figures then mean nothing. {MODEL_CHECKS}"
         )
     dead = figures.get("dead_classes") or []
     if dead:
         classes = "this class" if len(dead) == 1 else f"these {len(dead)} classes"
         sentences.append(
-            f"Check {model} first: on the originals it never recognises {classes}: {join_names(dead)}. {MODEL_CHECKS}"
+            f"Check {model} first: on the originals it never recognises {classes}: {join_names(dead)}. "
+            f"{MODEL_CHECKS}"
         )
     return sentences
 
@@ -163,19 +170,26 @@ def _describe_drop(model: str, figures: Figures, checked: bool) -> str:
     rough = ", rough with so few sources" if figures.get("rough") else ""
     change, bounds = _direction(figures)
     doubt = "" if is_significant(figures, figures["level"]) else ", which may be chance"
+    interval_name = f"{100 * figures['level']:.0f} % interval{rough}"
     return (
-        f"{_first_upper(metric)} of {model} {change} ({100 * figures['level']:.0f} % interval{rough}: {bounds}){doubt}, "
-        f"from {original} to {changed}, on {figures['images']} {kind} of {count(figures['sources'], 'source')}."
+        f"{_first_upper(metric)} of {model} {change} ({interval_name}: {bounds}){doubt}, "
+        f"from {original} to {changed}, on {figures['images']} {kind} of "
+        f"{count(figures['sources'], 'source')}."
     )
 
 
 def _describe_placebo(figures: Figures) -> list[str]:
     placebo = figures.get("placebo")
     if not placebo or placebo["drop"] is None:
-        return ["No image was painted from its unchanged caption, so what the generator alone does is not known."]
+        return [
+            "No image was painted from its unchanged caption, so what the generator alone does is not known."
+        ]
     change, bounds = _direction(placebo)
     within = f" ({bounds})" if bounds else ""
-    return [f"Where nothing was changed, the generator alone does this: {name_of(figures['metric'])} {change}{within}."]
+    return [
+        f"Where nothing was changed, the generator alone does this: "
+        f"{name_of(figures['metric'])} {change}{within}."
+    ]
 
 
 def _describe_harm(figures: Figures) -> list[str]:
@@ -202,11 +216,12 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------------
+# ---- tables
+# ----------------------------------------------------------------------------------------------------------
 
 
 def parts(figures: Figures) -> list[tuple[str, Figures]]:
-    """Returns the figures of valid images, and those of all images where these are others, each with what they are of."""
+    """Returns the figures of valid images, and those of all images where these differ, each with a title."""
     every = figures.get("all", figures)
     if every["images"] == figures["images"]:
         return [(count(figures["images"], "image"), figures)]
@@ -217,7 +232,7 @@ def parts(figures: Figures) -> list[tuple[str, Figures]]:
 
 
 def is_significant(figures: Figures, level: float) -> bool:
-    """Returns whether a drop can be told from chance: by its adjusted p, by its interval where there is none."""
+    """Returns whether a drop can be told from chance: by its adjusted p, or by its interval."""
     if is_too_few(figures):
         return False
     if "p_adjusted" in figures:
@@ -229,7 +244,8 @@ def is_significant(figures: Figures, level: float) -> bool:
 def worst_conditions(figures: Figures) -> list[dict[str, Any]]:
     """Returns the edits that harm most, of those that are shown to be harmful.
 
-    With a placebo these exceed what the generator alone does; without one they are those that can be told from chance.
+    With a placebo these exceed what the generator alone does; without one they are those that can be told
+    from chance.
     """
     if not figures.get("per_attribute") or is_too_few(figures):
         return []
@@ -247,7 +263,9 @@ def worst_conditions(figures: Figures) -> list[dict[str, Any]]:
 def worst_in_words(figures: Figures) -> str:
     """Returns the worst conditions in one line; "" where none is shown to be harmful."""
     rows = worst_conditions(figures)
-    return ", ".join(f"{row['attribute']} {row['from']} → {row['to']} ({points(row['drop'])} points)" for row in rows)
+    return ", ".join(
+        f"{row['attribute']} {row['from']} → {row['to']} ({points(row['drop'])} points)" for row in rows
+    )
 
 
 def shared(row: Figures) -> str:
@@ -263,4 +281,6 @@ def shared(row: Figures) -> str:
 
 def sort_classes(per_class: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     """Returns the classes with their figures, the largest drop first."""
-    return sorted(per_class.items(), key=lambda item: -2 if item[1]["drop"] is None else item[1]["drop"], reverse=True)
+    return sorted(
+        per_class.items(), key=lambda item: -2 if item[1]["drop"] is None else item[1]["drop"], reverse=True
+    )

@@ -41,8 +41,8 @@ def _add_streaks(
 ) -> tv_tensors.Image:
     """Returns a darker image with falling streaks.
 
-    Their length is a share of the height, 0 for flakes; `density` bounds the share of pixels where one begins, and
-    `light` the share of the light that is left.
+    Their length is a share of the height, 0 for flakes; `density` bounds the share of pixels where one
+    begins, and `light` the share of the light that is left.
     """
     height, width = pixels.shape[-2:]
     drops = (torch.rand(1, height, width) < _draw(density / 4, density)).float()
@@ -83,7 +83,7 @@ def _augmentation(height: int, width: int) -> v2.Compose:
 
 
 def augment(image: Image.Image, truth: Truth, task: Task, seed: int) -> tuple[Image.Image, Truth]:
-    """Returns an image and its truth after random changes of light, colour, weather, sharpness, and of the view.
+    """Returns an image and its truth after random changes of light, colour, weather, sharpness and view.
 
     A change of the view moves the truth as well, as the task says.
     """

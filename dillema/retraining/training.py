@@ -79,13 +79,15 @@ class TrainingStatistics:
 
 
 class Batches(IterableDataset[Batch]):
-    """The batches of one arm (originals, augmentation, counterfactuals); `drawn` counts the images of each kind.
+    """The batches of one arm (originals, augmentation, counterfactuals); `drawn` counts images by kind.
 
-    The seed decides which sources a step sees, and which of them are altered, in the same way for all arms: these
-    differ in the pictures alone.
+    The seed decides which sources a step sees, and which of them are altered, in the same way for all arms:
+    these differ in the pictures alone.
     """
 
-    def __init__(self, sources: Sequence[Source], arm: str, schedule: Schedule, task: Task, seed: int) -> None:
+    def __init__(
+        self, sources: Sequence[Source], arm: str, schedule: Schedule, task: Task, seed: int
+    ) -> None:
         self.sources, self.arm, self.schedule, self.task, self.seed = sources, arm, schedule, task, seed
         self.drawn: Counter[str] = Counter()
 
@@ -96,7 +98,10 @@ class Batches(IterableDataset[Batch]):
         size = self.schedule.batch_size
         for step in range(self.schedule.steps):
             random = np.random.default_rng((self.seed, step))
-            indices, altered = random.integers(len(self.sources), size=size), random.random(size) < self.schedule.share
+            indices, altered = (
+                random.integers(len(self.sources), size=size),
+                random.random(size) < self.schedule.share,
+            )
             seeds = random.integers(2**31, size=size)
             yield [
                 self._draw(self.sources[i], alter, int(seed))
@@ -126,7 +131,10 @@ class Training(L.LightningModule):
         self.start = self.last_line = time.perf_counter()
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Returns the loss of a batch; raises a UserError when it is no number, for the weights would be none either."""
+        """Returns the loss of a batch.
+
+        Raises a UserError when it is no number, for the weights would be none either.
+        """
         images, truths = zip(*batch, strict=True)
         loss = self.task.loss(self.model.logits(images), truths, self.dataset.ignored)
         if not loss.isfinite():

@@ -79,7 +79,7 @@ class PairedTallies:
         return bool(self.images.sum() ** 2 < ENOUGH_GROUPS * (self.images**2).sum())
 
     def effect(self) -> dict[str, Any]:
-        """Returns the drops of the main metric and the mean confidence, with intervals, and p of the former."""
+        """Returns the drops of main metric and mean confidence, with intervals, and the p of the former."""
         before, after = (self.figure(side.sum(0)) for side in self.sums)
         drop, (low, high) = before - after, self.bounds()
         p = np.nan

@@ -229,20 +229,23 @@ def sort_by_drop(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _classes_of_tallies(pairs: PairedTallies) -> dict[int, Sequence[float]]:
     """Returns what `per_class` does, by class id, of a task whose tallies tell the classes apart."""
-    class_scores = pairs.predictions.task.class_scores
+    class_scores: Any = pairs.predictions.task.class_scores
     sides = [side[:, :-2] for side in pairs.sums]
     before, after, by_unit = (class_scores(sums) for sums in (sides[0].sum(0), sides[1].sum(0), sides[0]))
-    if before is None or after is None or by_unit is None:
+    if by_unit is None:
         return {}
 
     def drop(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return np.subtract(class_scores(first), class_scores(second))
+        difference: np.ndarray = class_scores(first) - class_scores(second)
+        return difference
 
     bounds = np.full((2, len(before)), np.nan)
     if pairs.groups > 1:
         bounds[:] = bootstrap_interval(sides, drop, pairs.seed)
     shown = (~np.isnan(by_unit)).sum(0)
-    return {i: (before[i], after[i], *bounds[:, i], shown[i]) for i in np.flatnonzero(~np.isnan(before)).tolist()}
+    return {
+        i: (before[i], after[i], *bounds[:, i], shown[i]) for i in np.flatnonzero(~np.isnan(before)).tolist()
+    }
 
 
 def _classes_of_images(pairs: PairedTallies) -> dict[int, Sequence[float]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from ..backend import Dataset, Size
-from ..errors import ItemError
+from ..errors import ItemError, UserError
 from ..types import Sample
 
 if TYPE_CHECKING:
@@ -160,18 +160,19 @@ class Task(ABC):
     # ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def record(self, probabilities: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
+    def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
         """Returns what is stored of one prediction, as JSON: the values of `columns`, and `confidence`.
 
-        `probabilities` are (classes) or (classes, height, width), over the classes of the data set.
-        `confidence` is the mean probability of the true class, None where nothing is scored. A value of a
-        binary column is base64 text. Raises an ItemError where the two do not fit.
+        `logits` are what the model returned for the image. `confidence` is the mean probability of the true
+        class, None where nothing is scored. A value of a binary column is base64 text. Raises an ItemError
+        where logits and truth do not fit, and for logits that are no numbers; a UserError where the model
+        cannot be one for the data set.
         """
 
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, "pa.DataType"]:
-        """Returns the columns of predictions.parquet that hold `record`, without `confidence`, and their types."""
+        """Returns the columns of predictions.parquet that hold `record`, save `confidence`, with types."""
 
     # ---- figures
     # -------------------------------------------------------------------------------------------------
@@ -203,8 +204,8 @@ class Task(ABC):
     def class_scores(self, sums: np.ndarray) -> np.ndarray | None:
         """Returns the metric of each class (..., classes), from sums of tallies.
 
-        NaN for a class that the truth lacks. None where tallies do not tell; classes may then be told apart by
-        `image_classes`.
+        NaN for a class that the truth lacks. None where tallies do not tell; classes may then be told apart
+        by `image_classes`.
         """
         return None
 
@@ -234,6 +235,26 @@ class Task(ABC):
     @abstractmethod
     def classes_in(self, answer: Answer) -> Sequence[int]:
         """Returns the class ids that an image shows."""
+
+
+def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
+    """Returns the probabilities of the data set's classes (classes, ...).
+
+    Classes that the model lacks have 0. Raises an ItemError for logits that are no finite numbers, and a
+    UserError for more classes than the data set's.
+    """
+    import torch
+
+    classes = len(dataset.classes)
+    if len(logits) > classes:
+        raise UserError(
+            f"it tells {len(logits)} classes apart, {dataset.name} has {classes}; give model.class_map, which"
+            " maps the model's class ids to the data set's"
+        )
+    if not logits.isfinite().all():
+        raise ItemError("the model's output holds values that are no finite numbers")
+    probabilities = logits.softmax(0)
+    return torch.cat([probabilities, probabilities.new_zeros(classes - len(logits), *logits.shape[1:])])
 
 
 def check_mask(sample: Sample, dataset: Dataset) -> None:

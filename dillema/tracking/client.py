@@ -18,8 +18,9 @@ LOG_LEVELS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.co
 
 
 def connect(uri: str) -> "MlflowClient":
-    """Returns a client that soon gives up on a server that is away, unless MLflow's environment variables say otherwise.
+    """Returns a client that soon gives up on a server that is away.
 
+    The environment variables of MLflow that set time-outs have the last word.
     Creates a SQLite database that does not exist. Raises a UserError for one that cannot be used.
     """
     for name, value in ({"MLFLOW_DISABLE_TELEMETRY": "true"} | TIMEOUTS).items():
@@ -46,12 +47,12 @@ def absolute(uri: str) -> str:
 
 
 def artifact_location(artifacts: str) -> str:
-    """Returns the address of the folder for files that does not depend on the working folder of the process."""
+    """Returns the address of the folder for files; it does not depend on the working folder."""
     return artifacts if "://" in artifacts else Path(artifacts).expanduser().resolve().as_uri()
 
 
 def run_address(uri: str, experiment_id: str, run_id: str) -> str:
-    """Returns the link to a run on a server; for a database the command that starts a server, and the link there."""
+    """Returns the link to a run on a server; for a database also the command that starts a server."""
     page = f"/#/experiments/{experiment_id}/runs/{run_id}"
     if uri.startswith("http"):
         return uri.rstrip("/") + page
@@ -61,8 +62,8 @@ def run_address(uri: str, experiment_id: str, run_id: str) -> str:
 def _prepare_database(uri: str) -> None:
     """Makes sure that a database exists whole and can be used.
 
-    A new one is created under a lock, in a temporary file that is then renamed: neither several first runs at the same
-    time nor a process that is killed leaves half of its tables.
+    A new one is created under a lock, in a temporary file that is then renamed: neither several first runs at
+    the same time nor a process that is killed leaves half of its tables.
     """
     from mlflow import MlflowClient
 
@@ -80,8 +81,9 @@ def _prepare_database(uri: str) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"MLflow's database {path} cannot be used: {reason}. If another version of MLflow wrote it, copy it and run "
-            f"`mlflow db upgrade {uri}`; if it is damaged, move it away, and a new one is created"
+            f"MLflow's database {path} cannot be used: {reason}. If another version of MLflow wrote it, "
+            f"copy it and run `mlflow db upgrade {uri}`; if it is damaged, move it away, and a "
+            "new one is created"
         ) from error
 
 

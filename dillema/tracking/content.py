@@ -35,7 +35,9 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
     tables = {
         "pairs": [_describe_image(image) for image in islice(folder.generated(), TABLE_ROWS)],
         "per_attribute": [
-            {"model": model} | row for model, figures in results["models"].items() for row in figures.get("per_attribute", ())
+            {"model": model} | row
+            for model, figures in results["models"].items()
+            for row in figures.get("per_attribute", ())
         ],
         "comparisons": [_flatten_comparison(row) for row in results.get("comparisons", ()) if row["sources"]],
     }
@@ -44,7 +46,9 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
             _write_table(rows, unsent / "tables" / f"{name}.json")
     (unsent / "images").mkdir(exist_ok=True)
     for image in nsmallest(GRID_IMAGES, folder.generated(), key=_variant_number):
-        join_images(image.original, image.path).save(unsent / "images" / f"{as_key(image.id)}.png", compress_level=1)
+        join_images(image.original, image.path).save(
+            unsent / "images" / f"{as_key(image.id)}.png", compress_level=1
+        )
     # under another name, so that nobody takes MLflow's copy for a run folder
     shutil.copyfile(folder.path / "results.json", unsent / FIGURES)
     pending.write(folder.path)
@@ -53,7 +57,8 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
 def flatten_metrics(results: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of results.json by the path to them, without the long tables.
 
-    The main metric of a model is called `original` and `counterfactual`. A single model's metrics are not preceded by its name.
+    The main metric of a model is called `original` and `counterfactual`. A single model's metrics are not
+    preceded by its name.
     """
     metrics = _flatten({name: value for name, value in results.items() if name != "models"})
     models = results["models"]
@@ -117,7 +122,11 @@ def _describe_image(image: StoredImage) -> dict[str, Any]:
     edits = "; ".join(f"{e.attribute}: {e.original} -> {e.replacement}" for e in image.counterfactual.edits)
     texts = {"caption": image.caption.text, "counterfactual": image.counterfactual.text, "edits": edits}
     valid = image.verdict.valid if image.verdict.checked else None
-    return {"id": image.id, "source": image.source} | texts | {"valid": valid, "reasons": "; ".join(image.verdict.reasons)}
+    return (
+        {"id": image.id, "source": image.source}
+        | texts
+        | {"valid": valid, "reasons": "; ".join(image.verdict.reasons)}
+    )
 
 
 def _flatten_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,4 +140,6 @@ def _write_table(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Writes rows as MLflow takes a table: the values of each column, JSON."""
     rows = list(rows)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({column: [row[column] for row in rows] for column in rows[0]}), encoding="utf-8")
+    path.write_text(
+        json.dumps({column: [row[column] for row in rows] for column in rows[0]}), encoding="utf-8"
+    )

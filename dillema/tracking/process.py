@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def host_name() -> str:
-    """Returns the name of this machine and of its process table: containers may share the one and not the other."""
+    """Returns the name of this machine and of its process table; containers may share one of them only."""
     table = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()} {table.readlink() if table.is_symlink() else ''}".strip()
 
@@ -21,7 +21,9 @@ def process_tags() -> dict[str, str]:
 def process_died(tags: Mapping[str, str]) -> bool:
     """Returns whether the process of these tags ran on this machine and has ended."""
     start = tags["dillema.started"]
-    return tags["dillema.host"] == host_name() and start != "" and start != _start_time(int(tags["dillema.pid"]))
+    return (
+        tags["dillema.host"] == host_name() and start != "" and start != _start_time(int(tags["dillema.pid"]))
+    )
 
 
 def _start_time(process: int) -> str:

@@ -73,7 +73,8 @@ def open_run(
 ) -> Iterator["TrackedRun"]:
     """Opens a run in MLflow for as long as the block takes.
 
-    A block that raises leaves a failed run with the error; one that is stopped (Ctrl-C, SIGTERM) leaves a killed run.
+    A block that raises leaves a failed run with the error; one that is stopped (Ctrl-C, SIGTERM) leaves a
+    killed run.
 
     Args:
         uri: Address of MLflow.
@@ -86,7 +87,11 @@ def open_run(
         config: The configuration, YAML.
         sweep: The folder of the sweep that the job belongs to: its runs have one parent.
     """
-    tags = {"mlflow.source.name": "dillema", "dillema.id": uuid.uuid4().hex, "dillema.folder": str(folder.resolve())}
+    tags = {
+        "mlflow.source.name": "dillema",
+        "dillema.id": uuid.uuid4().hex,
+        "dillema.folder": str(folder.resolve()),
+    }
     texts = {as_key(key): hide_passwords(str(value))[:PARAMETER_LENGTH] for key, value in params.items()}
     pending = PendingRun(
         uri=absolute(uri),
@@ -147,7 +152,9 @@ class TrackedRun:
         self._pending.status = "KILLED" if was_stopped else "FAILED" if error is not None else "FINISHED"
         self._pending.end = now_in_milliseconds()
         if error is not None:
-            self._pending.tags["error"] = hide_passwords("".join(traceback.format_exception(error))[-ERROR_LENGTH:])
+            self._pending.tags["error"] = hide_passwords(
+                "".join(traceback.format_exception(error))[-ERROR_LENGTH:]
+            )
         self._pending.write(self._folder)
         if was_stopped:
             os.environ.update(TIMEOUTS_WHEN_STOPPED)

@@ -44,7 +44,7 @@ def send(folder: Path) -> bool:
 
 
 def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
-    """Ends the runs of this machine whose process has ended: with all that waits in their folders, or as killed."""
+    """Ends the runs of this machine whose process has ended, with all that waits in their folders."""
     experiment = client.get_experiment_by_name(experiment_name)
     if experiment is None:
         return
@@ -64,13 +64,15 @@ def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
 
 
 def begin_run(client: "MlflowClient", folder: Path, pending: PendingRun) -> str:
-    """Returns the id of a run; creates it, its experiment and the parent of its sweep where they are missing."""
+    """Returns the id of a run; creates it, its experiment and the parent of its sweep if they are missing."""
     from mlflow.entities import Param
 
     experiment = client.get_experiment_by_name(pending.experiment)
     # a server knows best where its artifacts belong
     location = None if pending.uri.startswith(("http", "databricks")) else pending.artifacts
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(pending.experiment, location)
+    experiment_id = (
+        experiment.experiment_id if experiment else client.create_experiment(pending.experiment, location)
+    )
     tags = dict(pending.tags)
     if pending.sweep:
         tags["mlflow.parentRunId"] = _find_or_create_parent(client, experiment_id, pending)
@@ -97,7 +99,9 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
         if file.exists():
             client.log_artifact(run_id, str(file))
     if (folder / "report").is_dir():  # thousands of small images, each of which would take a call
-        client.log_artifact(run_id, shutil.make_archive(str(folder / UNSENT / "report"), "zip", folder, "report"))
+        client.log_artifact(
+            run_id, shutil.make_archive(str(folder / UNSENT / "report"), "zip", folder, "report")
+        )
     for key in pending.tags.keys() & {"models", "error", "mlflow.note.content"}:
         client.set_tag(run_id, key, pending.tags[key])
     client.set_terminated(run_id, pending.status, pending.end)
@@ -112,8 +116,8 @@ def log_tracking_errors(consequence: str) -> Iterator[None]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         log.warning(
-            "MLflow: %s (%s). Nothing is lost: the run folder holds everything, and python -m dillema job=sync sends it "
-            "later.", consequence, reason,
+            "MLflow: %s (%s). Nothing is lost: the run folder holds everything, and "
+            "python -m dillema job=sync sends it later.", consequence, reason,
         )  # fmt: skip
 
 

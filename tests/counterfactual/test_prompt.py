@@ -4,7 +4,10 @@ from dillema.config import package_file
 from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import UserError
 
-GOOD = "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n[alternatives user]\n{caption}: {changes}\n"
+GOOD = (
+    "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n"
+    "[alternatives user]\n{caption}: {changes}\n"
+)
 
 
 @pytest.mark.parametrize("name", ["mini", "general", "paper_classification", "paper_segmentation"])

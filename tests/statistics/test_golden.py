@@ -39,7 +39,7 @@ def test_figures_are_those_of_the_first_version(tmp_path, task, sources):
     rows = (
         row(
             c.model, c.image, c.source, c.kind, c.record,
-            edits=c.edits, verdict=Verdict(reasons=() if c.valid else ("agreement is too low",)), digest=c.digest,
+            edits=c.edits, verdict=Verdict(reasons=() if c.valid else ("too far off",)), digest=c.digest,
         )
         for c in cases(task, sources)
     )  # fmt: skip

@@ -1,0 +1,160 @@
+"""What makes a pipeline of diffusers faster without another result."""
+
+import copy
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_TEXTS = 256  # whose embeddings are kept: 80 MB for Stable Diffusion XL
+EMBEDDINGS = (
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+)
+"""What `encode_prompt` of a pipeline returns, in this order; the last two for Stable Diffusion XL only."""
+DOUBLED = ("prompt_embeds", "add_text_embeds", "add_time_ids", "image", "control_image")
+"""What a pipeline holds twice while it uses guidance: for the negative prompt and for the prompt."""
+
+
+class ControlEmbedding(nn.Module):
+    """The embedding of control images by a ControlNet, computed once for a batch.
+
+    Pipelines hand over the same tensor at every step, and a ControlNet would embed it again each time.
+    """
+
+    def __init__(self, embedding: nn.Module) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self._last = threading.local()  # pipelines in several threads share a ControlNet
+
+    def clear(self) -> None:
+        """Frees the memory of the last batch of this thread."""
+        self._last.images = self._last.embedded = None
+
+    # compiled code cannot tell which tensor it was given
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the embedding of control images."""
+        if images is not getattr(self._last, "images", None):
+            self._last.embedded = self.embedding(images)
+            self._last.images = images
+        embedded: Tensor = self._last.embedded
+        return embedded
+
+
+def controlnets(pipeline: Any) -> list[Any]:
+    """Returns the ControlNets of a pipeline."""
+    return list(getattr(pipeline.controlnet, "nets", [pipeline.controlnet]))
+
+
+def prepare(pipeline: Any, compile_networks: bool) -> None:
+    """Makes a pipeline with ControlNets faster: embeddings of control images, memory layout, compilation."""
+    networks = [pipeline.unet, *controlnets(pipeline), pipeline.vae]
+    for network in networks:
+        # convolutions compute in this layout, and would convert at every layer
+        network.to(memory_format=torch.channels_last)
+    for controlnet in controlnets(pipeline):
+        controlnet.controlnet_cond_embedding = ControlEmbedding(controlnet.controlnet_cond_embedding)
+    if compile_networks:
+        for network in [*networks[:-1], pipeline.vae.decoder]:
+            network.compile()
+
+
+class TextEmbeddings:
+    """The embeddings of texts by the encoders of a pipeline, each computed once."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._by_text: dict[str, list[Tensor]] = {}
+
+    def arguments(self, texts: Sequence[str], negative_text: str) -> dict[str, Tensor]:
+        """Returns the arguments of a pipeline that stand for prompts and their negative prompt."""
+        prompts = [self._embed(text) for text in texts]
+        negative = self._embed(negative_text)
+        arguments = {}
+        for number, parts in enumerate(zip(*prompts, strict=True)):
+            prompt_name, negative_name = EMBEDDINGS[2 * number : 2 * number + 2]
+            arguments[prompt_name] = torch.cat(parts)
+            arguments[negative_name] = torch.cat([negative[number]] * len(texts))
+        return arguments
+
+    def _embed(self, text: str) -> list[Tensor]:
+        """Returns what the encoders make of one text alone, so that it does not depend on a batch."""
+        embeddings = self._by_text.get(text)
+        if embeddings is None:
+            if len(self._by_text) >= MAX_TEXTS:
+                self._by_text.clear()
+            with torch.no_grad():
+                output = self._pipeline.encode_prompt(
+                    prompt=text,
+                    device=None,
+                    num_images_per_prompt=1,
+                    do_classifier_free_guidance=False,
+                )
+            embeddings = [tensor for tensor in output if tensor is not None]
+            self._by_text[text] = embeddings
+        return embeddings
+
+
+class GuidanceLimit:
+    """Ends the guidance of a pipeline after a share of its steps, which halves the time of the others."""
+
+    def __init__(self, pipeline: Any, share: float) -> None:
+        self._share = share
+        self._names = [name for name in DOUBLED if name in pipeline._callback_tensor_inputs]
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the arguments of a pipeline that make it call this object."""
+        return {"callback_on_step_end": self, "callback_on_step_end_tensor_inputs": self._names}
+
+    def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the tensors with which a pipeline goes on after a step."""
+        if not pipeline.do_classifier_free_guidance or step + 1 < self._share * pipeline.num_timesteps:
+            return {}
+        pipeline._guidance_scale = 0.0  # as the documentation of diffusers ends guidance
+        return {name: _second_half(tensors[name]) for name in self._names}
+
+
+def _second_half(tensors: Any) -> Any:
+    """Returns the half of a batch that belongs to the prompts; of each part of a list."""
+    if isinstance(tensors, (list, tuple)):
+        return [_second_half(part) for part in tensors]
+    return tensors.chunk(2)[1]
+
+
+def side_by_side(pipeline: Any, work: Callable[[Any, Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Returns what `work(pipeline, item)` returns for each item, with an item on each core.
+
+    An image then depends neither on its batch nor on the number of cores, which change the rounding of what
+    they compute together. Cores that compute together also wait for each other, for long where other
+    processes keep some of them busy.
+    """
+    cores = torch.get_num_threads()
+    pipelines: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(cores):
+        own = copy.copy(pipeline)  # shares the networks
+        own.scheduler = copy.deepcopy(pipeline.scheduler)
+        pipelines.put(own)
+
+    def run(item: Item) -> Result:
+        torch.set_num_threads(1)  # holds for this thread
+        own = pipelines.get()
+        try:
+            return work(own, item)
+        finally:
+            pipelines.put(own)
+
+    try:
+        with ThreadPoolExecutor(cores) as threads:
+            return list(threads.map(run, items))
+    finally:
+        torch.set_num_threads(cores)  # of threads that are started later

@@ -1,0 +1,28 @@
+"""What is read out of the reply of a language model."""
+
+import json
+from typing import Any
+
+END_OF_REASONING = "</think>"
+
+
+def find_json(text: str) -> dict[str, Any] | None:
+    """Returns the first JSON object in a reply, or None where there is none.
+
+    Servers that do not follow a schema wrap the object in a fence of Markdown or in prose; reasoning models
+    write their reasoning before it, which may hold drafts of the object.
+    """
+    reply = text.rpartition(END_OF_REASONING)[2]
+    decoder = json.JSONDecoder()
+    start = reply.find("{")
+    while start >= 0:
+        try:
+            value, _ = decoder.raw_decode(reply, start)
+        except (
+            ValueError,
+            RecursionError,
+        ):  # a brace of the prose, a number of more than 4300 digits, too many levels
+            start = reply.find("{", start + 1)
+        else:
+            return dict(value)
+    return None

@@ -1,0 +1,185 @@
+"""The arms of a retraining: a model trained on originals alone, on augmented images, and on counterfactuals."""
+
+import copy
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from itertools import product
+from operator import call
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from ..backend import Dataset, Size
+from ..model.classes import check_classes
+from ..steps.base import dataset_key
+from ..steps.predict import read_file
+from ..store import digest, identity, link
+from ..task import get_task
+from ..types import Sample
+
+if TYPE_CHECKING:
+    from .training import Schedule, Source
+
+log = logging.getLogger(__name__)
+
+TRAINING_VERSION = 3  # raised whenever the same settings give other weights
+ORIGINALS, AUGMENTATION, COUNTERFACTUALS = ARMS = ("originals", "augmentation", "counterfactuals")
+CACHED_BYTES = 2**29  # of images and truths in memory: a small network needs them faster than they are read
+
+
+@dataclass(frozen=True)
+class TrainingSource:
+    """A source to train on: its original, and its valid counterfactuals, all of one size."""
+
+    sample: Sample
+    original: Path
+    counterfactuals: tuple[Path, ...]
+
+
+@dataclass
+class ArmTrainer:
+    """Trains models under test; keeps their weights, which a run that is repeated uses again.
+
+    Attributes:
+        weights_folder: Where weights are kept, for all runs.
+        sources: What is trained on.
+        schedule: Of all arms.
+        models: How many models are trained.
+        statistics: What each training took, by model, arm and seed.
+        seconds: That were spent on training.
+    """
+
+    weights_folder: Path
+    dataset: Dataset
+    size: Size
+    sources: Sequence[TrainingSource]
+    schedule: "Schedule"
+    seeds: Sequence[int]
+    models: int
+    statistics: dict[tuple[str, str, int], dict[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    _starts: list[float] = field(default_factory=list)
+
+    def variants(self, model: Any, run_folder: Path) -> Iterator[tuple[str, Any]]:
+        """Yields a model as it is, and after each arm with each seed, with their names; trains what is not trained yet.
+
+        Links the weights to `weights/` in the run folder.
+        """
+        yield model.name, model
+        for seed, arm in product(self.seeds, ARMS):
+            stored = self._find_or_train(model, arm, seed)
+            weights = run_folder / "weights" / model.name / f"{arm}-{seed}"
+            shutil.rmtree(weights, ignore_errors=True)
+            shutil.copytree(stored, weights, copy_function=lambda file, target: link(Path(file), Path(target)))
+            figures = json.loads((stored / "training.json").read_text(encoding="utf-8"))
+            self.statistics[model.name, arm, seed] = figures | {"weights": _weights_settings(model, weights)}
+            yield variant_name(model.name, arm, seed), model.saved(stored)
+
+    def augment_example(self, source: TrainingSource, seed: int) -> Image.Image:
+        """Returns the original of a source as classical augmentation changes it."""
+        from .augmentation import augment
+
+        task = get_task(self.dataset.task)
+        truth = task.read_truth(source.sample, self.size)()
+        return augment(read_file(source.original)(), truth, task, seed)[0]
+
+    def _find_or_train(self, model: Any, arm: str, seed: int) -> Path:
+        """Returns the folder with the weights of one arm and seed."""
+        schedule = self._schedule_of(arm)
+        key = digest("training", self._version_of(arm), identity(model), arm, seed, asdict(schedule), self._content(arm))
+        stored = self.weights_folder / key
+        count = self.models * len(self.seeds) * len(ARMS)
+        title = f"{len(self.statistics) + 1} of {count}, {variant_name(model.name, arm, seed)}"
+        if stored.exists():
+            log.info("training %s: already done", title)
+            return stored
+        log.info("training %s", title)
+        start = time.perf_counter()
+        self._starts.append(start)
+        steps = self._train(model, arm, seed, schedule, stored)
+        now = time.perf_counter()
+        self.seconds += now - start
+        # between two trainings the test images are predicted
+        minutes = (now - self._starts[0]) / len(self._starts) * (count - len(self.statistics) - 1) / 60
+        log.info("training %s: %d steps in %.1f s; about %.0f min left in all", title, steps, now - start, minutes)
+        return stored
+
+    def _train(self, model: Any, arm: str, seed: int, schedule: "Schedule", target: Path) -> int:
+        """Trains a copy of a model and writes its weights to a folder, whole or not at all; returns the steps."""
+        from .training import train
+
+        trained = copy.deepcopy(model)
+        trained.load()
+        class_map = check_classes(trained, self.dataset)
+        if class_map is not None:
+            trained.class_map = class_map
+        figures = train(trained, self._images, self.dataset, arm, schedule, seed)
+        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        trained.save(temporary)
+        content = {"model": model.name, "arm": arm, "seed": seed} | asdict(schedule) | asdict(figures)
+        (temporary / "training.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        for file in temporary.iterdir():
+            file.chmod(0o444)  # run folders link to it, as to images
+        try:
+            temporary.rename(target)
+        except OSError:  # another run has trained the same meanwhile
+            shutil.rmtree(temporary)
+        return figures.steps
+
+    def _schedule_of(self, arm: str) -> "Schedule":
+        """Returns the schedule as far as an arm depends on it: originals alone draw nothing else."""
+        return replace(self.schedule, share=0.0) if arm == ORIGINALS else self.schedule
+
+    def _version_of(self, arm: str) -> list[int]:
+        from .augmentation import AUGMENTATION_VERSION
+
+        return [TRAINING_VERSION, AUGMENTATION_VERSION] if arm == AUGMENTATION else [TRAINING_VERSION]
+
+    def _content(self, arm: str) -> Any:
+        """Returns what an arm is trained on, as JSON; what it does not draw is not part of it."""
+        sources = [
+            (
+                source.sample.digest,
+                [path.stem for path in source.counterfactuals] if arm == COUNTERFACTUALS else [],
+            )
+            for source in self.sources
+        ]
+        return [dataset_key(self.dataset), list(self.size), sources]
+
+    @cached_property
+    def _images(self) -> list["Source"]:
+        """Returns the functions that read what is trained on; what is read stays in memory as long as there is room."""
+        from .training import Source
+
+        width, height = self.size
+        cached: Callable[..., Any] = lru_cache(maxsize=CACHED_BYTES // (4 * width * height))(call)
+        task = get_task(self.dataset.task)
+        return [
+            Source(
+                partial(cached, read_file(source.original)),
+                partial(cached, task.read_truth(source.sample, self.size)),
+                [partial(cached, read_file(path)) for path in source.counterfactuals],
+            )
+            for source in self.sources
+        ]
+
+
+def variant_name(model: str, arm: str, seed: int) -> str:
+    """Returns what predictions.parquet calls a model after an arm with a seed."""
+    return f"{model}, {arm}, seed {seed}"
+
+
+def _weights_settings(model: Any, weights: Path) -> str:
+    """Returns the settings by which the class of a model loads weights."""
+    before: Mapping[str, Any] = vars(model)
+    after: Mapping[str, Any] = vars(model.saved(weights))
+    return " ".join(f"model.{model.name}.{name}={value}" for name, value in after.items() if value != before[name])
