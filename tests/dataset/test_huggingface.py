@@ -142,5 +142,7 @@ def test_the_number_before_the_limit_is_known(tmp_path):
     data = HuggingFace(path=str(tmp_path / "saved"), image="img", label="fine", per_class=2, limit=5)
     names = "n1 tabby, crane, bird, crane, machine"
     line = describe(data, data.samples())
-    assert line.startswith("huggingface: 5 of 12 images (dataset.per_class, dataset.limit), classification into 3 c")
+    assert line.startswith(
+        "huggingface: 5 of 12 images (dataset.per_class, dataset.limit), classification into 3 c"
+    )
     assert line.endswith(f": {names}")
