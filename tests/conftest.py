@@ -4,9 +4,10 @@ import pytest
 @pytest.fixture(scope="session")
 def mlflow_tables(tmp_path_factory):
     """Returns a database with MLflow's empty tables, which take MLflow seconds to make."""
-    from dillema.tracking import track
+    from dillema.tracking import open_run
 
     folder = tmp_path_factory.mktemp("mlflow")
-    with track(f"sqlite:///{folder}/mlflow.db", str(folder), "made", folder=folder / "run", name="made", params={}, config=""):
+    database = f"sqlite:///{folder}/mlflow.db"
+    with open_run(database, str(folder), "made", folder=folder / "run", name="made", params={}, config=""):
         pass
     return folder / "mlflow.db"

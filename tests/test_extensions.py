@@ -1,6 +1,5 @@
 """Extensions of one's own: a module, a YAML file and a test for each."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, mlflow_tables):
-    home = tmp_path_factory.mktemp("home")
-    (home / "outputs").mkdir()
-    shutil.copy(mlflow_tables, home / "outputs" / "mlflow.db")
-    return home
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,9 @@ def test_the_gate_scores_and_judges_beside_others_also_afterwards(folder, home, 
     assert folder.results["gates"] == ["red", "image"]
     shares = [image.verdict.scores["red.share"] for image in folder.generated()]
     limit = float(np.median(shares))
-    judged = dillema.run([OPTIONS, "job=judge", f"run={folder.path}", f"validity.red.max_red={limit}"])
+    judged = dillema.run(
+        [OPTIONS, "job=judge", f"run={folder.path}", CHOSEN[3], f"validity.red.max_red={limit}"]
+    )
     reasons = [
         reason for image in judged.generated() for reason in image.verdict.reasons if "red: too red" in reason
     ]

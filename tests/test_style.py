@@ -13,7 +13,7 @@ FILE_LINES = 400
 LONG_FILES = {
     "dillema/dataset/imagenet_classes.txt": "a list of 1000 classes",
 }
-TEXT = {".py", ".yaml", ".toml", ".md", ".j2", ".js", ".css", ".txt", ".csv", ".jsonl", ""}
+TEXT = {".py", ".yaml", ".toml", ".md", ".j2", ".js", ".css", ".txt", ".csv", ""}
 FOLDERS = ("dillema", "conf", "tests", ".github", ".ci")
 DATA = ("weights", "__pycache__", "golden", "prompts")  # line feeds are content, or programs write them
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from dillema import report
 from dillema.errors import UserError
-from dillema.report import write
-from dillema.tracking import figures, track
+from dillema.tracking import absolute, connect, open_run
+from dillema.tracking.client import artifact_location, run_address
+from dillema.tracking.content import flatten_metrics
 
-from .backends import Generator, Model, Noise, pipeline
+from .backends import Generator, Model, Noise, run_pipeline
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -29,11 +31,13 @@ def settings(tmp_path, monkeypatch, mlflow_tables):
 
 def runs(tmp_path):
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/here/mlflow.db")
-    return client, client.search_runs([client.get_experiment_by_name("test").experiment_id], order_by=["attributes.start_time ASC"])
+    return client, client.search_runs(
+        [client.get_experiment_by_name("test").experiment_id], order_by=["attributes.start_time ASC"]
+    )
 
 
 def start(settings, name="first", folder=Path("run"), **more):
-    return track(
+    return open_run(
         **settings,
         folder=folder,
         name=name,
@@ -44,40 +48,57 @@ def start(settings, name="first", folder=Path("run"), **more):
 
 
 def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    whole = pipeline(tmp_path / "store", models=(Model(), Model(name="same")))
-    with start(settings) as tracked:
-        out = whole.run(folder)
-        write(out, whole.dataset, folder)
-        tracked.log(out)
+    path = tmp_path / "run"
+    with start(settings, folder=path) as tracked:
+        folder, _ = run_pipeline(path, tmp_path / "store", models=(Model(), Model(name="same")), placebos=1)
+        report.write(folder)
+        tracked.log(folder)
     assert "alembic" not in capfd.readouterr().err
     monkeypatch.chdir("/")  # what was written must not depend on where the process stood
     client, (run,) = runs(tmp_path)
+    results = folder.results
     assert run.info.status == "FINISHED" and run.info.run_name == "first"
     assert run.data.params["llm"] == "scripted" and run.data.params["llm.temperature"] == "0.2"
-    assert run.data.metrics["counts/generated"] == 12
-    assert run.data.metrics["brightest/drop"] == pytest.approx(out.results["models"]["brightest"]["drop"])
-    assert run.data.metrics["brightest/all/counterfactual/mean_iou"] == pytest.approx(out.results["models"]["brightest"]["all"]["counterfactual"]["mean_iou"])
-    names = {f.path for f in client.list_artifacts(run.info.run_id)}
-    assert names == {"config.yaml", "pairs.json", "per_attribute.json", "comparisons.json", "images", "predictions.parquet", "report.html"}
-    images = {f.path.removeprefix("images/").split("+")[0] for f in client.list_artifacts(run.info.run_id, "images")}
-    assert images == {pair.id for pair in out.pairs}  # so that the same pair stands in the same place of the grid of each run
-    assert run.data.metrics["validity"] == pytest.approx(out.results["counts"]["valid"] / 12)
-    assert run.data.metrics["seconds_total"] == pytest.approx(sum(out.results["seconds"].values()))
-    assert run.data.metrics["seconds_per_valid_image"] > 0
+    metrics = run.data.metrics
+    brightest = results["models"]["brightest"]
+    assert metrics["counts/generated"] == 12
+    assert metrics["brightest/drop"] == pytest.approx(brightest["drop"])
+    assert metrics["brightest/original"] == pytest.approx(brightest["original"]["mean_iou"])
+    assert metrics["brightest/placebo/drop"] == pytest.approx(brightest["placebo"]["drop"])
+    assert not {name for name in metrics if name.endswith(("seed", "level"))}
+    assert metrics["validity"] == pytest.approx(results["counts"]["valid"] / 12)
+    assert metrics["seconds_total"] == pytest.approx(sum(results["seconds"].values()))
+    assert metrics["seconds_per_valid_image"] > 0
+    files = {f.path for f in client.list_artifacts(run.info.run_id)}
+    tables = {"pairs.json", "per_attribute.json", "comparisons.json"}
+    assert files == tables | {"config.yaml", "images", "predictions.parquet", "report.html", "figures.json"}
+    images = {
+        f.path.removeprefix("images/").split("+")[0] for f in client.list_artifacts(run.info.run_id, "images")
+    }
+    # so that the same image stands in the same place of the grid of each run
+    assert images == {image.id for image in folder.generated()}
     assert run.data.tags["models"] == "brightest, same" and run.data.params["vary._tat _ciel_"] == "1"
-    edits = json.loads(Path(client.download_artifacts(run.info.run_id, "per_attribute.json")).read_text())
-    assert len(edits["data"]) == 2 * len(out.results["models"]["brightest"]["per_attribute"]) > 0
-    assert {"model", "attribute", "from", "to", "drop"} <= set(edits["columns"])
-    differences = json.loads(Path(client.download_artifacts(run.info.run_id, "comparisons.json")).read_text())
-    assert len(differences["data"]) == 1 and {"a", "b", "drop_difference", "drop_p_adjusted"} <= set(differences["columns"])
-    table = json.loads(Path(client.download_artifacts(run.info.run_id, "pairs.json")).read_text())
-    assert len(table["data"]) == 12 and "counterfactual" in table["columns"]
+    assert "Mean IoU of same" in run.data.tags["mlflow.note.content"]
+
+    def table(name):
+        return json.loads(Path(client.download_artifacts(run.info.run_id, name)).read_text())
+
+    edits = table("per_attribute.json")
+    assert len(edits["data"]) == 2 * len(brightest["per_attribute"]) > 0
+    assert {"model", "attribute", "from", "to", "drop", "harmful"} <= set(edits["columns"])
+    differences = table("comparisons.json")
+    assert len(differences["data"]) == 1 and {"a", "b", "drop_difference", "drop_p_adjusted"} <= set(
+        differences["columns"]
+    )
+    pairs = table("pairs.json")
+    assert len(pairs["data"]) == 12 and {"counterfactual", "valid", "reasons"} <= set(pairs["columns"])
+    assert table("figures.json")["counts"] == results["counts"]
     (generated,) = run.inputs.dataset_inputs
     assert generated.dataset.name == "noise-counterfactuals" and len(generated.dataset.digest) == 32
-    assert json.loads(generated.dataset.source)["uri"] == (folder / "generated").as_uri()
-    assert not (folder / "unsent").exists()
+    assert json.loads(generated.dataset.source)["uri"] == (path / "generated").as_uri()
+    assert not (path / "unsent").exists()
+    experiment = client.get_experiment_by_name("test").experiment_id
+    assert tracked.address.endswith(f"#/experiments/{experiment}/runs/{run.info.run_id}")
 
 
 def test_a_run_that_dies_is_marked_with_its_error(tmp_path, settings):
@@ -86,6 +107,14 @@ def test_a_run_that_dies_is_marked_with_its_error(tmp_path, settings):
     _, (run,) = runs(tmp_path)
     assert run.info.status == "FAILED"
     assert "no weights for 'x'" in run.data.tags["error"]
+
+
+def test_a_run_that_is_stopped_is_marked_as_killed(tmp_path, settings, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    with pytest.raises(KeyboardInterrupt), start(settings):
+        raise KeyboardInterrupt
+    assert [run.info.status for run in runs(tmp_path)[1]] == ["KILLED"]
 
 
 def test_the_runs_of_a_sweep_lie_under_one_parent(tmp_path, settings):
@@ -100,37 +129,42 @@ def test_the_runs_of_a_sweep_lie_under_one_parent(tmp_path, settings):
     by_name = {r.info.run_name: set() for r in children}
     for child in children:
         by_name[child.info.run_name].add(child.data.tags["mlflow.parentRunId"])
-    assert all(len(ids) == 1 for ids in by_name.values()) and by_name["child of one"] != by_name["child of other"]
+    assert (
+        all(len(ids) == 1 for ids in by_name.values())
+        and by_name["child of one"] != by_name["child of other"]
+    )
 
 
 def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
     (tmp_path / "here" / "mlflow.db").write_text("this is no database, whatever its name says")
-    folder = tmp_path / "run"
-    folder.mkdir()
-    with start(settings) as tracked:
-        out = pipeline(tmp_path / "store").run(folder)
-        tracked.log(out)
-    assert (folder / "results.json").exists()
+    path = tmp_path / "run"
+    with start(settings, folder=path) as tracked:
+        folder, _ = run_pipeline(path, tmp_path / "store")
+        tracked.log(folder)
+    assert (path / "results.json").exists()
+    assert "mlflow.db cannot be used" in caplog.text and "mlflow db upgrade" in caplog.text
     assert "MLflow" in caplog.text and "job=sync" in caplog.text
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dillema.tracking import track
+from dillema.tracking import open_run
 settings = {"uri": "sqlite:///here/mlflow.db", "artifacts": "here/artifacts", "experiment": "test"}
-with track(**settings, folder=Path("killed"), name="killed", params={}, config=""):
+with open_run(**settings, folder=Path("killed"), name="killed", params={}, config=""):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_a_run_that_was_killed_is_ended_by_the_next_and_one_that_is_at_work_is_not(tmp_path, settings):
-    done = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])})
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    )
     assert done.returncode == -signal.SIGKILL
     assert [run.info.status for run in runs(tmp_path)[1]] == ["RUNNING"]
     with start(settings, "at work", tmp_path / "one"), start(settings, "next", tmp_path / "other"):
         killed, at_work, _ = runs(tmp_path)[1]
-        assert killed.info.status == "KILLED" and "process is gone" in killed.data.tags["error"]
+        assert killed.info.status == "KILLED" and "was killed" in killed.data.tags["error"]
         assert at_work.info.status == "RUNNING"
         assert not Path("killed/unsent").exists()
     assert [run.info.status for run in runs(tmp_path)[1]] == ["KILLED", "FINISHED", "FINISHED"]
@@ -139,7 +173,9 @@ def test_a_run_that_was_killed_is_ended_by_the_next_and_one_that_is_at_work_is_n
 def test_a_killed_run_whose_folder_is_gone_is_ended_too(tmp_path, settings):
     with start(settings):
         client, (run,) = runs(tmp_path)
-        client.set_tag(run.info.run_id, "dillema.started", "1")  # as if another process had been given its number
+        client.set_tag(
+            run.info.run_id, "dillema.started", "1"
+        )  # as if another process had been given its number
         shutil.rmtree("run/unsent")
         with start(settings, "next", tmp_path / "other"):
             assert runs(tmp_path)[1][0].info.status == "KILLED"
@@ -160,32 +196,84 @@ def test_a_server_that_is_away_or_silent_delays_nothing(tmp_path, settings, capl
     assert json.loads((tmp_path / "run" / "unsent" / "run.json").read_text())["status"] == "FINISHED"
 
 
-def test_a_run_without_any_pair_is_tracked(tmp_path, settings):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    whole = pipeline(tmp_path / "store", generator=Generator(fails="street"))
-    with start(settings) as tracked:
-        out = whole.run(folder)
-        assert len(out.pairs) == 0
-        write(out, whole.dataset, folder)
-        tracked.log(out)
+def test_a_run_without_any_image_is_tracked(tmp_path, settings):
+    path = tmp_path / "run"
+    with start(settings, folder=path) as tracked:
+        folder, _ = run_pipeline(path, tmp_path / "store", dataset=Noise(count=2), models=(Model(),))
+        for line in ("generated", "placebo"):
+            (path / line / "metadata.jsonl").write_text("")
+        report.write(folder)
+        tracked.log(folder)
     assert runs(tmp_path)[1][0].info.status == "FINISHED"
 
 
-def test_figures_are_all_numbers_less_the_tables():
-    model = {"drop": 0.5, "flip_rate": None, "all": {"drop": 0.1}, "per_class": {"sky": {"drop": 1}}, "per_attribute": [{"drop": 1}]}
-    assert figures({"dataset": "d", "counts": {"valid": 3}, "models": {"m": model}}) == {"counts/valid": 3, "m/drop": 0.5, "m/all/drop": 0.1}
+def test_metrics_are_all_numbers_but_for_the_tables():
+    model = {"metric": "accuracy", "drop": 0.5, "flip_rate": None, "all": {"drop": 0.1}, "level": 0.95}
+    model |= {
+        "per_class": {"sky": {"drop": 1}},
+        "per_attribute": [{"drop": 1}],
+        "original": {"accuracy": 0.9},
+    }
+    results = {"dataset": "d", "seed": 3, "counts": {"valid": 3}, "models": {"m": model}}
+    metrics = {"counts/valid": 3, "drop": 0.5, "all/drop": 0.1, "original": 0.9, "original/accuracy": 0.9}
+    assert flatten_metrics(results) == metrics
+    both = flatten_metrics(results | {"models": {"m": model, "n": model}})
+    assert both["m/drop"] == both["n/drop"] == 0.5 and "drop" not in both
 
 
-def test_the_grid_has_the_same_pairs_in_every_run(tmp_path, settings):
+def test_the_grid_has_the_same_images_in_every_run(tmp_path, settings):
     grids, digests = [], []
     for strength in (1, 2):
-        folder = tmp_path / str(strength)
-        folder.mkdir()
-        whole = pipeline(tmp_path / "store", dataset=Noise(count=18), generator=Generator(strength=strength))
-        with start(settings, folder=folder) as tracked:
-            tracked.log(whole.run(folder))
-            grids.append(sorted(path.stem for path in (folder / "unsent" / "images").iterdir()))
+        path = tmp_path / str(strength)
+        with start(settings, folder=path) as tracked:
+            generator = Generator(strength=strength)
+            folder, _ = run_pipeline(path, tmp_path / "store", dataset=Noise(count=18), generator=generator)
+            tracked.log(folder)
+            grids.append(sorted(file.stem for file in (path / "unsent" / "images").iterdir()))
         digests.append(runs(tmp_path)[1][-1].inputs.dataset_inputs[0].dataset.digest)
-    assert grids[0] == grids[1] == sorted(f"scene-{i}_0" for i in range(16))
+    assert (
+        grids[0] == grids[1]
+        and {name.rpartition("_")[2] for name in grids[0]} == {"0"}
+        and len(grids[0]) == 16
+    )
     assert digests[0] != digests[1]  # the images differ
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a%25b", "a 50% done", "a#2", "a?b", "ü [x] 'y'"])
+def test_working_folders_of_any_name_are_tracked_in(tmp_path, monkeypatch, mlflow_tables, name):
+    place = tmp_path / name
+    (place / "outputs").mkdir(parents=True)
+    monkeypatch.chdir(place)
+    shutil.copy(mlflow_tables, "outputs/mlflow.db")
+    client = connect(absolute("sqlite:///outputs/mlflow.db"))
+    experiment = client.create_experiment("dillema", artifact_location("outputs/artifacts"))
+    run = client.create_run(experiment).info.run_id
+    client.log_text(run, "hello", "report.html")
+    assert [file.path for file in client.list_artifacts(run)] == ["report.html"]
+    assert len(list(place.rglob("report.html"))) == 1
+
+
+FIRST_USE = """
+import sys
+from dillema.tracking import connect
+connect(sys.argv[1]).search_experiments()
+"""
+
+
+def test_several_first_runs_at_once_make_one_whole_database(tmp_path):
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "mlflow.db.new").write_text("what a process that was killed left")
+    command = [sys.executable, "-c", FIRST_USE, uri]
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) for _ in range(3)]
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["mlflow.db"]
+
+
+def test_the_link_to_a_run_shows_no_password():
+    assert run_address("http://host:5000/", "1", "abc") == "http://host:5000/#/experiments/1/runs/abc"
+    from dillema.report.origin import hide_passwords
+
+    assert hide_passwords("postgresql://me:secret@host/db x") == "postgresql://me:***@host/db x"

@@ -293,9 +293,9 @@ class Editor:
 
 
 def sentence_pattern(text: str, values: Iterable[str] = ()) -> str:
-    """Returns the pattern of a sentence of at most twice the words of a text, with one of the values.
+    """Returns the pattern of a sentence of at most twice a text's words, with one of the values.
 
-    That it has all of them, and none of the originals, is checked afterwards: in a grammar it would cost seconds.
+    That it has all of them, and none of the originals, is checked afterwards: a grammar would cost seconds.
     """
     most = 2 * len(text.split())
     words = "|".join(re.escape(value) for value in values)

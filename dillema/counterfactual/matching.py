@@ -224,7 +224,9 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 def _proper_names(text: str) -> Iterator[Range]:
     """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
-    if sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(WORD.findall(text)):
+    if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
+        WORD.findall(text)
+    ):
         return  # a title
     for match in re.finditer(rf"\b[A-Z][\w{APOSTROPHES}]*(?:\s+[A-Z][\w{APOSTROPHES}]*)+", text):
         begins_sentence = not text[: match.start()].strip() or bool(

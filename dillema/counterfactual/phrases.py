@@ -71,7 +71,7 @@ class Draft:
         for (start, end), words in sorted(self.changes.items(), reverse=True):
             is_capital = self.text[start : start + 1].isupper()
             text = _join(text[:start], words, text[end:], is_capital)
-        return text
+        return text.upper() if self.text.isupper() else text
 
 
 def rewrite_by_phrases(
@@ -242,7 +242,8 @@ def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], followin
 def _heads_noun_phrase(text: str, position: int) -> bool:
     """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
     before = word_before(text, position)
-    return before not in ("to", "no", "without", "not", "by") and not text[position].isupper()
+    is_name = text[position].isupper() and bool(before)
+    return before not in ("to", "no", "without", "not", "by") and not is_name
 
 
 def _remove_contradictions(draft: Draft, value: Value, others: Sequence[Match]) -> None:

@@ -1,227 +1,347 @@
-"""The job that puts runs side by side, and what does so after a sweep."""
+"""The job that compares runs, and what does so after a sweep."""
 
 import atexit
-import json
+import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .. import statistics
 from ..errors import UserError
-from ..evaluation import predictions, statistics
-from ..report import percent, verdict, words
-from ..tracking import totals
-from ..types import Task
-from .run import against, flat
+from ..predictions import Predictions
+from ..report import costs, words
+from ..report.page import environment
+from ..run_folder import RESULTS, RunFolder
+from ..store import write_atomically
+from .context import JobContext, flatten
+from .summary import comparison_table
 
 log = logging.getLogger(__name__)
 
+FILE = "comparison.html"
+PAINTING_GROUPS = ("generator", "conditioning")  # whose options the placebo judges
+
 
 class Comparison(Callback):
-    """Puts the runs of a sweep side by side when the sweep is over."""
+    """Compares the runs of a sweep when the sweep is over."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Has the sweep's folder looked at last of all; Hydra's own hook for that is left out when a run has failed."""
-        atexit.register(_after, Path(config.hydra.sweep.dir).absolute())
+        """Registers the comparison for the end; Hydra calls no hook there when a run has failed."""
+        atexit.register(_compare_sweep, Path(config.hydra.sweep.dir).absolute())
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What the data set of a run was, by its results."""
+@dataclass
+class Run:
+    """A run and its number on the page.
 
-    name: str
-    task: Task
-    classes: list[str]
+    Attributes:
+        settings: Those in which not all runs are the same.
+    """
+
+    number: int
+    folder: RunFolder
+    settings: dict[str, str]
+
+    @cached_property
+    def images_digest(self) -> str:
+        """Returns a hash of all generated images."""
+        digest = hashlib.sha256()
+        for image in self.folder.generated():
+            digest.update(f"{image.id} {image.key}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def settings_text(self) -> str:
+        """Returns the settings in one line."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
 
 
 @dataclass
 class Row:
-    """A model under test in a run: its figures and the run's, and the settings that not all the runs have."""
+    """A model under test in a run: its figures, and what its images cost."""
 
-    folder: Path
-    settings: dict[str, str]
+    run: Run
     model: str
-    figures: dict[str, Any]
-    counts: dict[str, int]
-    totals: dict[str, float | None]
-    labels: Labels
+    figures: Mapping[str, Any]
+    costs: Mapping[str, float | None]
+
+    @property
+    def checked(self) -> bool:
+        """Returns whether any gate looked at the images."""
+        return bool(self.run.folder.results["gates"])
+
+    @property
+    def placebo_drop(self) -> float | None:
+        """Returns what the generator alone costs; None for a run without placebos."""
+        drop: float | None = (self.figures.get("placebo") or {}).get("drop")
+        return drop
 
 
-def compare(cfg: DictConfig, runs: Sequence[str]) -> None:
-    """Puts runs side by side: a table in the terminal, and comparison.html in Hydra's output folder.
+def compare(context: JobContext, runs: Sequence[str]) -> None:
+    """Compares runs: a table in the terminal, and comparison.html in the folder of the job.
 
-    `runs` are the folders of runs, or of sweeps. Raises a UserError for none, and for one that holds no results.
+    Args:
+        context: Its folder takes the page.
+        runs: The folders of runs, or of sweeps.
+
+    Raises a UserError for none, and for a folder that holds no run.
     """
     if not runs:
-        raise UserError("job.runs: name the folders of the runs to compare, or of a sweep, as in job.runs=[outputs/<date>/<time>,multirun/<date>/<time>]")
+        raise UserError(
+            "job.runs: name the folders of the runs to compare, or of a sweep, as in "
+            "job.runs=[outputs/<date>/<time>,multirun/<date>/<time>]"
+        )
     folders = []
     for run in map(Path, runs):
-        found = _folders(run)
-        if not found:
-            raise UserError(f"job.runs: {run} holds no run: there is neither {run / 'results.json'} nor a folder in it that has one")
-        folders += found
-    side_by_side(folders, Path(HydraConfig.get().runtime.output_dir))
+        inside = _find_runs(run)
+        if not inside:
+            raise UserError(
+                f"job.runs: {run} holds no run: there is neither {run / RESULTS} "
+                "nor a folder in it that has one"
+            )
+        folders += inside
+    compare_folders(folders, context.folder)
 
 
-def side_by_side(folders: Sequence[Path], target: Path) -> None:
-    """Shows runs in the terminal and writes comparison.html to a folder."""
-    rows = _rows(folders)
-    differences = _differences(rows, folders[0])
-    _write(rows, differences, _name(folders[0]), target)
-    _show(rows)
-    if said := [row for row in differences if row.get("sources")]:
-        Console().print(against("runs", said, f"Differences in points from the first run, {_name(folders[0])}, paired"))
-    log.info("Runs side by side: %s", target / "comparison.html")
+def compare_folders(folders: Sequence[Path], target: Path) -> None:
+    """Shows a comparison of runs in the terminal, and writes comparison.html to a folder."""
+    opened = [RunFolder.open(folder) for folder in folders]
+    settings = list_differences([_settings_of(folder) for folder in opened])
+    runs = [Run(i, folder, own) for i, (folder, own) in enumerate(zip(opened, settings, strict=True), 1)]
+    rows = _list_rows(runs)
+    notes = [*find_settings_without_effect(runs), *_rank_generators(rows)]
+    differences = _compare_with_first(rows)
+    _write_page(runs, rows, differences, notes, target)
+    _show(runs, rows, differences, notes)
+    log.info("Comparison: %s", target / FILE)
 
 
-def differences(settings: Iterable[tuple[dict[str, Any], dict[str, Any], set[str]]]) -> list[dict[str, str]]:
-    """Returns of the settings of runs those that not all have: the options of groups, then values.
+def list_differences(
+    settings: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], set[str]]],
+) -> list[dict[str, str]]:
+    """Returns for each run the settings that differ between runs: options of groups first, then values.
 
-    A run's settings are the options of the groups, the values by their dotted names, and the names given on the command
-    line: the values of a group whose options differ are left out unless they were given.
+    A run's settings are the options of the groups, the values by their dotted names, and the names given on
+    the command line: the values of a group whose options differ are left out unless they were given.
     """
     runs = list(settings)
     options = _differing([options for options, _, _ in runs])
     given = set().union(*(names for _, _, names in runs))
-    values = [name for name in _differing([values for _, values, _ in runs]) if name.partition(".")[0] not in options or name in given]
-    return [{k: str(o.get(k, "-")) for k in options} | {k: str(v.get(k, "-")) for k in values} for o, v, _ in runs]
+    values = [
+        name
+        for name in _differing([values for _, values, _ in runs])
+        if name.partition(".")[0] not in options or name in given
+    ]
+    return [
+        {name: str(own.get(name, "-")) for name in options}
+        | {name: str(more.get(name, "-")) for name in values}
+        for own, more, _ in runs
+    ]
 
 
-def _differing(runs: Sequence[dict[str, Any]]) -> list[str]:
+def find_settings_without_effect(runs: Sequence[Run]) -> list[str]:
+    """Returns which settings differ between runs whose generated images are the same."""
+    same_by_setting: dict[str, list[bool]] = {}
+    for first, second in combinations(runs, 2):
+        names = [name for name in first.settings if first.settings[name] != second.settings[name]]
+        if len(names) == 1 and first.folder.count_generated():
+            same = first.images_digest == second.images_digest
+            same_by_setting.setdefault(names[0], []).append(same)
+    return [f"{name} has no effect here: same images." for name, same in same_by_setting.items() if all(same)]
+
+
+def _rank_generators(rows: Sequence[Row]) -> list[str]:
+    """Returns the order of generators by what they cost alone, where they differ between runs."""
+    ranked = sorted(
+        (row for row in rows if row.placebo_drop is not None), key=lambda row: row.placebo_drop or 0.0
+    )
+    names = [
+        name for row in ranked[:1] for name in row.run.settings if name.partition(".")[0] in PAINTING_GROUPS
+    ]
+    if len(ranked) < 2 or not names:
+        return []
+    texts = []
+    for row in ranked:
+        options = ", ".join(f"{name}={row.run.settings[name]}" for name in names)
+        valid = f", {words.percent(row.costs['validity'])} valid" if row.checked else ""
+        texts.append(
+            f"run {row.run.number} ({options}; {row.model}) {words.points(row.placebo_drop)} points{valid}"
+        )
+    return [f"Generators by what they cost where nothing is changed, the best first: {'; '.join(texts)}."]
+
+
+def _differing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     names = dict.fromkeys(name for run in runs for name in run)
     return [name for name in names if len({str(run.get(name, "-")) for run in runs}) > 1]
 
 
-def _folders(folder: Path) -> list[Path]:
+def _find_runs(folder: Path) -> list[Path]:
     """Returns the folders of runs: a folder itself, or those in it."""
-    return [folder] if (folder / "results.json").exists() else sorted(path.parent for path in folder.glob("*/results.json"))
+    if (folder / RESULTS).exists():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{RESULTS}"))
 
 
-def _after(sweep: Path) -> None:
-    if folders := _folders(sweep):
-        side_by_side(folders, sweep)
+def _compare_sweep(sweep: Path) -> None:
+    folders = _find_runs(sweep)
+    if folders:
+        compare_folders(folders, sweep)
 
 
-def _settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
-    """Returns the settings of a run as `differences` takes them; none for a run that Hydra did not start."""
-    if not (folder / ".hydra").exists():
-        return {}, {}, set()
-    kept: list[Any] = [OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / f"{name}.yaml")) for name in ("config", "hydra", "overrides")]
-    config, hydra, overrides = kept
-    options = {group: option for group, option in hydra["hydra"]["runtime"]["choices"].items() if "/" not in group}
-    return options, dict(flat(config)), {override.lstrip("+~").partition("=")[0] for override in overrides}
+def _settings_of(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, Any], set[str]]:
+    """Returns the settings of a run as `list_differences` takes them; none without a configuration."""
+    settings = folder.settings
+    given = {override.lstrip("+~").partition("=")[0] for override in settings.overrides}
+    return settings.options, dict(flatten(settings.config)), given
 
 
-def _rows(folders: Sequence[Path]) -> list[Row]:
+def _list_rows(runs: Sequence[Run]) -> list[Row]:
     """Returns a row for each model of each run, the largest drop first."""
     rows = []
-    known = [_settings(folder) for folder in folders]
-    for folder, settings, (_, values, _) in zip(folders, differences(known), known, strict=True):
-        results = json.loads((folder / "results.json").read_text())
-        labels, sums = Labels(results["dataset"], results["task"], results.get("classes", [])), totals(results, values.get("tracking.price_per_hour"))
-        rows += [Row(folder, settings, model, figures, results["counts"], sums, labels) for model, figures in results["models"].items()]
-    return sorted(rows, key=lambda row: -2 if row.figures.get("drop") is None else row.figures["drop"], reverse=True)
+    for run in runs:
+        results = run.folder.results
+        summary = costs.summarise_costs(results, costs.price_per_hour(run.folder))
+        rows += [Row(run, model, figures, summary) for model, figures in results["models"].items()]
+
+    def drop(row: Row) -> float:
+        return -2 if row.figures.get("drop") is None else row.figures["drop"]
+
+    return sorted(rows, key=drop, reverse=True)
 
 
-def _differences(rows: Sequence[Row], first: Path) -> list[dict[str, Any]]:
-    """Returns how each model of each run differs from that model in the first run, or else from its first one; `reason` says why it cannot be told."""
-    base = [row for row in rows if row.folder == first]
-    said = {id(row): _said(row) for row in base}
+def _compare_with_first(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Returns how each model of each run differs from that model in the first run, or from its first one.
 
-    def one(row: Row, other: Row) -> dict[str, Any]:
-        names = {"a": f"{_name(row.folder)}: {row.model}", "b": f"{other.model} of the first run"}
-        a, b = said.get(id(row)) or _said(row), said[id(other)]
-        if a is None or b is None:
-            return names | {"reason": f"{_name((row if a is None else other).folder)} has no predictions.parquet of this version"}
-        if row.labels != other.labels:
-            return names | {"reason": f"they are of different data ({row.labels.name} and {other.labels.name})"}
-        return names | statistics.compare(a, b, row.labels, 0)
-
+    `reason` says why they cannot be compared.
+    """
+    base = [row for row in rows if row.run.number == 1]
+    predictions = {row.model: _read_predictions(row) for row in base}
     table = []
     for row in rows if base else ():
-        same = next((other for other in base if other.model == row.model), base[0])
-        if (other := base[0] if same is row else same) is not row:
-            table.append(one(row, other))
+        same_model = next((other for other in base if other.model == row.model), base[0])
+        other = base[0] if same_model is row else same_model
+        if other is row:
+            continue
+        table.append(_compare_rows(row, other, predictions[other.model]))
     return statistics.comparisons(table)
 
 
-def _said(row: Row) -> predictions.Predictions | None:
+def _compare_rows(row: Row, other: Row, others_predictions: Predictions | None) -> dict[str, Any]:
+    names = {"a": f"run {row.run.number}: {row.model}", "b": f"run {other.run.number}: {other.model}"}
+    predictions = _read_predictions(row)
+    if predictions is None or others_predictions is None:
+        number = (row if predictions is None else other).run.number
+        return names | {"reason": f"run {number} has no predictions.parquet of this version"}
+    if row.run.folder.labels != other.run.folder.labels:
+        data = f"{row.run.folder.labels.name} and {other.run.folder.labels.name}"
+        return names | {"reason": f"they are of different data ({data})"}
+    return names | statistics.compare(predictions, others_predictions, 0)
+
+
+def _read_predictions(row: Row) -> Predictions | None:
     try:
-        return predictions.read(row.folder / "predictions.parquet", row.model, row.labels)
+        return row.run.folder.predictions(row.model)
     except UserError:
         return None
 
 
-def _write(rows: Sequence[Row], differences: Sequence[dict[str, Any]], first: str, target: Path) -> None:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(loader=PackageLoader("dillema", "job"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    bounds = [row.figures[key] for row in rows for key in ("drop", "low", "high") if row.figures.get(key) is not None]
-    left, right = min([0, *bounds]), max([0.01, *bounds])
-    links = {row.folder: quote(os.path.relpath(row.folder / "report.html", target)) for row in rows if (row.folder / "report.html").exists()}
-    page = pages.get_template("comparison.html.j2").render(
-        rows=rows,
-        differences=differences,
-        first=first,
-        words=words,
-        links=links,
-        name=_name,
-        metric=_metric,
-        percent=percent,
-        verdict=verdict,
-        seconds=_seconds,
-        cost=_cost,
-        priced=_priced(rows),
-        place=lambda value: 100 * (value - left) / (right - left),
-    )
-    temporary = target / "comparison.html.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(target / "comparison.html")
-
-
-def _show(rows: Sequence[Row]) -> None:
-    table, price = Table(box=SIMPLE, padding=(0, 1, 0, 0)), ["cost per valid image"] if _priced(rows) else []
-    for header in ("run", "settings that differ", "model", "drop, points", "flip rate", "valid", "s per valid image", *price):
-        table.add_column(header, overflow="fold")
-    apart = len({row.folder.absolute().parent for row in rows}) > 1
+def _heat_rows(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
+    """Returns the drops by the values of two settings, for each model, where exactly two settings differ."""
+    names = list(rows[0].run.settings) if rows else []
+    if len(names) != 2 or any(len({row.run.settings[name] for row in rows}) < 2 for name in names):
+        return {}
+    by_model: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        figures, name = row.figures, _name(row.folder) if apart else row.folder.absolute().name
-        settings = "\n".join(f"{name}={value}" for name, value in row.settings.items())
-        interval = "" if figures.get("low") is None else f"\n{words.points(figures['low'])} to {words.points(figures['high'])}"
-        shares = words.points(figures.get("drop")) + interval, percent(figures.get("flip_rate")), percent(row.totals["validity"])
-        effort = _seconds(row.totals["seconds_per_valid_image"]), *(_cost(row) for _ in price)
-        table.add_row(*map(Text, (name, settings, f"{row.model}\n{_metric(figures)}", *shares, *effort)))
-    Console().print(table)
+        values = [row.run.settings[name] for name in names]
+        cell = {"attributes": names, "to": values, "drop": row.figures.get("drop"), "run": row.run.number}
+        by_model.setdefault(row.model, []).append(cell)
+    return by_model
 
 
-def _name(folder: Path) -> str:
-    return f"{folder.absolute().parent.name}/{folder.absolute().name}"
+def _write_page(
+    runs: Sequence[Run],
+    rows: Sequence[Row],
+    differences: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    target: Path,
+) -> None:
+    bounds = [
+        row.figures[key]
+        for row in rows
+        for key in ("drop", "low", "high")
+        if row.figures.get(key) is not None
+    ]
+    page = (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            runs=runs,
+            rows=rows,
+            bounds=[{"value": bound} for bound in bounds],
+            differences=differences,
+            notes=notes,
+            heat_rows=_heat_rows(rows),
+            links={run.number: _link_to_report(run, target) for run in runs},
+            has_price=_has_price(rows),
+            has_placebo=any(row.placebo_drop is not None for row in rows),
+        )
+    )
+    write_atomically(target / FILE, page)
 
 
-def _metric(figures: dict[str, Any]) -> str:
-    return str(figures["metric"]).replace("_", " ").replace("iou", "IoU")
+def _link_to_report(run: Run, target: Path) -> str:
+    """Returns the address of a run's page, seen from the folder of the comparison; "" where there is none."""
+    page = run.folder.path.absolute() / "report.html"
+    return quote(os.path.relpath(page, target.absolute())) if page.exists() else ""
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _has_price(rows: Sequence[Row]) -> bool:
+    return any(row.costs["cost_per_valid_image"] is not None for row in rows)
 
 
-def _priced(rows: Sequence[Row]) -> bool:
-    """Returns whether the price of any run is known."""
-    return any(row.totals["cost_per_valid_image"] is not None for row in rows)
-
-
-def _cost(row: Row) -> str:
-    value = row.totals["cost_per_valid_image"]
-    return "-" if value is None else f"{value:.3g}"
+def _show(
+    runs: Sequence[Run], rows: Sequence[Row], differences: Sequence[dict[str, Any]], notes: Sequence[str]
+) -> None:
+    """Shows a comparison in the terminal, in 80 columns."""
+    console = Console()
+    for run in runs:
+        console.print(Text(f"{run.number}  {run.folder.name}  {run.settings_text}"))
+    has_price, has_placebo = _has_price(rows), any(row.placebo_drop is not None for row in rows)
+    headers = [
+        "run",
+        "model",
+        "drop, points",
+        *(["generator alone"] if has_placebo else []),
+        "flips",
+        "valid",
+        "s/image",
+    ]
+    table = Table(*headers, *(["cost/image"] if has_price else []), box=SIMPLE, padding=(0, 1, 0, 0))
+    for row in rows:
+        figures = row.figures
+        cells = [str(row.run.number), f"{row.model}\n{words.name_of(figures['metric'])}"]
+        cells.append("\n".join(filter(None, [words.points(figures.get("drop")), words.interval(figures)])))
+        cells += [words.points(row.placebo_drop)] if has_placebo else []
+        cells += [words.percent(figures.get("flip_rate")), words.percent(row.costs["validity"])]
+        cells.append(words.seconds(row.costs["seconds_per_valid_image"]))
+        cells += [words.price(row.costs["cost_per_valid_image"])] if has_price else []
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    for note in notes:
+        console.print(Text(note))
+    compared = [row for row in differences if row.get("sources")]
+    if compared:
+        console.print(comparison_table("runs", compared, "Differences in points from run 1, paired"))

@@ -1,4 +1,4 @@
-"""The job before going offline: fetches the weights and the data set that a configuration needs, and says first what that costs."""
+"""The job before going offline: fetches the weights and the data set that a configuration needs."""
 
 import dataclasses
 import logging
@@ -17,17 +17,31 @@ from rich.table import Table
 from ..config import build
 from ..dataset.huggingface import HuggingFace
 from ..errors import UserError
+from ..fields import WEIGHTS, marked_fields
+from .context import JobContext
 
 log = logging.getLogger(__name__)
 
-SETTINGS = (".json", ".txt", ".model", ".jinja")  # configurations, vocabularies, tokenizers, chat templates
-STEMS = "model|pytorch_model|diffusion_pytorch_model|pytorch_lora_weights"  # what from_pretrained looks for, without a variant
-RESTS = (r"\.safetensors", r"-\d+-of-\d+\.safetensors", r"\.bin", r"-\d+-of-\d+\.bin")  # what it prefers first
+# configurations, vocabularies, tokenizers, chat templates
+SETTINGS_FILES = (".json", ".txt", ".model", ".jinja")
+# what from_pretrained looks for, without a variant
+WEIGHTS_STEMS = "model|pytorch_model|diffusion_pytorch_model|pytorch_lora_weights"
+# what it prefers first
+WEIGHTS_ENDINGS = (r"\.safetensors", r"-\d+-of-\d+\.safetensors", r"\.bin", r"-\d+-of-\d+\.bin")
+GROUPS_OF_SEVERAL = ("validity", "model")
+SKIPPED_GROUPS = ("job", "llm")  # the editor holds the language model
 
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """What lies behind an address: the number of files, their bytes, those bytes that are not on this machine, and what fetches them."""
+    """What is behind an address.
+
+    Attributes:
+        files: How many files.
+        size: Their bytes.
+        missing: Those bytes that are not on this machine.
+        fetch: Fetches the files.
+    """
 
     address: str
     files: int
@@ -36,81 +50,138 @@ class Download:
     fetch: Callable[[], Any]
 
 
-def prefetch(cfg: DictConfig, dry_run: bool = False) -> None:
-    """Fetches all that a run of a configuration loads from elsewhere, unless it is a dry run; afterwards the run needs no network.
+def prefetch(context: JobContext, dry_run: bool = False) -> None:
+    """Fetches everything that a run loads from elsewhere; afterwards the run needs no network.
 
     That is all weights, and a data set of the Hugging Face hub.
 
-    Raises a UserError when one of them cannot be had, before any is fetched, and when they do not fit on the disk.
-    """
-    from huggingface_hub.constants import HF_HUB_CACHE
+    Args:
+        context: The configuration.
+        dry_run: Whether to say only what would be fetched.
 
-    groups = [group for group in cfg if group not in ("job", "llm", "model") and "_target_" in (cfg[group] if isinstance(cfg[group], DictConfig) else ())]
-    parts = [build(cfg[group]) for group in groups] + [build(block) for block in cfg.model.values()]  # the prompt holds the language model
-    downloads = [_plan(address, partial(_of_url, address) if "://" in address else partial(_of_hub, address, w)) for address, w in dict(needs(parts)).items()]
-    downloads += [_plan(data.path, partial(_of_data_set, data)) for data in parts if isinstance(data, HuggingFace) and not Path(data.path).exists()]
-    table = Table("what", "files", "size", "to fetch")
-    for one in downloads:
-        table.add_row(one.address, str(one.files), _gigabytes(one.size), _gigabytes(one.missing))
-    missing = sum(one.missing for one in downloads)
-    table.add_section()
-    table.add_row("all", str(sum(one.files for one in downloads)), _gigabytes(sum(one.size for one in downloads)), _gigabytes(missing))
-    Console().print(table)
-    folder = Path(HF_HUB_CACHE)
-    free = shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
-    log.info("To fetch: %s, into %s and its like of torch and datasets; free there: %s", _gigabytes(missing), folder, _gigabytes(free))
+    Raises a UserError when one of them cannot be had, before any is fetched, and when they do not fit on the
+    disk.
+    """
+    downloads = _list_downloads(_build_parts(context.cfg))
+    _show(downloads)
+    missing = sum(download.missing for download in downloads)
+    cache, free = _cache_and_free_space()
+    sizes = f"To fetch: {_gigabytes(missing)}, into {cache} and the caches of torch and datasets"
+    log.info("%s; free there: %s", sizes, _gigabytes(free))
     if dry_run:
         return
     if missing > free:
-        raise UserError(f"{_gigabytes(missing)} do not fit into {folder}, where {_gigabytes(free)} are free: make room, or set HF_HOME to another disk")
-    for one in downloads:
-        if one.missing:
-            log.info("fetching %s, %s", one.address, _gigabytes(one.missing))
-            try:
-                one.fetch()
-            except Exception as error:
-                raise UserError(f"{one.address} could not be fetched: {_words(error)}. What is finished is kept: the same command goes on from here") from error
-    log.info("All is on this machine: the run needs no network (and asks for none with HF_HUB_OFFLINE=1).")
+        raise UserError(
+            f"{_gigabytes(missing)} do not fit into {cache}, where {_gigabytes(free)} are free: "
+            "make room, or set HF_HOME to another disk"
+        )
+    for download in downloads:
+        if download.missing:
+            _fetch(download)
+    log.info(
+        "Everything is on this machine: the run needs no network (and asks for none with HF_HUB_OFFLINE=1)."
+    )
+
+
+def _build_parts(cfg: DictConfig) -> list[Any]:
+    """Returns the back-ends of a configuration."""
+    parts = []
+    for group in cfg:
+        block = cfg[group]
+        if not isinstance(block, DictConfig) or group in SKIPPED_GROUPS:
+            continue
+        if group in GROUPS_OF_SEVERAL:
+            parts += [build(option) for option in block.values()]
+        elif "_target_" in block:
+            parts.append(build(block))
+    return parts
+
+
+def _list_downloads(parts: Sequence[Any]) -> list[Download]:
+    downloads = []
+    for address, unused in dict(needs(parts)).items():
+        look = partial(_look_at_url, address) if "://" in address else partial(_look_at_hub, address, unused)
+        downloads.append(_look(address, look))
+    for part in parts:
+        if isinstance(part, HuggingFace) and not Path(part.path).exists():
+            downloads.append(_look(part.path, partial(_look_at_data_set, part)))
+    return downloads
+
+
+def _show(downloads: Sequence[Download]) -> None:
+    table = Table("what", "files", "size", "to fetch")
+    for download in downloads:
+        size, missing = _gigabytes(download.size), _gigabytes(download.missing)
+        table.add_row(download.address, str(download.files), size, missing)
+    table.add_section()
+    totals = [sum(getattr(download, name) for download in downloads) for name in ("files", "size", "missing")]
+    table.add_row("all", str(totals[0]), _gigabytes(totals[1]), _gigabytes(totals[2]))
+    Console().print(table)
+
+
+def _cache_and_free_space() -> tuple[Path, int]:
+    """Returns the folder that the hub's files go to, and the bytes that are free there."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    return cache, shutil.disk_usage(existing).free
+
+
+def _fetch(download: Download) -> None:
+    log.info("fetching %s, %s", download.address, _gigabytes(download.missing))
+    try:
+        download.fetch()
+    except Exception as error:
+        raise UserError(
+            f"{download.address} could not be fetched: {_one_line(error)}. "
+            "What is finished is kept: the same command goes on from here"
+        ) from error
 
 
 def needs(part: Any) -> Iterator[tuple[str, Collection[str]]]:
-    """Yields the addresses of what a back-end, and those within it, load from elsewhere, each with the components that it does without.
+    """Yields the addresses of what a back-end, and those within it, load from elsewhere.
 
-    An address is a hub id, a file on the hub (`<owner>/<repository>/<path>`) or a URL. A back-end names them in `downloads()`; for
-    one without that method, they are the values of its fields in `weights` that are no paths.
+    Each comes with the components that it does without. An address is a hub id, a file on the hub
+    (`<owner>/<repository>/<path>`) or a URL. A back-end names them in `downloads()`; for one without that
+    method, they are the values of its fields hinted `Weights` that are no paths.
     """
     if isinstance(part, Mapping):
         part = list(part.values())
     if isinstance(part, (list, tuple)):
-        for one in part:
-            yield from needs(one)
-    if not dataclasses.is_dataclass(part):
+        for member in part:
+            yield from needs(member)
+    if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return
-    fields = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-    named = {name: fields[name] for name in getattr(part, "weights", ()) if fields[name]}
+    fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.init}
+    weights = {name: fields[name] for name in marked_fields(type(part), WEIGHTS) if fields.get(name)}
     # a pipeline does not load a component that is switched off, or that other weights stand in for
-    without = {name for name, value in fields.items() if value is False} | named.keys()
-    found = part.downloads() if hasattr(part, "downloads") else _texts(list(named.values()))
-    yield from ((address, without) for address in found if not Path(address).exists())
+    unused = {name for name, value in fields.items() if value is False} | weights.keys()
+    addresses = part.downloads() if hasattr(part, "downloads") else _texts(list(weights.values()))
+    yield from ((address, unused) for address in addresses if not Path(address).exists())
     for value in fields.values():
         yield from needs(value)
 
 
 def _texts(value: Any) -> Iterator[str]:
-    for one in value.values() if isinstance(value, Mapping) else value:
-        yield from [one] if isinstance(one, str) else _texts(one)
+    for member in value.values() if isinstance(value, Mapping) else value:
+        yield from [member] if isinstance(member, str) else _texts(member)
 
 
-def _plan(address: str, look: Callable[[], Download]) -> Download:
+def _look(address: str, look: Callable[[], Download]) -> Download:
+    """Returns what is behind an address; raises a UserError where that cannot be found out."""
     try:
         return look()
     except UserError:
         raise
     except Exception as error:  # whatever the HTTP libraries raise
-        raise UserError(f"{address} is no path on this machine, and its size cannot be asked for: {_words(error)}. Prefetch needs a network") from error
+        raise UserError(
+            f"{address} is no path on this machine, and its size cannot be asked for: {_one_line(error)}. "
+            "Prefetch needs a network"
+        ) from error
 
 
-def _of_url(url: str) -> Download:
+def _look_at_url(url: str) -> Download:
     """Returns a file that torch.hub keeps."""
     import torch
 
@@ -120,49 +191,65 @@ def _of_url(url: str) -> Download:
     else:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10) as response:
             size = int(response.headers["Content-Length"])
-    missing = 0 if file.exists() else size
-    return Download(url, 1, size, missing, lambda: torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True))
+    fetch = partial(
+        torch.hub.load_state_dict_from_url, url, map_location="cpu", check_hash=True, weights_only=True
+    )
+    return Download(url, 1, size, 0 if file.exists() else size, fetch)
 
 
-def _of_hub(address: str, without: Collection[str]) -> Download:
-    """Returns one file of a repository of the Hugging Face hub, or those of its files that from_pretrained opens."""
+def _look_at_hub(address: str, unused: Collection[str]) -> Download:
+    """Returns one file of a repository of the hub, or those of its files that from_pretrained opens."""
     import huggingface_hub
 
-    repository, name = "/".join(address.split("/")[:2]), "/".join(address.split("/")[2:])
+    owner, repository_name, *path = address.split("/")
+    repository, name = f"{owner}/{repository_name}", "/".join(path)
     about = huggingface_hub.model_info(repository, files_metadata=True, timeout=10)
     sizes = {file.rfilename: file.size or 0 for file in about.siblings or ()}
     if name and name not in sizes:
         raise UserError(f"{repository} holds no {name}, but {', '.join(sorted(sizes))}")
     # diffusers asks for the weights in all folders of a pipeline, those that its index does not name too
-    folders = {file.partition("/")[0] for file in sizes if file.count("/") == 1} if "model_index.json" in sizes else set()
-    files = [name] if name else opened(list(sizes), ["", *sorted(folders - set(without))])
-    missing = sum(sizes[file] for file in files if not isinstance(huggingface_hub.try_to_load_from_cache(repository, file, revision=about.sha), str))
-    return Download(address, len(files), sum(map(sizes.get, files)), missing, lambda: huggingface_hub.snapshot_download(repository, allow_patterns=files))  # type: ignore[arg-type]
+    is_pipeline = "model_index.json" in sizes
+    folders = {file.partition("/")[0] for file in sizes if file.count("/") == 1} if is_pipeline else set()
+    files = [name] if name else list_opened_files(list(sizes), ["", *sorted(folders - set(unused))])
+    missing = sum(
+        sizes[file]
+        for file in files
+        if not isinstance(huggingface_hub.try_to_load_from_cache(repository, file, revision=about.sha), str)
+    )
+    fetch = partial(huggingface_hub.snapshot_download, repository, allow_patterns=files)
+    return Download(address, len(files), sum(sizes[file] for file in files), missing, fetch)
 
 
-def _of_data_set(data: HuggingFace) -> Download:
-    """Returns the files of a data set on the hub; opening it fetches them, and leaves what a run opens later."""
+def _look_at_data_set(data: HuggingFace) -> Download:
+    """Returns the files of a data set on the hub; opening it fetches them."""
     files = data.published()
-    return Download(f"{data.path} (data set)", len(files), sum(files.values()), sum(files.values()), data.samples)
+    size = sum(files.values())
+    return Download(f"{data.path} (data set)", len(files), size, size, data.samples)
 
 
-def opened(files: Sequence[str], components: Sequence[str]) -> list[str]:
-    """Returns those of a repository's files that from_pretrained opens in the folders of the given components ("" is the root).
+def list_opened_files(files: Sequence[str], components: Sequence[str]) -> list[str]:
+    """Returns those of a repository's files that from_pretrained opens.
 
-    In each folder these are the settings and one set of weights: safetensors rather than .bin, one file rather than shards.
+    `components` are the folders that it looks into ("" is the root).
+
+    In each folder these are the settings and one set of weights: safetensors rather than .bin, one file
+    rather than shards.
     """
-    kept: list[str] = []
+    chosen: list[str] = []
     for component in components:
         inside = {file.rpartition("/")[2]: file for file in files if file.rpartition("/")[0] == component}
-        kept += [file for name, file in inside.items() if name.endswith(SETTINGS)]
-        sets = ([file for name, file in inside.items() if re.fullmatch(rf"({STEMS}){rest}", name)] for rest in RESTS)
-        kept += next(filter(None, sets), [])
-    return kept + [file for file in files if file.startswith("additional_chat_templates/")]
+        chosen += [file for name, file in inside.items() if name.endswith(SETTINGS_FILES)]
+        sets = (
+            [file for name, file in inside.items() if re.fullmatch(rf"({WEIGHTS_STEMS}){ending}", name)]
+            for ending in WEIGHTS_ENDINGS
+        )
+        chosen += next(filter(None, sets), [])
+    return chosen + [file for file in files if file.startswith("additional_chat_templates/")]
 
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def _words(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The job that retrains models under test on counterfactuals, and measures on untouched sources what that gains."""
+"""The job that retrains models under test on counterfactuals, and measures what that gains."""
 
 import json
 import logging
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 IMAGES_IN_MEMORY = 1024  # test images whose records are in memory: some 15 KB each for a street scene
 EXAMPLES = 3  # of what was trained on, for the page
 TRAINABLE = (
-    "a network of torch is needed, whose weights can be changed and saved: a model of transformers, torchvision or "
-    "timm, or model=module with its class"
+    "a network of torch is needed, whose weights can be changed and saved: a model of transformers, "
+    "torchvision or timm, or model=module with its class"
 )
 
 Fraction = Annotated[float, Constraint("between 0 and 1", lambda value: 0 < value < 1)]
@@ -80,15 +80,15 @@ def retrain(
     share: ShareAboveZero,
     conditions: Sequence[str],
 ) -> RunFolder:
-    """Trains the models under test further in three arms; leaves figures, weights and a page. Returns the run folder.
+    """Trains the models under test further in three arms; returns the run folder.
 
-    All arms start from the same weights and take the same steps; they draw originals alone, or augmented images or
-    counterfactuals for a share of them.
+    All arms start from the same weights and take the same steps; they draw originals alone, or augmented
+    images or counterfactuals for a share of them.
 
     Args:
         context: The settings and the run folder.
-        test_fraction: Of the groups of sources, split off before anything is generated: nothing is trained on them.
-        seeds: Every arm is trained once with each.
+        test_fraction: Of the groups of sources, split off before anything is generated: nothing is trained on
+        them. seeds: Every arm is trained once with each.
         steps: Of each training.
         batch_size: Of each training.
         learning_rate: Its largest value.
@@ -138,8 +138,8 @@ class _Retraining:
             raise UserError("no source to test on can be read: see failures.jsonl")
         self.images = list_real_images(self.test, self.sources, pipeline.dataset, pipeline.size, conditions)
         self.trainer = ArmTrainer(
-            self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size, self._training_sources(train),
-            schedule, seeds, len(pipeline.models),
+            self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size,
+            self._training_sources(train), schedule, seeds, len(pipeline.models),
         )  # fmt: skip
         self.failed: dict[str, set[str]] = {}
         self.unseen = _unseen_classes(pipeline, train, test)
@@ -188,7 +188,9 @@ class _Retraining:
         for model in self.pipeline.models:
             failed = self.failed[model.name] = set()
             for name, variant in self.trainer.variants(model, self.folder.path):
-                step = PredictStep(variant, self.pipeline.dataset, self.pipeline.size, self.runner.executor.devices)
+                step = PredictStep(
+                    variant, self.pipeline.dataset, self.pipeline.size, self.runner.executor.devices
+                )
                 for batch in iterate_batches(self._test_images(), IMAGES_IN_MEMORY):
                     asked = [image for image in batch if image.id not in failed]
                     answers = self.runner.run(step, [image.item for image in asked])
@@ -231,7 +233,13 @@ def _row(name: str, image: HeldOutImage, record: Mapping[str, Any]) -> dict[str,
     """Returns a row of predictions.parquet, without the pictures of errors, which the page does not show."""
     sample = image.sample
     return predictions.row(
-        name, image.name, sample.id, image.kind, {**record, "error_map": None}, group=sample.group, edits=image.edits
+        name,
+        image.name,
+        sample.id,
+        image.kind,
+        {**record, "error_map": None},
+        group=sample.group,
+        edits=image.edits,
     )
 
 
@@ -242,7 +250,11 @@ def _check_conditions(pipeline: Pipeline, samples: Sequence[Sample], conditions:
     attributes = frozenset.intersection(*(frozenset(sample.attributes) for sample in samples))
     names = ", ".join(sorted(attributes))
     refuse(
-        [f"job.conditions: the sources have no attribute {c!r}, but {names}" for c in conditions if c not in attributes]
+        [
+            f"job.conditions: the sources have no attribute {c!r}, but {names}"
+            for c in conditions
+            if c not in attributes
+        ]
     )
 
 
@@ -256,8 +268,8 @@ def _split(
     log.info("split by group: %d sources to train on, %d to test on", len(train), len(test))
     if not any(sample.group for sample in samples) and not isinstance(pipeline.dataset, Renders):
         log.warning(
-            "the data set names no groups (dataset.group, where it has one): frames of one video, if any, may be "
-            "trained on and tested on"
+            "the data set names no groups (dataset.group, where it has one): frames of one video, if any, "
+            "may be trained on and tested on"
         )
     if unseen := _unseen_classes(pipeline, train, test):
         log.warning(retraining.describe_unseen(unseen))
@@ -265,8 +277,10 @@ def _split(
 
 
 def _unseen_classes(pipeline: Pipeline, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Returns the classes of sources to test on that no source to train on has; nothing is known about masks."""
-    labels = {sample.label for sample in test if sample.label is not None} - {sample.label for sample in train}
+    """Returns the classes of sources to test on that no source to train on has; none for masks."""
+    labels = {sample.label for sample in test if sample.label is not None} - {
+        sample.label for sample in train
+    }
     return [pipeline.dataset.classes[label] for label in sorted(labels)]
 
 
@@ -279,7 +293,10 @@ def _show(model: str, figures: Mapping[str, Any]) -> None:
     table.add_section()
     for other in ARMS[:-1]:
         differences = figures["arms"][COUNTERFACTUALS]["over"][other]
-        cells = (f"{COUNTERFACTUALS} minus {other}, points", *(retraining.gain(differences[k]) for k in IMAGE_KINDS))
+        cells = (
+            f"{COUNTERFACTUALS} minus {other}, points",
+            *(retraining.gain(differences[k]) for k in IMAGE_KINDS),
+        )
         table.add_row(*map(Text, cells))
     Console().print(table)
     log.info("%s", " ".join(retraining.verdict(model, figures)))

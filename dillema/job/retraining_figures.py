@@ -42,7 +42,7 @@ class RetrainingFigures:
     failed: dict[str, set[str]] = field(default_factory=dict)
 
     def compute(self, model: str) -> dict[str, Any]:
-        """Returns the figures of a model as it was on the test sources, and those of all arms (`retraining`)."""
+        """Returns the figures of a model as it was, and those of all arms (`retraining`)."""
         seeds = self.trainer.seeds
         untouched = self._read(model)
         runs = {UNTOUCHED: [self._metrics(untouched, model)]}
@@ -81,7 +81,7 @@ class RetrainingFigures:
         return statistics.summary(untouched, self.seed, valid=True) | {"retraining": retraining}
 
     def _arms(self, model: str, runs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-        """Returns the means over seeds of each arm, and (`over`) of its differences from the arms before it."""
+        """Returns the means over seeds of each arm, and (`over`) of its differences from those before."""
         seeds = self.trainer.seeds
         arms: dict[str, dict[str, Any]] = {}
         for arm, metrics in runs.items():
@@ -89,7 +89,9 @@ class RetrainingFigures:
             figures["over"] = {}
             for other in arms:
                 references = list(runs[other]) * (len(metrics) if len(runs[other]) == 1 else 1)
-                differences = [subtract(first, second) for first, second in zip(metrics, references, strict=True)]
+                differences = [
+                    subtract(first, second) for first, second in zip(metrics, references, strict=True)
+                ]
                 figures["over"][other] = mean_over_seeds(differences, share=False)
             if arm != UNTOUCHED:
                 took = [self.trainer.statistics[model, arm, seed] for seed in seeds]
@@ -130,7 +132,7 @@ def subtract(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, A
 
 
 def mean_over_seeds(runs: Sequence[Mapping[str, Any]], *, share: bool) -> dict[str, Any]:
-    """Returns the mean of each figure over seeds with its interval; that of a `share` stays within 0 and 1."""
+    """Returns the mean of each figure over seeds; the interval of a `share` stays within 0 and 1."""
     return {
         name: mean_over_seeds([run[name] for run in runs], share=share)
         if isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""The job that tells MLflow later what runs could not tell it at the time."""
+"""The job that sends to MLflow later what runs could not send at the time."""
 
 import logging
 import os
@@ -6,36 +6,57 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from ..errors import UserError
-from ..tracking import UNSENT, Note, absolute, connect, send, settle
+from ..tracking import UNSENT, PendingRun, absolute, close_dead_runs, connect, send
+from .context import JobContext
 
 log = logging.getLogger(__name__)
 
 
-def sync(cfg: DictConfig, folders: Sequence[str]) -> None:
-    """Sends what lies unsent in run folders, to where each run was to be tracked, and ends the runs of this machine that died.
+def sync(context: JobContext, folders: Sequence[str]) -> None:
+    """Sends what waits in run folders to MLflow, and ends runs of this machine that died.
 
-    `folders` are patterns of the paths of run folders. Raises a UserError that names what could not be sent.
+    Args:
+        context: Its settings name the MLflow whose dead runs are ended.
+        folders: Patterns of the paths of run folders.
+
+    Raises a UserError that names what could not be sent.
     """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits for this job, and a large file may take a server long
-    waiting: dict[tuple[str, str], list[Path]] = {(absolute(cfg.tracking.uri), cfg.tracking.experiment): []}
-    for path in sorted(path for pattern in folders for path in glob(f"{pattern}/{UNSENT}/run.json")):  # noqa: PTH207  # a Path takes no absolute pattern
-        note = Note.read(folder := Path(path).parents[1])
-        waiting.setdefault((note.uri, note.experiment), []).append(folder)
-    lost = []
-    for (uri, experiment), unsent in waiting.items():
+    # nobody waits for this job, and a large file may take a server long
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    tracking = context.cfg.tracking
+    waiting: dict[tuple[str, str], list[Path]] = {(absolute(tracking.uri), tracking.experiment): []}
+    for folder in _find_folders(folders):
+        pending = PendingRun.read(folder)
+        waiting.setdefault((pending.uri, pending.experiment), []).append(folder)
+    failures = []
+    for (uri, experiment), waiting_folders in waiting.items():
         try:
-            settle(connect(uri), experiment)
-        except Exception as error:  # one answer for all its runs: each would wait for the server again
-            lost.append(f"{uri} does not answer, and {len(unsent)} runs wait for it: {error}")
+            close_dead_runs(connect(uri), experiment)
+        except Exception as error:  # one message for all its runs: each would wait for the server again
+            failures.append(f"{uri} does not answer, and {len(waiting_folders)} runs wait for it: {error}")
             continue
-        for folder in unsent:
+        for folder in waiting_folders:
             try:
-                log.info("%s: %s", folder, "sent" if not (folder / UNSENT).exists() or send(folder) else "left, for it has not ended, or not on this machine")
+                log.info("%s: %s", folder, _send_folder(folder))
             except Exception as error:
-                lost.append(f"{folder}: {type(error).__name__}: {error}")
-    if lost:
-        raise UserError("\n  ".join(["MLflow lacks these still; they are kept, and job=sync sends them later:", *lost]))
-    log.info("MLflow has all there is.")
+                failures.append(f"{folder}: {type(error).__name__}: {error}")
+    if failures:
+        message = "MLflow does not have these yet; they are kept, and job=sync sends them later:"
+        raise UserError("\n  ".join([message, *failures]))
+    log.info("MLflow has everything.")
+
+
+def _find_folders(patterns: Sequence[str]) -> list[Path]:
+    """Returns the run folders in which something waits."""
+    files: set[str] = set()
+    for pattern in patterns:
+        files.update(glob(f"{pattern}/{UNSENT}/run.json"))  # noqa: PTH207  # a Path takes no absolute pattern
+    return [Path(file).parents[1] for file in sorted(files)]
+
+
+def _send_folder(folder: Path) -> str:
+    """Sends what waits in a run folder; returns what became of it."""
+    if not (folder / UNSENT).exists() or send(folder):
+        return "sent"
+    return "left as it is: the run has not ended, or was not started on this machine"

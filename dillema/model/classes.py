@@ -20,7 +20,7 @@ ENOUGH_EQUAL = 0.9
 NAMES_TO_SHOW = 12
 
 
-def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
+def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[int, int] | None:
     """Returns the class_map by which a loaded model answers for a data set; None for ids as they are.
 
     `model.class_map` is used where it is given. Otherwise classes are matched by their names: those of the
@@ -30,7 +30,7 @@ def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
     that can be checked.
     """
     names = list(getattr(model, "class_names", ()))
-    setting = f"model.{model.name}.class_map"
+    setting = f"{group}.{model.name}.class_map"
     given = getattr(model, "class_map", None)
     if given is not None:
         return _check_given(given, names, dataset, setting)

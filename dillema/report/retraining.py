@@ -11,13 +11,7 @@ from .origin import read_origin
 from .page import environment
 from .thumbnails import embed
 
-UNTOUCHED, ORIGINALS, AUGMENTATION, COUNTERFACTUALS = (
-    "untouched",
-    "originals",
-    "augmentation",
-    "counterfactuals",
-)
-ARMS = (ORIGINALS, AUGMENTATION, COUNTERFACTUALS)
+UNTOUCHED = "untouched"
 IMAGE_KINDS = ("original", "counterfactual", "truth")
 """The kinds of images that models are tested on."""
 

@@ -1,4 +1,4 @@
-"""The arms of a retraining: a model trained on originals alone, on augmented images, and on counterfactuals."""
+"""The arms of a retraining: trained on originals alone, with augmentation, and with counterfactuals."""
 
 import copy
 import json
@@ -68,16 +68,18 @@ class ArmTrainer:
     _starts: list[float] = field(default_factory=list)
 
     def variants(self, model: Any, run_folder: Path) -> Iterator[tuple[str, Any]]:
-        """Yields a model as it is, and after each arm with each seed, with their names; trains what is not trained yet.
+        """Yields a model as it is, and after each arm with each seed, with their names.
 
-        Links the weights to `weights/` in the run folder.
+        Trains what is not trained yet.         Links the weights to `weights/` in the run folder.
         """
         yield model.name, model
         for seed, arm in product(self.seeds, ARMS):
             stored = self._find_or_train(model, arm, seed)
             weights = run_folder / "weights" / model.name / f"{arm}-{seed}"
             shutil.rmtree(weights, ignore_errors=True)
-            shutil.copytree(stored, weights, copy_function=lambda file, target: link(Path(file), Path(target)))
+            shutil.copytree(
+                stored, weights, copy_function=lambda file, target: link(Path(file), Path(target))
+            )
             figures = json.loads((stored / "training.json").read_text(encoding="utf-8"))
             self.statistics[model.name, arm, seed] = figures | {"weights": _weights_settings(model, weights)}
             yield variant_name(model.name, arm, seed), model.saved(stored)
@@ -93,7 +95,15 @@ class ArmTrainer:
     def _find_or_train(self, model: Any, arm: str, seed: int) -> Path:
         """Returns the folder with the weights of one arm and seed."""
         schedule = self._schedule_of(arm)
-        key = digest("training", self._version_of(arm), identity(model), arm, seed, asdict(schedule), self._content(arm))
+        key = digest(
+            "training",
+            self._version_of(arm),
+            identity(model),
+            arm,
+            seed,
+            asdict(schedule),
+            self._content(arm),
+        )
         stored = self.weights_folder / key
         count = self.models * len(self.seeds) * len(ARMS)
         title = f"{len(self.statistics) + 1} of {count}, {variant_name(model.name, arm, seed)}"
@@ -108,11 +118,13 @@ class ArmTrainer:
         self.seconds += now - start
         # between two trainings the test images are predicted
         minutes = (now - self._starts[0]) / len(self._starts) * (count - len(self.statistics) - 1) / 60
-        log.info("training %s: %d steps in %.1f s; about %.0f min left in all", title, steps, now - start, minutes)
+        log.info(
+            "training %s: %d steps in %.1f s; about %.0f min left in all", title, steps, now - start, minutes
+        )
         return stored
 
     def _train(self, model: Any, arm: str, seed: int, schedule: "Schedule", target: Path) -> int:
-        """Trains a copy of a model and writes its weights to a folder, whole or not at all; returns the steps."""
+        """Trains a copy of a model and writes its weights to a folder as a whole; returns the steps."""
         from .training import train
 
         trained = copy.deepcopy(model)
@@ -157,7 +169,7 @@ class ArmTrainer:
 
     @cached_property
     def _images(self) -> list["Source"]:
-        """Returns the functions that read what is trained on; what is read stays in memory as long as there is room."""
+        """Returns the functions that read what is trained on, and keep it in memory while there is room."""
         from .training import Source
 
         width, height = self.size
@@ -182,4 +194,6 @@ def _weights_settings(model: Any, weights: Path) -> str:
     """Returns the settings by which the class of a model loads weights."""
     before: Mapping[str, Any] = vars(model)
     after: Mapping[str, Any] = vars(model.saved(weights))
-    return " ".join(f"model.{model.name}.{name}={value}" for name, value in after.items() if value != before[name])
+    return " ".join(
+        f"model.{model.name}.{name}={value}" for name, value in after.items() if value != before[name]
+    )

@@ -62,9 +62,13 @@ def join_equal_samples(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def list_real_images(
-    samples: Sequence[Sample], sources: Mapping[str, Any], dataset: Dataset, size: Size, conditions: Sequence[str]
+    samples: Sequence[Sample],
+    sources: Mapping[str, Any],
+    dataset: Dataset,
+    size: Size,
+    conditions: Sequence[str],
 ) -> list[HeldOutImage]:
-    """Returns the originals of samples, and real renders of them in all combinations of the values of conditions.
+    """Returns the originals of samples, and renders of them in all combinations of conditions.
 
     Args:
         samples: Those to test on.
@@ -82,7 +86,11 @@ def list_real_images(
     for sample in samples:
         own = {name: sample.attributes[name] for name in values}
         item = PredictItem(
-            f"{sample.id} (original)", sample, sources[sample.id].key, read_file(sources[sample.id].image), "original"
+            f"{sample.id} (original)",
+            sample,
+            sources[sample.id].key,
+            read_file(sources[sample.id].image),
+            "original",
         )
         images.append(HeldOutImage(sample.id, ORIGINAL, sample, item, condition=" ".join(own.values())))
         for combination in product(*values.values()):
@@ -93,7 +101,9 @@ def list_real_images(
             )
             render = dataset.render(sample, edits) if edits and isinstance(dataset, Renders) else None
             if render is not None:
-                images.append(_render(sample, sources[sample.id].key, render, size, edits, " ".join(combination)))
+                images.append(
+                    _render(sample, sources[sample.id].key, render, size, edits, " ".join(combination))
+                )
     return images
 
 
@@ -118,7 +128,12 @@ def iterate_batches(images: Iterator[HeldOutImage], size: int) -> Iterator[list[
 
 
 def _render(
-    sample: Sample, source_key: str, render: Callable[[], Image.Image], size: Size, edits: tuple[Edit, ...], condition: str
+    sample: Sample,
+    source_key: str,
+    render: Callable[[], Image.Image],
+    size: Size,
+    edits: tuple[Edit, ...],
+    condition: str,
 ) -> HeldOutImage:
     name = f"{sample.id} {condition}"
     content = [asdict(edit) for edit in edits]

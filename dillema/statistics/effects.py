@@ -32,7 +32,7 @@ IDENTIFIED = 1e-6  # a value whose effect is mixed with that of others by more t
 
 
 class PlaceboComparison:
-    """Counterfactuals held against the placebos of their sources."""
+    """Counterfactuals compared with the placebos of their sources."""
 
     def __init__(self, predictions: Predictions, seed: int, *, valid: bool) -> None:
         self.predictions, self.seed = predictions, seed

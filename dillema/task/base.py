@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchvision import tv_tensors
 
 Truth = Any
-"""What a model is held against, as the task reads it: a class id, class ids (height, width), boxes."""
+"""What a prediction is compared with, as the task reads it: a class id, class ids (height, width), boxes."""
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Entries of confusion matrices: the row of the table, the true class, the predicted class, and how often."""

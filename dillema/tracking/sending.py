@@ -98,10 +98,9 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
     for file in (folder / "predictions.parquet", folder / "report.html", folder / UNSENT / FIGURES):
         if file.exists():
             client.log_artifact(run_id, str(file))
-    if (folder / "report").is_dir():  # thousands of small images, each of which would take a call
-        client.log_artifact(
-            run_id, shutil.make_archive(str(folder / UNSENT / "report"), "zip", folder, "report")
-        )
+    if _page_needs_images(folder):  # thousands of small ones, each of which would take a call
+        archive = shutil.make_archive(str(folder / UNSENT / "report"), "zip", folder, "report")
+        client.log_artifact(run_id, archive)
     for key in pending.tags.keys() & {"models", "error", "mlflow.note.content"}:
         client.set_tag(run_id, key, pending.tags[key])
     client.set_terminated(run_id, pending.status, pending.end)
@@ -132,6 +131,12 @@ def _send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -
         if f"images/{path.stem}" not in images:
             with Image.open(path) as image:
                 client.log_image(run_id, image, key=path.stem, step=0)
+
+
+def _page_needs_images(folder: Path) -> bool:
+    """Returns whether the page of a run refers to images beside it."""
+    page = folder / "report.html"
+    return (folder / "report").is_dir() and page.exists() and b'"report/' in page.read_bytes()
 
 
 def _find_or_create_parent(client: "MlflowClient", experiment_id: str, pending: PendingRun) -> str:

@@ -63,7 +63,7 @@ class DetectorGate:
             return rows
         originals = [read_original(samples[position], images[position]) for position in positions]
         generated = [images[position] for position in positions]
-        texts = [self.prompt.format(label=labels[position]) for position in positions]
+        texts = [self.prompt.format(label=labels[position]).lower() for position in positions]
         before, after = self._detect(originals, texts), self._detect(generated, texts)
         for position, (original_score, original_box), (score, box) in zip(
             positions, before, after, strict=True
@@ -85,11 +85,12 @@ class DetectorGate:
         """Returns confidence and corners of the best box in each image."""
         import torch
 
-        inputs = self._processor(
-            images=list(images), text=[[text] for text in texts], padding=True, return_tensors="pt"
-        )
+        pixels = self._processor.image_processor(list(images), return_tensors="pt")
+        # not by the processor: that of OWLv2 pads each text by itself
+        tokens = self._processor.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        inputs = {**pixels.to(self._network.device, self._network.dtype), **tokens.to(self._network.device)}
         with torch.inference_mode():
-            output = self._network(**inputs.to(self._network.device, self._network.dtype))
+            output = self._network(**inputs)
         detections = self._processor.post_process_grounded_object_detection(
             output, threshold=-1.0, target_sizes=[(image.height, image.width) for image in images]
         )

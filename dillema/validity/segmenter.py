@@ -72,8 +72,9 @@ class SegmenterGate:
     ) -> list[dict[str, float] | Exception]:
         """Returns the scores of each image; an ItemError for a mask that holds ignored classes only."""
         if not self._is_mapped:
-            class_map = check_classes(self._segmenter, dataset, "validity")
-            self._segmenter.class_map = class_map or self.class_map
+            found = check_classes(self._segmenter, dataset, "validity")
+            if found is not None:
+                self._segmenter.class_map = {**found}
             self._is_mapped = True
         pairs = zip(samples, images, self._segment(images), strict=True)
         return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]

@@ -60,8 +60,8 @@ def damaged():
 
 def plain(result):
     """Returns what two results are compared by."""
-    if isinstance(result, Caption):
-        return result.text
+    if isinstance(result, (Caption, str)):
+        return comparable(result)
     if isinstance(result, dict):
         return pytest.approx(result, abs=1e-4, nan_ok=True)
     if isinstance(result, torch.Tensor):

@@ -20,8 +20,9 @@ from typing import Any
 
 from dillema.config import package_file
 from dillema.counterfactual.editor import Editor
-from dillema.llm.scripted import Scripted
 from dillema.types import Caption, Counterfactual, Expression, Variant
+
+from .scripted import Scripted
 
 FILE = Path(__file__).with_name("captions.jsonl")
 STREET = {

@@ -8,10 +8,11 @@ from dillema.config import package_file
 from dillema.counterfactual.editor import Editor
 from dillema.errors import ItemError, UserError
 from dillema.llm.llama_cpp import LlamaCpp
-from dillema.llm.scripted import Scripted
 from dillema.mini.caption import PEOPLE, TEMPLATES
 from dillema.store import identity
 from dillema.types import Caption, Counterfactual, Edit, Expression, Variant
+
+from .scripted import Scripted
 
 MINI = package_file("dillema", "counterfactual/prompts/mini.txt")
 GENERAL = package_file("dillema", "counterfactual/prompts/general.txt")
@@ -160,7 +161,7 @@ def test_where_there_is_no_choice_the_language_model_is_not_asked():
 @pytest.mark.parametrize(
     ("sentence", "method"),
     [
-        ("a blue car parked in the dark of dusk", "llm"),
+        ("a blue car seen at dusk", "llm"),
         ("a blue car at night and dusk", "phrases"),  # an original is left
         ("a blue car", "phrases"),  # a value is missing
         ("a blue van at dusk", "phrases"),  # the label is gone
@@ -181,7 +182,7 @@ def test_the_papers_steps_keep_the_alternatives_that_differ_from_the_original_an
     replies = (
         {"weather": "sunny", "background": "beach"},
         {
-            "weather": ["bright sunny", "clear", "stormy"],
+            "weather": ["bright sunny", "clear", "rainy"],
             "background": ["foggy", "city street", "dog park", "forest"],
         },
         {"caption": "none of the values"},
@@ -190,24 +191,24 @@ def test_the_papers_steps_keep_the_alternatives_that_differ_from_the_original_an
     caption, vary = Caption("a dog on a sunny beach"), {"weather": [], "background": []}
     expressions = editor.keywords(caption, vary, "dog", 0)
     result = editor.rewrite(caption, expressions, Variant({"weather": (), "background": ()}), "dog", 0)
-    assert result.alternatives == {"weather": ("stormy",), "background": ("city street", "forest")}
+    assert result.alternatives == {"weather": ("rainy",), "background": ("city street", "forest")}
     assert result.text in (
-        "a dog on a stormy city street",
-        "a dog in a stormy city street",
-        "a dog in a stormy forest",
+        "a dog on a rainy city street",
+        "a dog in a rainy city street",
+        "a dog in a rainy forest",
     )
     assert result.method == "phrases"
 
 
 def test_in_the_papers_single_mode_one_request_gives_values_and_sentence():
-    reply = {"changes": {"weather": "stormy"}, "caption": "a dog on a stormy beach"}
+    reply = {"changes": {"weather": "rainy"}, "caption": "a dog on a rainy beach"}
     editor = scripted(reply, prompt=GENERAL, mode="single")
     expressions = {"weather": Expression("sunny")}
     result = editor.rewrite(
         Caption("a dog on a sunny beach"), expressions, Variant({"weather": ()}), "dog", 0
     )
-    edits = (Edit("weather", "sunny", "stormy"),)
-    assert result == Counterfactual("a dog on a stormy beach", edits, "llm", {"weather": ("stormy",)})
+    edits = (Edit("weather", "sunny", "rainy"),)
+    assert result == Counterfactual("a dog on a rainy beach", edits, "llm", {"weather": ("rainy",)})
 
 
 @pytest.mark.parametrize("settings", [{"method": "llm"}, {"mode": "steps"}, {"mode": "single"}], ids=repr)

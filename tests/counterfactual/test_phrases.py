@@ -34,7 +34,8 @@ def rewrite(text, label="", **edits):
         ("It is snowing. A dog plays.", {"weather": ("It is snowing", "foggy")}, "It is foggy. A dog plays."),
         ("a snow-covered car", {"weather": ("snow-covered", "foggy")}, "a car in thick fog"),
         # all that says it
-        ("a sunny street under a blue sky", {"weather": ("sunny", "foggy")}, "a foggy street under a misty sky"),
+        ("a sunny road, blue sky", {"weather": ("sunny", "foggy")}, "a foggy road, misty sky"),
+        ("A CAR", {"weather": ("", "foggy")}, "A CAR IN THICK FOG"),
         ("a rainy and windy day", {"weather": ("rainy", "snowy")}, "a snowy day"),
         # insertion
         ("a street with parked cars", {"weather": ("", "foggy")}, "a street with parked cars in thick fog"),
@@ -76,7 +77,7 @@ def test_the_edits_hold_the_words_that_were_written():
     [
         ("a red fox by a red car", "red fox", {"colour": ("", "blue")}, "a red fox by a red car with blue accents"),
         ("a fog bank in fog", "fog bank", {"weather": ("", "rainy")}, "a fog bank in fog in the rain"),
-        ('a "red" sign', "", {"colour": ("", "blue")}, 'a "red" blue sign'),
+        ('a "red" sign', "", {"colour": ("", "blue")}, 'a "red" sign with blue accents'),
         ("the White House", "", {"colour": ("", "blue")}, "the White House with blue accents"),
     ],
 )  # fmt: skip

@@ -39,7 +39,7 @@ def test_turns_are_what_stands_under_their_headings(tmp_path):
         (
             "[alternatives user]",
             "[alternative user]",
-            r"turn \[alternative user\], but the stages are keywords and alternatives",
+            r"turn \[alternative user\], but the stages are keywords, alternatives, rewrite, single",
         ),
         (
             "[alternatives user]\n{caption}: {changes}\n",
@@ -47,7 +47,7 @@ def test_turns_are_what_stands_under_their_headings(tmp_path):
             r"last turn of alternatives .* must be \[alternatives user\]",
         ),
         ("[keywords user]\n{caption}", "[keywords user]\nthe caption", r"contain \{caption\}"),
-        ("{changes}", "{change}", r"may hold \{caption\} and \{changes\}, and no other braces"),
+        ("{changes}", "{change}", r"may hold \{caption\}, \{label\}, \{changes\}, and no other braces"),
         ("{attributes}", "{attributes", "no other braces"),
     ],
 )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import parse_qs
 
 import pytest
@@ -16,7 +15,9 @@ import torch
 from omegaconf import OmegaConf
 
 from dillema.errors import UserError
-from dillema.job.prefetch import needs, opened, prefetch
+from dillema.fields import Weights
+from dillema.job.context import JobContext
+from dillema.job.prefetch import list_opened_files, needs, prefetch
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -45,14 +46,27 @@ class Hub(BaseHTTPRequestHandler):
         file = repository.joinpath(*parts[4:])
         headers = {"X-Repo-Commit": COMMIT}
         if listing and repository.is_dir():
-            sizes = {p.relative_to(repository).as_posix(): p.stat().st_size for p in repository.rglob("*") if p.is_file()}
+            sizes = {
+                p.relative_to(repository).as_posix(): p.stat().st_size
+                for p in repository.rglob("*")
+                if p.is_file()
+            }
             if "paths-info" in parts:
                 sizes = {name: size for name, size in sizes.items() if name in self.asked}
             if "tree" in parts or "paths-info" in parts:
-                content = json.dumps([{"type": "file", "path": name, "size": size, "oid": "b" * 40} for name, size in sizes.items()]).encode()
+                content = json.dumps(
+                    [
+                        {"type": "file", "path": name, "size": size, "oid": "b" * 40}
+                        for name, size in sizes.items()
+                    ]
+                ).encode()
             else:
-                files = [{"rfilename": name, "size": size, "blobId": "b" * 40} for name, size in sizes.items()]
-                content = json.dumps({"_id": "1", "id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": files}).encode()
+                files = [
+                    {"rfilename": name, "size": size, "blobId": "b" * 40} for name, size in sizes.items()
+                ]
+                content = json.dumps(
+                    {"_id": "1", "id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": files}
+                ).encode()
             headers["Content-Type"] = "application/json"
         elif not listing and file.is_file():
             content = file.read_bytes()
@@ -79,7 +93,12 @@ def hub(tmp_path_factory) -> Iterator[ThreadingHTTPServer]:
     tiny.segmenter(folder / "tiny" / "segmenter", classes=19)
     tiny.generator(folder / "tiny" / "pipeline")
     index = folder / "tiny" / "pipeline" / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}))
+    index.write_text(
+        json.dumps(
+            json.loads(index.read_text())
+            | {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+        )
+    )
     for name in (
         "segmenter/pytorch_model.bin",
         "segmenter/tf_model.h5",
@@ -101,37 +120,55 @@ def hub(tmp_path_factory) -> Iterator[ThreadingHTTPServer]:
 
 
 def start(folder, *command, **environment):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "0", "COLUMNS": "120", **environment}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "COLUMNS": "120",
+        **environment,
+    }
     return subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True)
 
 
 LOAD = """
 import sys
-from hydra import compose, initialize_config_dir
-from dillema.config import build, conf_dir
-with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    cfg = compose("config", overrides=sys.argv[1:])
+from dillema.config import build, compose
+cfg = compose(sys.argv[1:])
 for block in (cfg.generator, cfg.model.segformer_cityscapes):
     build(block).load()
 """
 
 
 def test_a_configuration_is_fetched_whole_and_then_needs_no_network(hub, tmp_path):
-    models = ["model=[segformer_cityscapes,mini_segformer]", "model.segformer_cityscapes.model=tiny/segmenter", "generator.model=tiny/pipeline"]
+    models = [
+        "model=[segformer_cityscapes,mini_segformer]",
+        "model.segformer_cityscapes.model=tiny/segmenter",
+        "generator.model=tiny/pipeline",
+    ]
     address = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     asked = start(tmp_path, "-m", "dillema", "job=prefetch", "job.dry_run=true", *models, **address)
     assert asked.returncode == 0, asked.stderr
     assert not hub.served
     (line,) = (line for line in asked.stdout.splitlines() if "tiny/segmenter" in line)
-    assert [cell.strip() for cell in line.strip("│").split("│")] == ["tiny/segmenter", "4", "0.02 GB", "0.02 GB"]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == [
+        "tiny/segmenter",
+        "4",
+        "0.02 GB",
+        "0.02 GB",
+    ]
     assert "tiny/pipeline" in asked.stdout and "mini/weights" not in asked.stdout
 
     done = start(tmp_path, "-m", "dillema", "job=prefetch", *models, **address)
     assert done.returncode == 0, done.stderr
     assert "fetching tiny/segmenter, 0.02 GB" in done.stderr and "the run needs no network" in done.stderr
     wanted = {"model.safetensors", "config.json", "preprocessor_config.json", "vocab.txt"}
-    assert {name for name in hub.served if "segmenter" in name} == {f"tiny/segmenter/{name}" for name in wanted}
-    assert not any(decoy in name for name in hub.served for decoy in ("pruned", "fp16", "safety_checker", "onnx"))
+    assert {name for name in hub.served if "segmenter" in name} == {
+        f"tiny/segmenter/{name}" for name in wanted
+    }
+    assert not any(
+        decoy in name for name in hub.served for decoy in ("pruned", "fp16", "safety_checker", "onnx")
+    )
 
     hub.served.clear()
     again = start(tmp_path, "-m", "dillema", "job=prefetch", *models, **address)
@@ -145,18 +182,24 @@ def test_without_a_network_the_missing_file_the_command_and_the_default_are_name
     setting = "captioner.model=someone/lost"
     done = start(tmp_path, "-m", "dillema", "experiment=quick", setting, HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    for words in ("No weights for 'someone/lost'", str(tmp_path / "hf"), f"python -m dillema job=prefetch experiment=quick {setting}", "captioner=mini"):
+    for words in (
+        "No weights for 'someone/lost'",
+        str(tmp_path / "hf"),
+        f"python -m dillema job=prefetch experiment=quick {setting}",
+        "captioner=mini",
+    ):
         assert words in done.stderr
     done = start(tmp_path, "-m", "dillema", "job=prefetch", setting, HF_HUB_OFFLINE="1")
-    assert done.returncode == 1 and "someone/lost is no path on this machine, and its size cannot be asked for" in done.stderr
+    assert (
+        done.returncode == 1
+        and "someone/lost is no path on this machine, and its size cannot be asked for" in done.stderr
+    )
 
 
 SAMPLES = """
 import sys
-from hydra import compose, initialize_config_dir
-from dillema.config import build, conf_dir
-with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-    data = build(compose("config", overrides=sys.argv[1:]).dataset)
+from dillema.config import build, compose
+data = build(compose(sys.argv[1:]).dataset)
 print([(data.classes[s.label], s.image.size) for s in data.samples()])
 """
 
@@ -165,20 +208,38 @@ def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
     datasets = pytest.importorskip("datasets")
     place = hub.folder / "tiny" / "pictures" / "data"
     place.mkdir(parents=True)
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
     table = datasets.Dataset.from_dict({"image": [tiny.image(0), tiny.image(1)], "label": [1, 0]}, features)
     table.to_parquet(place / "some.parquet")
     (place / "unused.parquet").write_bytes(bytes(10_000_000))
-    (place.parent / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: data/some.parquet\n---\n")
-    small = ("captioner=label", "llm=smollm2", "prompt=mini", "generator=mini", "conditioning=canny", "model=mini_resnet")
+    (place.parent / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: data/some.parquet\n---\n"
+    )
+    small = (
+        "captioner=label",
+        "llm=smollm2",
+        "prompt=mini",
+        "generator=mini",
+        "conditioning=canny",
+        "model=mini_resnet",
+    )
     settings = ("dataset=huggingface", "dataset.path=tiny/pictures", *small)
     address = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     hub.served.clear()
     done = start(tmp_path, "-m", "dillema", "job=prefetch", *settings, **address)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if "tiny/pictures" in line)
-    assert [cell.strip() for cell in line.strip("│").split("│")] == ["tiny/pictures (data set)", "1", "0.00 GB", "0.00 GB"]
-    assert "tiny/pictures/data/some.parquet" in hub.served and not any("unused" in name for name in hub.served)
+    assert [cell.strip() for cell in line.strip("│").split("│")] == [
+        "tiny/pictures (data set)",
+        "1",
+        "0.00 GB",
+        "0.00 GB",
+    ]
+    assert "tiny/pictures/data/some.parquet" in hub.served and not any(
+        "unused" in name for name in hub.served
+    )
     loaded = start(tmp_path, "-c", SAMPLES, *settings, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert loaded.stdout == "[('dog', (64, 32)), ('cat', (64, 32))]\n", loaded.stderr
     again = start(tmp_path, "-m", "dillema", "job=prefetch", *settings, **address)
@@ -187,11 +248,9 @@ def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
 
 @dataclass
 class Part:
-    file: str | dict[str, str] | None = None
+    file: Weights[str | dict[str, str] | None] = None
     within: list["Part"] | None = None
     checker: bool = True
-
-    weights: ClassVar[tuple[str, ...]] = ("file",)
 
 
 @dataclass
@@ -217,24 +276,40 @@ def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, mo
     url = f"http://127.0.0.1:{hub.server_port}/a/b/resolve/main/{name}"
     cfg = OmegaConf.create({"model": {"m": {"_target_": f"{__name__}.Published", "url": url}}})
     hub.served.clear()
-    prefetch(cfg)
-    prefetch(cfg)
+    prefetch(JobContext(cfg, tmp_path))
+    prefetch(JobContext(cfg, tmp_path))
     assert hub.served == [f"a/b/{name}"]
     assert (tmp_path / "torch" / "hub" / "checkpoints" / name).is_file()
     cfg.model.m.url = url.replace("tiny", "lost")
     with pytest.raises(UserError, match=r"lost-.* cannot be asked for: .*404"):
-        prefetch(cfg)
+        prefetch(JobContext(cfg, tmp_path))
 
 
 @pytest.mark.parametrize(
     ("files", "kept"),
     [
-        (["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"], ["model.safetensors"]),
-        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.fp16.safetensors"], 2),
-        (["pytorch_model.bin", "flax_model.msgpack", "README.md", "tokenizer.json", "spiece.model"], ["pytorch_model.bin", "tokenizer.json", "spiece.model"]),
-        (["diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin", "config.json"], ["diffusion_pytorch_model.bin", "config.json"]),
+        (
+            ["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"],
+            ["model.safetensors"],
+        ),
+        (
+            [
+                "model-00001-of-00002.safetensors",
+                "model-00002-of-00002.safetensors",
+                "model.fp16.safetensors",
+            ],
+            2,
+        ),
+        (
+            ["pytorch_model.bin", "flax_model.msgpack", "README.md", "tokenizer.json", "spiece.model"],
+            ["pytorch_model.bin", "tokenizer.json", "spiece.model"],
+        ),
+        (
+            ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin", "config.json"],
+            ["diffusion_pytorch_model.bin", "config.json"],
+        ),
         (["model.onnx", "additional_chat_templates/tools.jinja"], ["additional_chat_templates/tools.jinja"]),
     ],
 )
 def test_what_from_pretrained_opens(files, kept):
-    assert sorted(opened(files, [""])) == sorted(files[:kept] if isinstance(kept, int) else kept)
+    assert sorted(list_opened_files(files, [""])) == sorted(files[:kept] if isinstance(kept, int) else kept)

@@ -11,22 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from mlflow import MlflowClient
 from omegaconf import open_dict
 
-from dillema.config import build, check, conf_dir
+from dillema.config import build, compose
+from dillema.config_check import check
 from dillema.dataset import split
 from dillema.errors import ItemError, UserError
-from dillema.evaluation import predictions, training
+from dillema.job.context import JobContext, group_options
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
+from dillema.retraining import training
+from dillema.run_folder import RunFolder
 from tests import tiny
 from tests.backends import Backend, Noise
 from tests.job.test_run import SMALL
 
 ROOT = Path(__file__).parents[2]
-SHORT = ("job=retrain", "job.steps=2", "job.batch_size=2", "job.test_fraction=0.25", "job.seeds=[0,1]")
+SHORT = ("job=retrain", "counterfactuals=2", "job.steps=2", "job.batch_size=2", "job.test_fraction=0.25", "job.seeds=[0,1]")
 
 
 @dataclass
@@ -74,22 +75,21 @@ def start(tmp_path, monkeypatch, mlflow_tables, weights):
         """Runs the job on small back-ends and a small network, as Hydra would, and returns its folder and its results."""
         folder = Path("outputs/day", name)
         folder.mkdir(parents=True)
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [f"hydra.runtime.output_dir={folder}", "hydra.mode=RUN", *SHORT, *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        model = {"_target_": f"dillema.model.transformers.Transformers{task.capitalize()}", "name": "net", "model": weights[task]}
+        cfg = compose([*SHORT, *overrides])
+        options = group_options(cfg.hydra.runtime.choices)
+        model = {"_target_": f"dillema.model.transformers.Transformers{task.capitalize()}", "model": weights[task]}
         with open_dict(cfg):
             for group, kind in SMALL.items():
-                cfg[group] = {"_target_": f"tests.backends.{kind}", **fields.get(group, {})}
+                block = {"_target_": f"tests.backends.{kind}", **fields.get(group, {})}
+                cfg[group] = {"small": block} if group == "validity" else block
             cfg.dataset = {"_target_": f"{__name__}.Streets", "task": task} | fields.get("dataset", {})
-            cfg.model = {"net": fields.get("model", model)}
+            cfg.model = {"net": fields.get("model", {"name": "net", **model})}
             del cfg["hydra"]
         check(cfg)
-        build(cfg.job)(cfg)
+        build(cfg.job)(JobContext(cfg, folder, tuple(overrides), options))
         return folder, json.loads((folder / "results.json").read_text())
 
-    yield start
-    HydraConfig.instance().cfg = None
+    return start
 
 
 @pytest.fixture
@@ -102,12 +102,12 @@ def trainings(monkeypatch):
 
     seen = Seen()
 
-    def watched(model, sources, dataset, arm, course, seed):
+    def watched(model, sources, dataset, arm, schedule, seed):
         if len(seen) == seen.limit:
             raise KeyboardInterrupt
         seen.append((arm, seed))
         seen.sources = sources
-        return train(model, sources, dataset, arm, course, seed)
+        return train(model, sources, dataset, arm, schedule, seed)
 
     monkeypatch.setattr(training, "train", watched)
     return seen
@@ -140,16 +140,17 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
     assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
     assert figures["over_sources"]["originals"]["truth"] == {"low": None, "high": None, "rough": True, "groups": 1}  # two sources of a single street
     assert figures["rough"] and figures["seeds"] == [0, 1]
-    rows = predictions.read(folder / "predictions.parquet", "net, counterfactuals, seed 1", Streets(task=task))
+    rows = RunFolder.open(folder).predictions("net, counterfactuals, seed 1")
     assert set(rows.sources) == set(parts["test"])
     page = (folder / "report.html").read_text()
-    assert "Retraining net on counterfactuals" in page and "real renders of 2 untouched sources in 3 conditions other than their own" in page
+    assert "Retraining on counterfactuals" in page and "of net by" in page
+    assert "real renders of 2 untouched sources in 3 conditions other than their own" in page
     assert "rough with so few" in page
     assert "counterfactuals" in capsys.readouterr().out
     client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').resolve()}")
     (run,) = client.search_runs([client.get_experiment_by_name("dillema").experiment_id])
     assert run.info.status == "FINISHED" and run.data.params["job.steps"] == "2"
-    assert run.data.metrics["net/retraining/arms/counterfactuals/over/originals/truth/mean"] == pytest.approx(
+    assert run.data.metrics["retraining/arms/counterfactuals/over/originals/truth/mean"] == pytest.approx(
         figures["arms"]["counterfactuals"]["over"]["originals"]["truth"]["mean"]
     )
 
@@ -262,7 +263,7 @@ def test_training_parts_without_a_valid_counterfactual_are_refused(start):
 
 def test_images_that_are_asked_about_in_portions_give_the_same_figures(start, monkeypatch, tmp_path):
     whole = start("one", "job.seeds=[0]")[1]
-    monkeypatch.setattr("dillema.job.retrain.AT_ONCE", 5)
+    monkeypatch.setattr("dillema.job.retrain.IMAGES_IN_MEMORY", 5)
     portions = start("two", "job.seeds=[0]", f"store={tmp_path / 'other'}")[1]
     for results in (whole, portions):
         for arm in ("originals", "augmentation", "counterfactuals"):
@@ -299,7 +300,7 @@ def test_an_image_that_one_model_could_not_be_asked_about_counts_for_none_and_is
     figures = results["models"]["net"]["retraining"]
     assert figures["images"] == {"original": 1, "counterfactual": 4, "truth": 6} and results["counts"]["failed"] == 1
     (failure,) = map(json.loads, (folder / "failures.jsonl").read_text().splitlines())
-    assert failure["stage"] == "prediction" and failure["id"].endswith("(original)") and failure["message"] == "too dark"
+    assert failure["step"] == "predict" and failure["id"].endswith("(original)") and failure["message"] == "too dark"
 
 
 def test_classes_that_nothing_is_trained_on_are_named(start, caplog):
@@ -308,7 +309,7 @@ def test_classes_that_nothing_is_trained_on_are_named(start, caplog):
     )[1]
     figures = results["models"]["net"]["retraining"]
     assert len(figures["unseen"]) == 1
-    assert f"No source to train on is of 1 of the classes of those to test on ({figures['unseen'][0]})" in caplog.text
+    assert f"The sources to train on lack 1 class of those to test on ({figures['unseen'][0]})" in caplog.text
 
 
 @pytest.mark.slow

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
 
-from dillema.config import conf_dir
+from dillema import report
+from dillema.config import compose
 from dillema.errors import UserError
+from dillema.job.context import JobContext
 from dillema.job.sync import sync
-from dillema.report import write
-from dillema.tracking import track
-from tests.backends import Model, pipeline
+from dillema.tracking import open_run
+from tests.backends import Model, run_pipeline
 
 FOLDERS = ["outputs/*/*", "multirun/*/*/*"]
 
@@ -39,10 +39,17 @@ def server(tmp_path, mlflow_tables, monkeypatch):
     @contextmanager
     def listening():
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        kept = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", str(tmp_path / "kept")]
+        kept = [
+            "--backend-store-uri",
+            f"sqlite:///{tmp_path}/server.db",
+            "--artifacts-destination",
+            str(tmp_path / "kept"),
+        ]
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with Path("server.log").open("a") as log:
-            process = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *where, *kept], stdout=log, stderr=log, env=env)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *where, *kept], stdout=log, stderr=log, env=env
+            )
         try:
             for _ in range(600):
                 try:
@@ -59,20 +66,19 @@ def server(tmp_path, mlflow_tables, monkeypatch):
     return uri, listening
 
 
-def settings(*overrides):
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", ["job=sync", *overrides])
+def context():
+    return JobContext(compose(["job=sync"]), Path("outputs/day/sync"))
 
 
 @contextmanager
-def tracked(uri, folder, **more):
-    """Gives a run whose results are in its folder, and noted for MLflow."""
-    folder.mkdir(parents=True)
-    whole = pipeline(Path("store"), models=(Model(),))
-    with track(uri, "outputs/artifacts", "dillema", 7200, folder=folder, name=folder.name, params={"seed": 0}, config="seed: 0\n", **more) as run:
-        out = whole.run(folder)
-        write(out, whole.dataset, folder)
-        run.log(out)
+def tracked(uri, path, **more):
+    """Gives a run whose results are in its folder, and wait for MLflow."""
+    path.mkdir(parents=True)
+    settings = {"name": path.name, "params": {"seed": 0}, "config": "seed: 0\n", **more}
+    with open_run(uri, "outputs/artifacts", "dillema", 7200, folder=path, **settings) as run:
+        folder, _ = run_pipeline(path, Path("store"), models=(Model(),))
+        report.write(folder)
+        run.log(folder)
         yield
 
 
@@ -81,11 +87,25 @@ def content(uri):
     client = MlflowClient(uri)
     found = {}
     for run in client.search_runs([client.get_experiment_by_name("dillema").experiment_id]):
-        files = sorted(f.path for part in (None, "images") for f in client.list_artifacts(run.info.run_id, part))
-        table = Path(client.download_artifacts(run.info.run_id, "pairs.json")).read_text() if "pairs.json" in files else ""
+        files = sorted(
+            f.path for part in (None, "images") for f in client.list_artifacts(run.info.run_id, part)
+        )
+        table = (
+            Path(client.download_artifacts(run.info.run_id, "pairs.json")).read_text()
+            if "pairs.json" in files
+            else ""
+        )
         known = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
         assert run.info.run_name not in found
-        found[run.info.run_name] = run.info.status, run.data.metrics, run.data.params, run.data.tags, files, table, known
+        found[run.info.run_name] = (
+            run.info.status,
+            run.data.metrics,
+            run.data.params,
+            run.data.tags,
+            files,
+            table,
+            known,
+        )
     return found
 
 
@@ -95,9 +115,13 @@ def seconds_to_end(run):
     return time.perf_counter() - begun
 
 
-def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(server, tmp_path, caplog, monkeypatch):
+def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
+    server, tmp_path, caplog, monkeypatch
+):
     uri, listening = server
-    before, hangs, middle, never, killed = (Path(f"outputs/day/{name}") for name in ("before", "hangs", "middle", "never", "killed"))
+    before, hangs, middle, never, killed = (
+        Path(f"outputs/day/{name}") for name in ("before", "hangs", "middle", "never", "killed")
+    )
     with listening() as process:
         with tracked(uri, before):
             pass
@@ -119,14 +143,20 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(s
     note = json.loads((killed / "unsent" / "run.json").read_text())
     note["tags"]["dillema.started"] = "1"  # as kill -9 leaves it: at work by the note, and no such process
     (killed / "unsent" / "run.json").write_text(json.dumps(note | {"status": "RUNNING"}))
-    assert not (before / "unsent").exists() and all((folder / "unsent").exists() for folder in (hangs, middle, never))
+    assert not (before / "unsent").exists() and all(
+        (folder / "unsent").exists() for folder in (hangs, middle, never)
+    )
     with pytest.raises(UserError, match="4 runs wait for it"):
-        sync(settings(), FOLDERS)
+        sync(context(), FOLDERS)
 
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")
     with listening():
-        assert {name: run[0] for name, run in content(uri).items()} == {"before": "FINISHED", "hangs": "RUNNING", "middle": "RUNNING"}
-        sync(settings(), FOLDERS)
+        assert {name: run[0] for name, run in content(uri).items()} == {
+            "before": "FINISHED",
+            "hangs": "RUNNING",
+            "middle": "RUNNING",
+        }
+        sync(context(), FOLDERS)
         found = content(uri)
         assert {name: run[0] for name, run in found.items()} == {
             "before": "FINISHED",
@@ -137,15 +167,20 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(s
             "sweep day time": "FINISHED",
         }
         whole = found["before"]
-        assert len(whole[4]) == 6 + 2 * 12  # each image also small
+        assert len(whole[4]) == 7 + 2 * 12  # each image also small
         assert whole[1]["cost_per_valid_image"] == pytest.approx(2 * whole[1]["seconds_per_valid_image"])
         for name in ("hangs", "middle", "never", "killed"):
             _, metrics, params, tags, files, table, generated = found[name]
-            assert metrics.keys() == whole[1].keys() and metrics["brightest/drop"] == whole[1]["brightest/drop"]
-            assert params == whole[2] and tags["models"] == "brightest" and table == whole[5] and generated == whole[6]
+            assert metrics.keys() == whole[1].keys() and metrics["drop"] == whole[1]["drop"]
+            assert (
+                params == whole[2]
+                and tags["models"] == "brightest"
+                and table == whole[5]
+                and generated == whole[6]
+            )
             assert [file.split("+")[0] for file in files] == [file.split("+")[0] for file in whole[4]]
-        assert "process is gone" in found["killed"][3]["error"]
-        sync(settings(), FOLDERS)
+        assert "was killed" in found["killed"][3]["error"]
+        sync(context(), FOLDERS)
         assert content(uri) == found
     assert not list(Path("outputs").glob("*/*/unsent"))
 
@@ -160,8 +195,10 @@ def test_what_is_sent_twice_is_there_once(server):
     found = content(uri)
     note = json.loads(Path("unsent/run.json").read_text())
     Path("unsent/run.json").write_text(json.dumps(note | {"status": "FINISHED", "end": note["start"]}))
-    shutil.copytree("unsent", folder / "unsent")  # as when the process dies after the last word and before it tidies up
-    sync(settings(), FOLDERS)
+    shutil.copytree(
+        "unsent", folder / "unsent"
+    )  # as when the process dies after the last word and before it tidies up
+    sync(context(), FOLDERS)
     assert content(uri) == found and not (folder / "unsent").exists()
 
 
@@ -171,13 +208,16 @@ def test_a_run_of_many_models_and_images_is_sent(server):
     (folder / "report").mkdir(parents=True)
     for i in range(3):
         (folder / "report" / f"{i}.jpg").write_bytes(b"image")
+    (folder / "report.html").write_text('<img src="report/0.jpg">')
     many = {f"model {i}/drop": i / 1200 for i in range(1200)}
-    with track(uri, "outputs/artifacts", "dillema", folder=folder, name="time", params={}, config=""):
+    with open_run(uri, "outputs/artifacts", "dillema", folder=folder, name="time", params={}, config=""):
         shutil.copytree(folder / "unsent", "unsent")
     note = json.loads(Path("unsent/run.json").read_text())
-    Path("unsent/run.json").write_text(json.dumps(note | {"metrics": many, "status": "FINISHED", "end": note["start"]}))
+    Path("unsent/run.json").write_text(
+        json.dumps(note | {"metrics": many, "status": "FINISHED", "end": note["start"]})
+    )
     shutil.copytree("unsent", folder / "unsent")
-    sync(settings(), FOLDERS)
+    sync(context(), FOLDERS)
     _, metrics, _, _, files, *_ = content(uri)["time"]
     assert metrics == pytest.approx(many) and "report.zip" in files
 
@@ -186,7 +226,7 @@ def test_a_run_at_work_is_left_alone(server, caplog):
     caplog.set_level("INFO")
     uri = f"sqlite:///{Path('server.db').resolve()}"
     with tracked(uri, Path("outputs/day/time")):
-        sync(settings(), FOLDERS)
+        sync(context(), FOLDERS)
         assert "outputs/day/time: left" in caplog.text
         assert content(uri)["time"][0] == "RUNNING"
     assert content(uri)["time"][0] == "FINISHED"

@@ -12,7 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+BROWSER = next(
+    filter(
+        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
+    ),
+    None,
+)
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-sync --no-first-run --hide-scrollbars"
 
 
@@ -20,7 +25,13 @@ class Tab:
     """A page in a browser; `complaints` are its errors and warnings, `requests` the addresses it asked for."""
 
     def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers, self._read, self._count, self._session = commands, answers, b"", 0, None
+        self._commands, self._answers, self._read, self._count, self._session = (
+            commands,
+            answers,
+            b"",
+            0,
+            None,
+        )
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.loaded = False
@@ -33,17 +44,31 @@ class Tab:
         """Returns the answer to a command; takes note of what happens until it comes."""
         self._count += 1
         number = self._count
-        message = {"id": number, "method": method, "params": params} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": number, "method": method, "params": params} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != number:
             pass
         assert "error" not in answer, answer
         return answer["result"]
 
-    def open(self, page: Path, width: int = 1280, height: int = 900, media: str = "screen", scheme: str = "light") -> "Tab":
+    def open(
+        self, page: Path, width: int = 1280, height: int = 900, media: str = "screen", scheme: str = "light"
+    ) -> "Tab":
         """Opens a file, in a window so large, on such a medium, and waits until it is loaded."""
-        self.do("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.do("Emulation.setEmulatedMedia", media=media, features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.do(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.do(
+            "Emulation.setEmulatedMedia",
+            media=media,
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
         self.complaints, self.requests, self.loaded = [], [], False
         self.do("Page.navigate", url=page.resolve().as_uri())
         while not self.loaded:
@@ -58,7 +83,14 @@ class Tab:
 
     def picture(self, path: Path, height: int | None = None) -> None:
         """Saves what the page looks like."""
-        clip = {"clip": {"x": 0, "y": 0, "width": self.ask("innerWidth"), "height": height, "scale": 1}, "captureBeyondViewport": True} if height else {}
+        clip = (
+            {
+                "clip": {"x": 0, "y": 0, "width": self.ask("innerWidth"), "height": height, "scale": 1},
+                "captureBeyondViewport": True,
+            }
+            if height
+            else {}
+        )
         path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot", **clip)["data"]))
 
     def _next(self) -> dict[str, Any]:
@@ -93,7 +125,11 @@ def chromium() -> Iterator[Tab]:
     os.close(to_write)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [BROWSER, *FLAGS.split(), "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        process = subprocess.Popen(["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", *command], pass_fds=ends, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", *command],
+            pass_fds=ends,
+            stderr=subprocess.DEVNULL,
+        )
         for end in ends:
             os.close(end)
         try:

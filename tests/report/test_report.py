@@ -1,106 +1,232 @@
 import json
 import re
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from dillema.pipeline import Run
-from dillema.report import gallery, origin, plots, verdict, words, write
-from tests.backends import Model, Noise, pipeline
+from dillema import report
+from dillema.report import costs, gallery, origin, plots, thumbnails, validity, words
+from dillema.run_folder import RunFolder
+from tests.backends import Gate, Model, Noise, run_pipeline
 
-FIGURES = {"metric": "mean_iou", "sources": 124, "images": 261, "drop": 0.123, "low": 0.081, "high": 0.16, "level": 0.95, "rough": False}
+FIGURES = {
+    "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081, "high": 0.16,
+    "level": 0.95, "rough": False, "original": {"mean_iou": 0.5}, "counterfactual": {"mean_iou": 0.377},
+    "placebo": {"drop": 0.14, "low": 0.1, "high": 0.18, "original": 0.5, "placebo": 0.36}, "per_attribute": [],
+}  # fmt: skip
+ROW = {
+    "attribute": "weather",
+    "from": "clear",
+    "to": "foggy",
+    "groups": 20,
+    "drop": 0.3,
+    "low": 0.2,
+    "high": 0.4,
+}
 
 
-def told_to_the_script(folder):
-    page = (folder / "report.html").read_text()
+def read_script(folder):
+    """Returns what the script of a page reads."""
+    page = (folder.path / "report.html").read_text()
     return json.loads(page.partition('id="gallery">')[2].partition("</script>")[0])
 
 
-@pytest.mark.parametrize("task", ["classification", "segmentation"])
-def test_the_pairs_come_by_harm_with_what_was_said_and_changed(tmp_path, task):
-    whole = pipeline(tmp_path / "store", dataset=Noise(task=task), models=(Model(task=task),))
-    out = whole.run(tmp_path)
-    write(out, whole.dataset, tmp_path)
-    rows = told_to_the_script(tmp_path)["pairs"]
-    harms = [sum(answer["harm"] for answer in row["said"]) for row in rows]
-    assert len(rows) == 12 and harms == sorted(harms, reverse=True)
-    assert {row["id"]: row["valid"] for row in rows} == {pair.id: pair.verdict.valid for pair in out.pairs}
-    assert all([text for text, edited in row["after"] if edited] == [to for _, _, to in row["edits"]] for row in rows)
-    assert all(re.search(r", \d+\.\d % sure( of \w+|$)", row["said"][0]["original"]) for row in rows)
-    assert all(set(row["classes"]) <= {"sky", "road", "car"} and row["classes"] for row in rows)
+@pytest.fixture(scope="module", params=["classification", "segmentation"])
+def folder(request, tmp_path_factory):
+    base = tmp_path_factory.mktemp(request.param)
+    parts = {"dataset": Noise(task=request.param), "models": (Model(task=request.param),), "placebos": 1}
+    folder, _ = run_pipeline(base / "run", base / "store", gates=[Gate(least=0.497)], **parts)
+    report.write(folder)
+    return folder
 
 
-def test_small_images_lie_in_the_page_and_the_others_beside_it(tmp_path, monkeypatch):
-    whole = pipeline(tmp_path / "store")
-    out = whole.run(tmp_path)
-    write(out, whole.dataset, tmp_path)
-    addresses = told_to_the_script(tmp_path)["images"]
-    assert len(addresses) == 6 * (1 + 1 + 2) and all(address.startswith("data:image/jpeg") for address in addresses)
-    assert not (tmp_path / "report").exists()
-    monkeypatch.setattr(gallery, "EMBEDDED", 2000)
-    write(out, whole.dataset, tmp_path)
-    addresses = told_to_the_script(tmp_path)["images"]
+def test_images_come_by_loss_with_the_answers_and_the_changes(folder):
+    rows = read_script(folder)["rows"]
+    images = {image.id: image for image in folder.generated()}
+    assert {row["id"] for row in rows} == set(images) and len(rows) == 12
+    for part in (True, False):
+        losses = [sum(answer["loss"] for answer in row["answers"]) for row in rows if row["valid"] is part]
+        assert losses == sorted(losses, reverse=True)
+    assert {row["id"]: row["valid"] for row in rows} == {
+        name: image.verdict.valid for name, image in images.items()
+    }
+    assert all(row["valid"] == (not row["reasons"]) for row in rows)
+    assert all(
+        [text for text, edited in row["text"] if edited] == [to for *_, to in row["edits"]] for row in rows
+    )
+    assert all("% sure" in text for row in rows for text in row["answers"][0]["texts"])
+    assert all(row["classes"] and set(row["classes"]) <= {"sky", "road", "car"} for row in rows)
+
+
+def test_a_folder_that_was_copied_needs_no_store(folder, tmp_path):
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(folder.path, copied)
+    (copied / "report.html").unlink()
+    store, away = folder.path.parent / "store", tmp_path / "store"
+    store.rename(away)
+    try:
+        report.write(RunFolder.open(copied))
+    finally:
+        away.rename(store)
+    pages = [(path / "report.html").read_text() for path in (folder.path, copied)]
+    assert pages[0] == pages[1]
+
+
+def test_small_images_are_in_the_page_and_the_others_beside_it(folder, monkeypatch):
+    addresses = read_script(folder)["images"]
+    assert all(address.startswith("data:image/") for address in addresses)
+    monkeypatch.setattr(thumbnails, "EMBEDDED_BYTES", 2000)
+    report.write(folder)
+    addresses = read_script(folder)["images"]
     beside = [address for address in addresses if not address.startswith("data:")]
     assert addresses[0].startswith("data:") and beside
-    assert {Image.open(tmp_path / address).size for address in beside} == {(32, 20)}
+    assert {Image.open(folder.path / address).size for address in beside} == {(32, 20)}
+    monkeypatch.undo()
+    report.write(folder)
 
 
-def test_what_became_of_an_answer():
-    right, wrong = (gallery.Answer(confidence, label=0, predicted=predicted) for predicted, confidence in ((0, 0.9), (1, 0.2)))
-    assert [gallery.outcome(a, b) for a in (right, wrong) for b in (right, wrong)] == ["kept", "flipped", "corrected", "wrong on both"]
-    good, fair, bad = (gallery.Answer(share, iou=share) for share in (0.9, 0.87, 0.4))
-    assert [gallery.outcome(good, other) for other in (fair, bad)] + [gallery.outcome(bad, good)] == ["kept", "worse", "better"]
-    assert gallery.said(good, ("sky", "road")) == "IoU 90.0 %, 90.0 % sure of the truth"
-    assert gallery.said(wrong, ("sky", "road")) == "road (wrong), 20.0 % sure of sky" and gallery.said(right, ("sky", "road")) == "sky, 90.0 % sure"
+def test_small_copies_are_used_again(folder):
+    files = {path: path.stat().st_mtime_ns for path in (folder.path / "report").rglob("*.jpg")}
+    report.write(folder)
+    assert files == {path: path.stat().st_mtime_ns for path in (folder.path / "report").rglob("*.jpg")}
+    # originals, counterfactuals, placebos, control images
+    assert len(files) == 6 + 12 + 6 + 6
+
+
+def test_a_page_of_a_thousand_images_is_written_again_in_seconds(tmp_path):
+    parts = {"dataset": Noise(count=500, task="classification"), "models": (Model(task="classification"),)}
+    folder, _ = run_pipeline(tmp_path / "run", tmp_path / "store", **parts)
+    report.write(folder)
+    begin = time.perf_counter()
+    report.write(RunFolder.open(folder.path))
+    assert time.perf_counter() - begin < 2  # judging them takes the rest of the three seconds
 
 
 def test_marks_keep_to_words_and_lose_nothing():
     text = "a red car (red) hired by a red-haired man"
-    pieces = gallery.marked(text, ["red", "red car"])
+    pieces = gallery.mark_spans(text, ["red", "red car", ""])
     assert "".join(piece for piece, _ in pieces) == text
     assert [piece for piece, edited in pieces if edited] == ["red car", "red", "red"]
-    assert gallery.marked(text, []) == [(text, False)]
+    assert gallery.mark_spans(text, []) == [(text, False)]
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, "net loses 12.3 points of mean IoU on 261 valid counterfactuals of 124 sources (95 % interval: 8.1 to 16.0 points lost)."),
-        ({"drop": -0.02, "low": -0.03, "high": -0.01}, "gains 2.0 points"),
-        ({"low": -0.01}, "no change of mean IoU that can be told from chance"),
-        ({"rough": True}, "(95 % interval, rough with so few sources: 8.1 to 16.0 points lost)."),
-        ({"low": None, "high": None}, "too few sources for an interval"),
-        ({"drop": None}, "nothing can be said about net"),
-    ],
-)
-def test_the_verdict_says_no_more_than_the_interval(changes, expected):
-    assert expected in verdict("net", FIGURES | changes)
+def test_a_drop_and_a_rise_have_one_sign_through_the_sentence():
+    first, placebo, harm = words.verdict("net", FIGURES | {"per_attribute": [ROW | {"harmful": True}]})
+    assert first == (
+        "Mean IoU of net drops by 12.3 points (95 % interval: 8.1 to 16.0), from 50.0 % to 37.7 %, "
+        "on 261 valid counterfactuals of 124 sources."
+    )
+    assert placebo == (
+        "Where nothing was changed, the generator alone does this: mean IoU drops by 14.0 points (10.0 to 18.0)."
+    )
+    assert harm == "1 edit is harmful beyond that: weather clear → foggy."
+    rise = words.verdict("net", FIGURES | {"drop": -0.02, "low": -0.03, "high": 0.01, "rough": True})[0]
+    assert (
+        "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), which may be chance"
+        in rise
+    )
 
 
-def test_the_worst_conditions_are_those_that_can_be_told_from_chance():
-    rows = [
-        {"to": "one source", "drop": 0.9, "low": None, "high": None, "p_adjusted": None},
-        {"to": "few sources", "drop": 0.8, "low": 0.7, "high": 0.9, "p_adjusted": 0.5},
-        {"to": "fog", "drop": 0.4, "low": 0.3, "high": 0.5, "p_adjusted": 0.01},
-        {"to": "rain", "drop": 0.1, "low": 0.05, "high": 0.2, "p_adjusted": 0.04},
-        {"to": "dusk", "drop": -0.1, "low": -0.2, "high": -0.05, "p_adjusted": 0.01},
+def test_few_sources_get_one_message_and_no_verdict():
+    few = FIGURES | {"sources": 2, "groups": 2, "per_attribute": [ROW | {"harmful": True}]}
+    assert words.verdict("net", few) == [
+        "No verdict about net: too few sources to be sure: 2, at least 6 are needed."
     ]
-    assert [row["to"] for row in words.worst(FIGURES | {"per_attribute": rows})] == ["fog", "rain", "few sources"]
-    uncorrected = [{name: value for name, value in row.items() if name != "p_adjusted"} for row in rows]
-    assert [row["to"] for row in words.worst(FIGURES | {"per_attribute": uncorrected})] == ["few sources", "fog", "rain"]
+    assert words.worst_conditions(few) == [] and not words.is_significant(few, 0.95)
+    frames = FIGURES | {"groups": 3}
+    assert "too few groups of sources to be sure: 3" in words.verdict("net", frames)[0]
 
 
-def test_the_example_of_a_condition_is_a_valid_pair_that_holds_little_else(tmp_path):
-    whole = pipeline(tmp_path / "store", models=(Model(),))
-    out = whole.run(tmp_path)
-    chosen = gallery.chosen(out, whole.dataset)
-    foggy = [p for p in out.pairs if any(e.replacement == "foggy" for e in p.counterfactual.edits)]
-    row = {"attribute": "weather", "from": "clear", "to": "foggy"}
-    shown = gallery.example(chosen, "brightest", row)
-    fewest = min(len(p.counterfactual.edits) for p in foggy)
-    assert shown["text"] in {p.counterfactual.text for p in foggy if len(p.counterfactual.edits) == fewest}
-    assert gallery.example(chosen, "brightest", row | {"to": "snowy"}) is None
+def test_without_gates_nothing_is_called_valid():
+    sentences = words.verdict("net", FIGURES, checked=False)
+    assert "on 261 counterfactuals of 124 sources" in sentences[0]
+    assert sentences[1] == "No gate checked the images: whether their labels still hold is not known."
+    assert words.verdict("net", FIGURES | {"drop": None}) == [
+        "No counterfactual is valid, so nothing can be said about net."
+    ]
+
+
+def test_a_model_that_fails_on_the_originals_is_named_first():
+    figures = FIGURES | {"near_chance": True, "chance": 0.48, "dead_classes": ["pole"]}
+    chance, dead, verdict, *_ = words.verdict("net", figures)
+    assert (
+        "on the originals its mean IoU is 50.0 %, and always giving the most common answer reaches 48.0 %"
+        in chance
+    )
+    assert "it never recognises this class: pole" in dead and "class_map" in dead and "drops by" in verdict
+
+
+def test_without_placebos_that_is_said():
+    sentences = words.verdict("net", FIGURES | {"placebo": None})
+    assert sentences[1].startswith("No image was painted from its unchanged caption")
+
+
+def test_the_worst_conditions_are_those_that_exceed_the_placebo():
+    rows = [
+        ROW | {"to": "few", "drop": 0.9, "edit_drop": 0.8, "harmful": True, "groups": 3},
+        ROW | {"to": "as the placebo", "drop": 0.5, "edit_drop": 0.1, "harmful": False},
+        ROW | {"to": "fog", "drop": 0.4, "edit_drop": 0.3, "harmful": True},
+        ROW | {"to": "night", "drop": 0.35, "edit_drop": 0.34, "harmful": True},
+        ROW | {"to": "unclear", "drop": 0.3, "edit_drop": 0.3, "harmful": None},
+    ]
+    figures = FIGURES | {"per_attribute": rows}
+    assert [row["to"] for row in words.worst_conditions(figures)] == ["night", "fog"]
+    rows = [row | {"p_adjusted": p} for row, p in zip(rows, (0.01, 0.01, 0.2, 0.01, 0.01), strict=True)]
+    without = FIGURES | {"placebo": None, "per_attribute": rows}
+    assert [row["to"] for row in words.worst_conditions(without)] == ["as the placebo", "night", "unclear"]
+
+
+def test_the_example_of_a_condition_has_few_other_edits_and_stands_once(folder):
+    shown = gallery.choose_images(folder)
+    edit = next(image for image in folder.generated() if image.verdict.valid).counterfactual.edits[0]
+    having = [
+        image for image in folder.generated() if image.verdict.valid and edit in image.counterfactual.edits
+    ]
+    row = {"attribute": edit.attribute, "from": edit.original, "to": edit.replacement}
+    used = set()
+    example = gallery.find_example(shown, "brightest", row, folder, used)
+    fewest = min(len(image.counterfactual.edits) for image in having)
+    assert example["text"] in {i.counterfactual.text for i in having if len(i.counterfactual.edits) == fewest}
+    again = gallery.find_example(shown, "brightest", row, folder, used)
+    assert len(used) == min(2, len(having)) and (again is None) == (len(having) == 1)
+    assert gallery.find_example(shown, "brightest", row | {"to": "hail"}, folder, set()) is None
+
+
+def test_rejections_are_counted_by_gate_and_value(folder):
+    rejections = validity.count_rejections(folder)
+    images = list(folder.generated())
+    rejected = [image for image in images if not image.verdict.valid]
+    assert 0 < len(rejected) < len(images)
+    assert (rejections["images"], rejections["rejected"]) == (12, len(rejected))
+    assert rejections["gates"] == [("brightness", len(rejected), 12)]
+    for name, count, total in rejections["values"]:
+        attribute, value = name.split(": ")
+
+        def has(image, attribute=attribute, value=value):
+            return any((e.attribute, e.replacement) == (attribute, value) for e in image.counterfactual.edits)
+
+        assert (count, total) == (sum(map(has, rejected)), sum(map(has, images)))
+
+
+def test_rare_values_are_named():
+    plan = {"weather": {"foggy": 20, "rainy": 21, "snowy": 2}, "time of day": {"night": 5}}
+    assert validity.find_rare_values(plan) == ["weather: snowy (2 of 43)"]
+
+
+def test_costs_come_from_the_seconds_of_the_records():
+    results = {
+        "counts": {"valid": 4, "generated": 8},
+        "seconds": {"caption": 10.0, "generate": 30.0},
+        "gates": ["g"],
+    }
+    assert costs.summarise_costs(results, 3.6) == {
+        "validity": 0.5, "seconds_total": 40.0, "seconds_per_valid_image": 10.0,
+        "cost_per_valid_image": pytest.approx(0.01),
+    }  # fmt: skip
+    assert costs.summarise_costs(results | {"gates": []}, None)["validity"] is None
 
 
 @pytest.mark.parametrize(
@@ -116,34 +242,62 @@ def test_the_example_of_a_condition_is_a_valid_pair_that_holds_little_else(tmp_p
 def test_an_axis_has_zero_and_few_round_ticks(low, high, ticks):
     scale = plots.scale([{"low": low, "high": high}, {"low": None, "high": None}], "low", "high")
     assert [100 * tick for tick in scale.ticks] == pytest.approx(ticks)
-    assert scale.at(scale.ticks[0]) == 0 and scale.at(scale.ticks[-1]) == 1
+    assert scale.position(scale.ticks[0]) == 0 and scale.position(scale.ticks[-1]) == 1
 
 
 def test_a_heat_map_is_higher_than_wide():
-    rows = [{"attributes": ["time", "weather"], "to": ["night", w], "drop": d} for w, d in (("fog", 0.4), ("rain", -0.1), ("snow", None))]
-    [table] = plots.heat(rows)
-    assert (table["down"], table["rows"], table["across"], table["columns"]) == ("weather", ["fog", "rain"], "time", ["night"])
+    drops = (("fog", 0.4), ("rain", -0.1), ("snow", None))
+    rows = [
+        {"attributes": ["time", "weather"], "to": ["night", weather], "drop": drop} for weather, drop in drops
+    ]
+    [table] = plots.heat_maps(rows)
+    assert (table["down"], table["rows"], table["across"], table["columns"]) == (
+        "weather",
+        ["fog", "rain"],
+        "time",
+        ["night"],
+    )
     assert [round(table["cells"][value, "night"]["heat"]) for value in table["rows"]] == [100, 25]
 
 
-def test_the_page_says_how_the_run_was_made(tmp_path):
+def test_the_page_says_how_the_run_was_made_and_hides_passwords(tmp_path):
     (tmp_path / ".hydra").mkdir()
     weights = tmp_path / "weights"
     weights.write_text("learned")
-    (tmp_path / ".hydra/overrides.yaml").write_text("- dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n")
+    (tmp_path / ".hydra/overrides.yaml").write_text(
+        "- dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n"
+    )
+    (tmp_path / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
     backend = "dillema.model.transformers.TransformersSegmentation"
     (tmp_path / ".hydra/config.yaml").write_text(
-        f"seed: 3\nmodel:\n  _target_: {backend}\n  model: {weights}\n  name: net\nllm:\n- _target_: {backend}\n  model: a/b\n  name: net\n"
+        f"seed: 3\ntracking: {{uri: 'http://me:secret@host'}}\nmodel:\n  net:\n    _target_: {backend}\n"
+        f"    model: {weights}\n    name: net\nllm:\n- _target_: {backend}\n  model: a/b\n  name: net\n"
     )
-    made = origin.of(tmp_path)
-    assert made["command"] == "python -m dillema dataset.limit=3 'prompt.text='\"'\"'a street'\"'\"'' 'llm.seed=${seed}'"
-    assert "seed: 3" in made["config"]
-    assert [(name, value, len(part)) for name, value, part in made["weights"]] == [("model.model", str(weights), 12), ("llm.0.model", "a/b", 0)]
+    made = origin.read_origin(RunFolder(tmp_path))
+    assert (
+        made["command"]
+        == "python -m dillema dataset.limit=3 'prompt.text='\"'\"'a street'\"'\"'' 'llm.seed=${seed}'"
+    )
+    assert "seed: 3" in made["config"] and "secret" not in made["config"]
+    described = [(name, value, len(part)) for name, value, part in made["weights"]]
+    assert described == [("model.net.model", str(weights), 12), ("llm.0.model", "a/b", 0)]
     assert {"python", "torch", "dillema"} <= set(made["versions"])
+    weights.unlink()  # a page that is written again keeps what was found the first time
+    assert [list(row) for row in made["weights"]] == [
+        list(row) for row in origin.read_origin(RunFolder(tmp_path))["weights"]
+    ]
 
 
-def test_a_page_of_a_run_without_images(tmp_path):
-    results = {"dataset": "noise", "task": "segmentation", "seed": 0, "counts": {"generated": 0, "valid": 0}, "seconds": {}, "models": {}}
-    figures = {"metric": "mean_iou", "sources": 0, "images": 0}
-    write(Run(results | {"models": {"net": figures | {"all": figures}}}, [], []), Noise(), tmp_path)
-    assert "No counterfactual is valid, so nothing can be said about net." in Path(tmp_path / "report.html").read_text()
+def test_a_page_of_a_run_without_images_says_so(folder, tmp_path):
+    empty = tmp_path / "empty"
+    shutil.copytree(folder.path, empty)
+    (empty / "generated" / "metadata.jsonl").write_text("")
+    results = json.loads((empty / "results.json").read_text())
+    nothing = {"metric": "mean_iou", "sources": 0, "groups": 0, "images": 0, "placebo": None}
+    results["models"] = {"brightest": nothing | {"all": nothing}}
+    results["counts"] |= {"generated": 0, "valid": 0}
+    (empty / "results.json").write_text(json.dumps(results))
+    report.write(RunFolder.open(empty))
+    page = re.sub(r"\s+", " ", Path(empty / "report.html").read_text())
+    assert "No counterfactual is valid, so nothing can be said about brightest." in page
+    assert "There are none: no counterfactual was generated." in page

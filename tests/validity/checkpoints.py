@@ -2,6 +2,7 @@
 
 import torch
 
+from dillema.mini.scene import COLOURS, TIMES, WEATHERS
 from tests import tiny
 
 
@@ -14,10 +15,11 @@ def spread(model):
     return model
 
 
-def reader(folder, names=("clear", "foggy", "daytime", "night")):
+def reader(folder):
     from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
 
     torch.manual_seed(0)
+    names = [*WEATHERS, *TIMES, *COLOURS]
     config = ConvNextConfig(
         hidden_sizes=[4, 8, 8, 16],
         depths=[1, 1, 1, 1],

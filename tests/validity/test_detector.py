@@ -6,13 +6,13 @@ from dillema.validity.detector import DetectorGate
 from tests import tiny
 from tests.validity import checkpoints
 
-CARS = tiny.dataset(task="classification", classes=("car", "bus"))
+CARS = tiny.dataset(task="classification", classes=("car", "tram car"))  # of different lengths
 
 
 @pytest.fixture(scope="module", params=["owlv2", "grounding_dino"])
 def gate(request, tmp_path_factory):
     model = getattr(checkpoints, request.param)(tmp_path_factory.mktemp(request.param))
-    result = DetectorGate(model, prompt="a {label}")
+    result = DetectorGate(model, prompt="a {label}.")
     result.load()
     return result
 
@@ -30,7 +30,7 @@ def test_an_unchanged_image_has_the_object_at_its_place(gate):
 
 def test_the_confidence_is_the_highest_one_of_the_network(gate):
     (scores,) = score(gate, [tiny.sample(seed=1, label=0)], [tiny.image(2)])
-    inputs = gate._processor(images=[tiny.image(2)], text=[["a car"]], return_tensors="pt")
+    inputs = gate._processor(images=[tiny.image(2)], text="a car.", return_tensors="pt")
     with torch.inference_mode():
         logits = gate._network(**inputs).logits
     assert scores["label"] == pytest.approx(float(logits.sigmoid().max()), abs=1e-5)
