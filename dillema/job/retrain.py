@@ -87,8 +87,8 @@ def retrain(
 
     Args:
         context: The settings and the run folder.
-        test_fraction: Of the groups of sources, split off before anything is generated: nothing is trained on
-        them. seeds: Every arm is trained once with each.
+        test_fraction: Of the groups of sources; nothing is trained on them.
+        seeds: Every arm is trained once with each.
         steps: Of each training.
         batch_size: Of each training.
         learning_rate: Its largest value.

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from dillema import report
+from dillema.errors import UserError
 from dillema.report import costs, gallery, origin, plots, thumbnails, validity, words
 from dillema.run_folder import RunFolder
-from tests.backends import Gate, Model, Noise, run_pipeline
+from tests.backends import Gate, Generator, Model, Noise, run_pipeline
 
 FIGURES = {
     "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081, "high": 0.16,
@@ -301,3 +302,13 @@ def test_a_page_of_a_run_without_images_says_so(folder, tmp_path):
     page = re.sub(r"\s+", " ", Path(empty / "report.html").read_text())
     assert "No counterfactual is valid, so nothing can be said about brightest." in page
     assert "There are none: no counterfactual was generated." in page
+
+
+def test_a_run_that_did_not_finish_has_a_page_of_what_failed(tmp_path):
+    with pytest.raises(UserError) as caught:
+        run_pipeline(tmp_path / "run", tmp_path / "store", generator=Generator(fails="scene"))
+    folder = RunFolder(tmp_path / "run")
+    report.write_failed(folder, str(caught.value))
+    page = re.sub(r"\s+", " ", (tmp_path / "run" / "report.html").read_text())
+    assert "of the step generate failed, most often because: no scene here" in page
+    assert "generate: 12" in page and "&lt;b&gt;what?&lt;/b&gt;" in page
