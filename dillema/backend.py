@@ -10,7 +10,7 @@ place, or is raised (the batch is then tried item by item). An `ItemError` is th
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, runtime_checkable
 
 from PIL import Image
 
@@ -24,9 +24,6 @@ Vary = Mapping[str, Sequence[str]]
 
 Size = tuple[int, int]
 """Width and height in pixels."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Message(TypedDict):
@@ -52,22 +49,37 @@ class Backend(Protocol):
 
 
 class Dataset(Protocol):
-    """Labelled samples of one task.
+    """Labelled samples of one task."""
 
-    Attributes:
-        task: Name of a module of `dillema.task`, or the full name of a module of one's own.
-        classes: `classes[i]` names class id i.
-        colours: `colours[i]` is the colour of class id i in masks, RGB of 0 to 255; empty where nothing has a mask.
-        ignored: Class ids that are not scored.
-        vary: What may change without changing a label.
-    """
+    @property
+    def name(self) -> str:
+        """Returns its name in results and messages."""
+        ...
 
-    name: str
-    task: str
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    ignored: frozenset[int]
-    vary: Vary
+    @property
+    def task(self) -> str:
+        """Returns the name of a module of `dillema.task`, or the full name of a module of one's own."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Returns the names of the classes by id."""
+        ...
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """Returns the colours of the classes in masks by id, RGB of 0 to 255; empty where nothing has a mask."""
+        ...
+
+    @property
+    def ignored(self) -> frozenset[int]:
+        """Returns the class ids that are not scored."""
+        ...
+
+    @property
+    def vary(self) -> Vary:
+        """Returns what may change without changing a label."""
+        ...
 
     def samples(self) -> list[Sample]:
         """Returns the samples, in a stable order; raises a UserError when there are none."""
@@ -267,17 +279,15 @@ class Quality(Backend, Protocol):
         ...
 
 
-class Work(Protocol[Item, Result]):
-    """What an executor runs: a step, as far as an executor knows it."""
-
-    name: str
+class Work(Protocol):
+    """What an executor runs: a step, as far as an executor looks at it."""
 
     @property
     def backend(self) -> Any:
         """Returns the back-end that is loaded for the work; None where there is none to load."""
         ...
 
-    def work(self, backend: Any, batch: Sequence[Item]) -> Sequence[Result | Exception]:
+    def work(self, backend: Any, batch: Sequence[Any]) -> Sequence[Any]:
         """Returns one result, or an exception in its place, for each item."""
         ...
 
@@ -295,7 +305,7 @@ class Executor(Protocol):
         """Loads a back-end, after the memory of the one before was given back."""
         ...
 
-    def map(self, step: Work[Item, Result], batches: Sequence[Sequence[Item]]) -> Iterator[list[Result | Exception]]:
+    def map(self, step: Work, batches: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
         """Yields the results of each batch, in order.
 
         A batch that fails is tried again item by item; a batch that does not fit the memory is halved. Raises a UserError

@@ -96,6 +96,11 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
 
 
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """Returns a configuration without Hydra's own settings."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
 def refuse(mistakes: Sequence[str]) -> None:
     """Raises a UserError that names all mistakes, where there are any."""
     if mistakes:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from .config import Block, Blocks, Config, Tracking, refuse
+from .config import Block, Blocks, Config, Tracking, refuse, without_hydra
 from .fields import WEIGHTS, Constraint, marked_fields
 
 DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
@@ -44,7 +44,7 @@ def check(cfg: DictConfig) -> None:
     A job may know more of them: where its module has a function `mistakes`, that is given the configuration once all
     values fit.
     """
-    settings = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    settings = without_hydra(cfg)
     mistakes = list(_arguments(settings, Config, ""))
     if not mistakes:
         mistakes = [*_dependent_gates(settings), *_mistakes_of_the_job(settings)]

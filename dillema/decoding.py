@@ -173,20 +173,19 @@ def _decode_colours(pixels: np.ndarray, colours: Mapping[Colour, int]) -> np.nda
     unknown = [code for code in present.tolist() if code not in ids_by_code]
     others = pixels[..., 1:]
     is_grey = bool((others == first[..., None]).all())
-    holds_ids = (is_grey or bool((others == others[:1, :1]).all())) and set(list_ids(first)) <= set(
-        colours.values()
-    )
-    if unknown and not holds_ids:
+    is_alone = is_grey or bool((others == others[:1, :1]).all())  # the first channel is the only one that varies
+    has_known_ids = set(list_ids(first)) <= set(colours.values())
+    if unknown and is_alone and has_known_ids:
+        return first
+    if unknown:
         names = ", ".join(f"#{code:06x}" for code in unknown[:5])
         more = ", ..." if len(unknown) > 5 else ""
         raise UnreadableImage(
             f"has colours that stand for no class, or for several, in the classes file: {names}{more}"
         )
-    if unknown:
-        return first
     table = np.array([ids_by_code[code] for code in present.tolist()], np.uint8)
     by_colour = table[np.searchsorted(present, codes)]
-    if holds_ids and not np.array_equal(by_colour, first):
+    if is_grey and has_known_ids and not np.array_equal(by_colour, first):
         raise UnreadableImage(
             "can be read as class ids and as colours of classes: save class ids with one channel"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from .config import build, compose
+from .config import build, compose, without_hydra
 from .config_check import check
 from .job.context import JobContext, group_options
 from .overrides import prepare
@@ -21,7 +21,7 @@ def run_job(overrides: Sequence[str]) -> RunFolder:
     OmegaConf.resolve(composed.hydra.run)
     check(composed)
     folder = Path(composed.hydra.run.dir)
-    cfg = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    cfg = without_hydra(composed)
     options = group_options(composed.hydra.runtime.choices)
     _write_settings(folder, cfg, composed.hydra, prepared)
     with _logging(folder):

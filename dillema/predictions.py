@@ -36,21 +36,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = [
-    "COUNTERFACTUAL",
-    "ORIGINAL",
-    "PLACEBO",
-    "TRUTH",
-    "Labels",
-    "Predictions",
-    "error_maps",
-    "judge",
-    "read",
-    "row",
-    "score_names",
-    "write",
-]
-
 PREDICTIONS_VERSION = 2
 ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = "original", "counterfactual", "placebo", "truth"
 

@@ -93,12 +93,15 @@ class RunWriter:
     def _write_resized(self, image: GeneratedImage, path: Path) -> Size:
         """Writes an image at the size of the export, which it returns."""
         with Image.open(image.path) as pixels:
-            sizes = {"generated": pixels.size, "source": None}
-            size = sizes.get(self.size) if isinstance(self.size, str) else tuple(self.size)
-            if size is None:
-                size = image.sample.image.size
+            size = self._export_size(image, pixels.size)
             if size == pixels.size:
                 link(image.path, path)
             else:
                 pixels.resize(size, Image.Resampling.LANCZOS).save(path)
         return size
+
+    def _export_size(self, image: GeneratedImage, generated: Size) -> Size:
+        if isinstance(self.size, str):
+            return generated if self.size == "generated" else image.sample.image.size
+        width, height = self.size
+        return width, height

@@ -132,6 +132,8 @@ class Server:
             raise self._item_error(error) from error
         except openai.OpenAIError as error:
             raise self._item_error(error) from error
+        except ValueError as error:  # of the decoders of JSON and Unicode
+            raise ItemError(f"the answer of {self.base_url} is no JSON: {self._one_line(error)}") from error
 
     def _learn_refusal(self, error: "openai.APIStatusError", sent: dict[str, Any]) -> bool:
         """Returns whether a request without the parameter that was refused may be answered.

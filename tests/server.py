@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,13 +17,19 @@ def chat(text, finish_reason="stop"):
     return {
         "id": "1",
         "object": "chat.completion",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}],
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason}
+        ],
     }
 
 
 @contextmanager
 def serving(answer):
-    """Yields the address of a server and the requests that it got; `answer(request, headers)` returns text, or a status and a body."""
+    """Yields the address of a server and the requests that it got.
+
+    `answer(request, headers)` returns the text of a reply, or a status and a body: JSON, text, or an iterator
+    of bytes, which are sent one after the other.
+    """
     requests = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -32,10 +39,12 @@ def serving(answer):
         def do_POST(self):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             requests.append(request)
-            said = answer(request, self.headers)
-            self.reply(*((200, chat(said)) if isinstance(said, str) else said))
+            response = answer(request, self.headers)
+            self.reply(*((200, chat(response)) if isinstance(response, str) else response))
 
         def reply(self, status, body):
+            if isinstance(body, Iterator):
+                return self.drip(status, body)
             content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "text/html" if isinstance(body, str) else "application/json")
@@ -43,6 +52,17 @@ def serving(answer):
             self.send_header("Retry-After-Ms", "10")
             self.end_headers()
             self.wfile.write(content)
+
+        def drip(self, status, parts):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            try:
+                for part in parts:
+                    self.wfile.write(part)
+                    self.wfile.flush()
+            except OSError:  # the client has enough
+                self.close_connection = True
 
         def log_message(self, *arguments):
             pass

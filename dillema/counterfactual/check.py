@@ -11,7 +11,7 @@ from .words import WORD, singular
 
 
 def is_other_value(vocabulary: Vocabulary, attribute: str, value: str, original: str, label: str) -> bool:
-    """Returns whether a free value is one of the attribute and differs from the original, its synonyms and the label.
+    """Returns whether a free value fits the attribute and is neither the original, a synonym nor the label.
 
     A value that the vocabulary knows must be one of this attribute: a background is no weather.
     """
@@ -35,7 +35,7 @@ def check_sentence(
     values: Mapping[str, str],
     label: str,
 ) -> bool:
-    """Returns whether a sentence holds every new value and no original, keeps the label and expresses nothing else anew."""
+    """Returns whether a sentence holds the new values, no original, the label, and nothing else anew."""
     lowered = sentence.casefold()
     if not all(_holds(lowered, value) for value in values.values()):
         return False

@@ -11,7 +11,7 @@ from ..errors import ItemError
 
 ATTEMPTS = 3  # a grammar makes one enough; servers may ignore theirs
 FREE_VALUE = "^[%s][a-z]{1,14}( [a-z]{2,15}){0,2}$"
-"""One to three words, for attributes without listed values; another first letter keeps out the original and its forms."""
+"""One to three words, for free values; another first letter keeps out the original and its forms."""
 
 Field = dict[str, Any]
 
@@ -35,10 +35,11 @@ def ask_model(
     schema: dict[str, Any],
     seed: int,
     accept: Callable[[Any], bool] = lambda reply: True,
+    attempts: int = ATTEMPTS,
 ) -> Any:
     """Returns a reply that fits the schema and is accepted; raises an ItemError when none of several does."""
     raw = ""
-    for attempt in range(ATTEMPTS):
+    for attempt in range(attempts):
         raw = llm.ask(messages, schema, seed + attempt)
         try:
             reply = json.loads(raw, strict=False)  # llama.cpp's grammar lets control characters into strings
@@ -46,7 +47,7 @@ def ask_model(
             continue
         if fits(reply, schema) and accept(reply):
             return reply
-    raise ItemError(f"{stage}: none of {ATTEMPTS} replies fits what was asked for", raw)
+    raise ItemError(f"{stage}: none of {attempts} replies fits what was asked for", raw)
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from .substitute import substitute
 from .vocabulary import load_vocabulary
 
 ALTERNATIVES = 4  # that are asked for, of which one is drawn
-SENTENCE = r"^[A-Za-z][A-Za-z ,.'-]{0,300}$"
+WORD = "[A-Za-z'-]{1,18}[,.]?"
 NOT_MENTIONED = "not mentioned"  # stands for the span of an attribute that the caption does not express
 
 
@@ -33,20 +33,21 @@ class Editor:
     Attributes:
         prompt: A text file, see `read_prompt`.
         vocabulary: Files of one's own, see `vocabulary/README.md`.
-        spans: Where the expressions come from. `vocabulary`: from it alone, for attributes that it has; `model`: the
-            language model is asked about attributes for which the vocabulary finds nothing.
-        mode: `listed` takes the values that are listed. `steps` and `single` are the paper's (arXiv 2502.04378): the
-            language model names spans, several alternatives for each, and writes the sentence, in three requests or in one.
-        method: How the sentence is written. `phrases`: by rule, with the phrases of the vocabulary; `llm`: by the language
-            model, or by rule where its sentence does not fit; `substitute`: the words are replaced wherever they stand,
-            and an attribute that is not expressed cannot change.
+        spans: Where the expressions come from. `vocabulary`: from it alone, for attributes that it has;
+            `model`: the language model is asked about attributes for which the vocabulary finds nothing.
+        mode: `listed` takes the values that are listed. `steps` and `single` are the paper's (arXiv
+            2502.04378): the language model names spans, several alternatives for each, and writes the
+            sentence, in three requests or in one.
+        method: How the sentence is written. `phrases`: by rule, with the phrases of the vocabulary; `llm`: by
+            the language model, or by rule where its sentence does not fit; `substitute`: the words are
+            replaced wherever they stand, and an attribute that is not expressed cannot change.
         max_words: Of a span that is offered to the language model.
         optional: Whether the language model may leave out attributes.
     """
 
     llm: LanguageModel
     prompt: Weights[str]
-    vocabulary: Weights[list[str]] | tuple[()] = ()
+    vocabulary: Weights[list[str]] = field(default_factory=list)
     spans: Literal["vocabulary", "model"] = "model"
     mode: Literal["listed", "steps", "single"] = "listed"
     method: Literal["phrases", "llm", "substitute"] = "phrases"
@@ -70,7 +71,7 @@ class Editor:
         self.llm.load([turns[:-1] for turns in self._turns.values()])
 
     def keywords(self, caption: Caption, vary: Vary, label: str, seed: int) -> dict[str, Expression]:
-        """Returns how the caption expresses each attribute; an attribute that it does not express can be inserted."""
+        """Returns how the caption expresses each attribute, with "" for those that can be inserted."""
         label_ranges = label_positions(caption.text, label)
         matches = [
             m for m in find_matches(caption.text, self._vocabulary, vary, label_ranges) if not m.negated
@@ -113,7 +114,7 @@ class Editor:
         return Counterfactual(text, edits, "phrases", alternatives)
 
     def _asks_model(self, attribute: str) -> bool:
-        """Returns whether the language model is asked for the span of an attribute that the vocabulary did not find."""
+        """Returns whether the language model is asked where the vocabulary finds nothing for an attribute."""
         return self.mode != "listed" or self.spans == "model" or self._vocabulary.find(attribute) is None
 
     def _ask_spans(
@@ -127,8 +128,8 @@ class Editor:
     ) -> dict[str, Expression]:
         """Returns the spans that the language model names, of which no two overlap.
 
-        No word of the label is offered, nor one that expresses another attribute. Of two spans that overlap the longer one
-        is dropped, or of equal ones the earlier: the later was chosen with more known.
+        No word of the label is offered, nor one that expresses another attribute. Of two spans that overlap
+        the longer one is dropped, or of equal ones the earlier: the later was chosen with more known.
         """
         fields: dict[str, Field] = {}
         for attribute in self._in_order_of_examples(attributes):
@@ -161,7 +162,7 @@ class Editor:
     def _choose_values(
         self, text: str, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int
     ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-        """Returns a value for each attribute, and the alternatives where the language model was asked for them."""
+        """Returns a value for each attribute, and the alternatives that the language model was asked for."""
         rng = np.random.default_rng(seed)
         chosen: dict[str, str] = {}
         for name, allowed in variant.changes.items():
@@ -188,7 +189,7 @@ class Editor:
         label: str,
         seed: int,
     ) -> dict[str, tuple[str, ...]]:
-        """Returns what the language model proposes for each attribute: one value, or several in the mode `steps`."""
+        """Returns the values that the language model proposes: one each, several in `steps`."""
         fields: dict[str, Field] = {}
         for name in self._in_order_of_examples(allowed):
             free = free_value(expressions[name].span)
@@ -228,7 +229,7 @@ class Editor:
             f"{a}: {expressions[a].span or NOT_MENTIONED} -> {value}" for a, value in values.items()
         )
         schema = object_schema(
-            {"caption": {"type": "string", "pattern": sentence_pattern(values.values())}}, required=True
+            {"caption": {"type": "string", "pattern": sentence_pattern(text, values.values())}}, required=True
         )
         messages = self._messages("rewrite", {"caption": text, "label": label, "changes": changes})
 
@@ -236,14 +237,14 @@ class Editor:
             return check_sentence(self._vocabulary, text, reply["caption"], expressions, values, label)
 
         try:
-            return str(ask_model(self.llm, "rewrite", messages, schema, seed, accept)["caption"])
+            return str(ask_model(self.llm, "rewrite", messages, schema, seed, accept, attempts=1)["caption"])
         except ItemError:
             return ""
 
     def _rewrite_at_once(
         self, text: str, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int
     ) -> Counterfactual:
-        """Returns the counterfactual of one request for values and sentence; the sentence is by rule where it does not fit."""
+        """Returns the counterfactual of one request, written by rule where the sentence does not fit."""
         fields: dict[str, Field] = {}
         for name, allowed in variant.changes.items():
             fields[name] = (
@@ -252,7 +253,7 @@ class Editor:
         schema = object_schema(
             {
                 "changes": object_schema(fields, required=True),
-                "caption": {"type": "string", "pattern": SENTENCE},
+                "caption": {"type": "string", "pattern": sentence_pattern(text)},
             },
             required=True,
         )
@@ -277,7 +278,7 @@ class Editor:
         return Counterfactual(text, edits, "phrases", alternatives)
 
     def _in_order_of_examples(self, attributes: Iterable[str]) -> list[str]:
-        """Returns attributes in the order in which the prompt's examples name them, then the others; small models need it."""
+        """Returns attributes in the order of the prompt's examples, then the others; small models need it."""
         examples = " ".join(
             turn["content"] for turn in self._turns["keywords"] if turn["role"] == "assistant"
         )
@@ -291,7 +292,13 @@ class Editor:
         return [*turns, Message(role="user", content=question["content"].format(**values))]
 
 
-def sentence_pattern(values: Iterable[str]) -> str:
-    """Returns the pattern of a sentence that holds one of the new values at least; all of them are checked afterwards."""
+def sentence_pattern(text: str, values: Iterable[str] = ()) -> str:
+    """Returns the pattern of a sentence of at most twice a text's words, with one of the values.
+
+    That it has all of them, and none of the originals, is checked afterwards: a grammar would cost seconds.
+    """
+    most = 2 * len(text.split())
     words = "|".join(re.escape(value) for value in values)
-    return rf"^([A-Za-z,.'-]+ ){{0,30}}({words})([ ,.][A-Za-z ,.'-]*)?$"
+    if not words:
+        return rf"^{WORD}( {WORD}){{2,{most}}}$"
+    return rf"^({WORD} ){{0,{most}}}({words})[,.]?( {WORD}){{0,{most}}}$"

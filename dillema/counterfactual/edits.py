@@ -1,7 +1,7 @@
 """Which attributes of a caption change, and between which values the language model may choose.
 
-A strategy plans one sample at a time: a plan follows from the sample's id, its expressions, `vary` and the seed. The first
-variants of a plan stay as they are when more are asked for.
+A strategy plans one sample at a time: a plan follows from the sample's id, its expressions, `vary` and the
+seed. The first variants of a plan stay as they are when more are asked for.
 """
 
 import itertools
@@ -31,10 +31,10 @@ Options = Mapping[str, Sequence[str]]
 
 @dataclass
 class Random:
-    """Changes 1 to 3 attributes at a time, drawn at random. The variants of a sample take different values in turn.
+    """Changes 1 to 3 attributes at a time, drawn at random; variants take different values in turn.
 
-    In about half of the variants the language model may choose one of the values, out of `choices`. Values are offered only
-    while enough others are left for later variants.
+    In about half of the variants the language model may choose one of the values, out of `choices`. Values
+    are offered only while enough others are left for later variants.
     """
 
     choices: Positive = 2
@@ -77,7 +77,7 @@ class Random:
 
 @dataclass
 class Single:
-    """Changes one attribute at a time, which isolates the cause of a failure. Attributes take turns, and so do values."""
+    """Changes one attribute at a time, which isolates the cause of a failure; all of them take turns."""
 
     version: ClassVar[int] = 2
 
@@ -93,13 +93,13 @@ class Single:
 
 @dataclass
 class Pairwise:
-    """Changes 1 to 3 attributes at a time, along an array in which every pair of values of two attributes stands together.
+    """Changes 1 to 3 attributes at a time, along an array that holds every pair of values of two attributes.
 
-    The array follows from `vary` and the seed. A sample begins at a row that follows from its id and takes the rows
-    after it. For an array of R rows, N samples with k variants each leave a row out with a probability of about
-    (1 - k / R) ** N: with R = 30 and k = 3, 44 samples cover 99 % of the pairs and 100 samples practically all. A value
-    that a caption has already needs no edit; a pair is lost for a sample whose caption cannot express one of its
-    attributes.
+    The array follows from `vary` and the seed. A sample begins at a row that follows from its id and takes
+    the rows after it. For an array of R rows, N samples with k variants each leave a row out with a
+    probability of about (1 - k / R) ** N: with R = 30 and k = 3, 44 samples cover 99 % of the pairs and 100
+    samples practically all. A value that a caption has already needs no edit; a pair is lost for a sample
+    whose caption cannot express one of its attributes.
     """
 
     version: ClassVar[int] = 2
@@ -125,9 +125,10 @@ Row = tuple[tuple[str, str], ...]
 
 @lru_cache(maxsize=16)
 def covering_array(levels: tuple[tuple[str, tuple[str, ...]], ...], seed: int) -> tuple[Row, ...]:
-    """Returns rows of up to 3 (attribute, value) in which every pair of values of two attributes stands together.
+    """Returns rows of up to 3 (attribute, value) that hold every pair of values of two attributes.
 
-    Built greedily: each row begins with a pair that is missing and takes the attribute and value that add most.
+    Built greedily: each row begins with a pair that is missing and takes the attribute and value that add
+    most.
     """
     rng = np.random.default_rng(seed_for(seed, "", "covering array"))
     if len(levels) < 2:
@@ -156,7 +157,7 @@ def covering_array(levels: tuple[tuple[str, tuple[str, ...]], ...], seed: int) -
 
 
 def _options(expressions: Mapping[str, Expression], vary: Vary) -> dict[str, list[str]]:
-    """Returns the values that each attribute may change to: all that it does not have, in the order of `vary`."""
+    """Returns the values that each attribute may change to: those it does not have."""
     options = {}
     for attribute, values in vary.items():
         if attribute in expressions:
@@ -178,7 +179,7 @@ def _shuffled(options: Options, sample_id: str, seed: int) -> dict[str, list[str
 def _draw_assignments(
     options: Options, uses: Counter[tuple[str, str]], rng: np.random.Generator
 ) -> Iterator[Assignment]:
-    """Yields every assignment of 1 to 3 attributes once, those of a random size first, and values used least first."""
+    """Yields every assignment of 1 to 3 attributes once, least used values first."""
     sizes = rng.permutation(range(1, min(MAX_EDITS, len(options)) + 1)).tolist()
     for size in sizes:
         for attributes in _draw_subsets(list(options), size, rng):

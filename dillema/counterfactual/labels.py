@@ -5,20 +5,20 @@ from functools import cache
 from pathlib import Path
 
 from .vocabulary import read_yaml
-from .words import WORD, plural, singular
+from .words import APOSTROPHES, WORD, plural, singular
 
 KINDS = Path(__file__).parent / "kinds.yaml"
 
 
 @cache
 def label_words(label: str) -> frozenset[str]:
-    """Returns the words of a label, of its synonyms and of its kind ("dog" for a golden retriever), in both numbers.
+    """Returns the words of a label, its synonyms and its kind ("dog" for a retriever), in both numbers.
 
     Synonyms are separated by commas, as in the names of ImageNet's classes.
     """
     names = [name.strip() for name in label.casefold().split(",") if name.strip()]
     words = {word for name in names for word in WORD.findall(name)}
-    words |= {part for word in words for part in re.split(r"[-'’]", word) if len(part) > 2}
+    words |= {part for word in words for part in re.split(rf"[-{APOSTROPHES}]", word) if len(part) > 2}
     words |= {kind for kind, members in _kinds().items() if any(_ends_with(name, members) for name in names)}
     return frozenset(
         form for word in words for form in (word, plural(word), singular(word), plural(singular(word)))
@@ -31,7 +31,8 @@ def label_positions(text: str, label: str) -> list[tuple[int, int]]:
     return [
         match.span()
         for match in WORD.finditer(text)
-        if match[0].casefold() in protected or protected & set(re.split(r"['’-]", match[0].casefold()))
+        if match[0].casefold() in protected
+        or protected & set(re.split(rf"[{APOSTROPHES}-]", match[0].casefold()))
     ]
 
 

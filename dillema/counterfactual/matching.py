@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .vocabulary import WORD_FORMS, Attribute, Value, Vocabulary, compile_pattern
 from .words import (
+    APOSTROPHES,
     COPULAS,
     DETERMINERS,
     NEGATIONS,
@@ -20,6 +21,10 @@ from .words import (
 )
 
 Range = tuple[int, int]
+SCENE_NOUNS = frozenset(
+    ["scene", "scenes", "setting", "landscape", "environment", "background", "area", "view"]
+)
+"""Nouns before which a place is a place: "a beach scene" is, "a beach towel" is not."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,18 @@ def find_matches(
 ) -> list[Match]:
     """Returns the expressions of the attributes in the order of the text, of which no two overlap.
 
-    Of overlapping expressions the longest counts, whether or not it is one of the attributes asked for: "blue sky" is a
-    weather and no colour. Quoted text, proper names and `protected` ranges are passed over.
+    Of overlapping expressions the longest counts, whether or not it is one of the attributes asked for: "blue
+    sky" is a weather and no colour. Quoted text, proper names and `protected` ranges are passed over.
     """
     names = {attribute.name: name for name in attributes if (attribute := vocabulary.find(name))}
-    blocked = [*protected, *(match.span() for match in QUOTE.finditer(text)), *_proper_names(text)]
+    blocked = [*protected, *fixed_ranges(text)]
     ranks = {name: rank for rank, name in enumerate(names)}
     candidates = [
-        c for a in vocabulary.attributes for c in _candidates(text, a) if not overlaps(c[0], blocked)
+        candidate
+        for attribute in vocabulary.attributes
+        for candidate in _candidates(text, attribute)
+        if not overlaps(candidate[0], blocked)
+        and (attribute.name in names or candidate[3] not in ("phrase", "clause"))
     ]
     candidates.sort(
         key=lambda c: (c[0][0] - c[0][1], ranks.get(c[1].name, len(ranks)), c[0][0], c[3] in WORD_FORMS)
@@ -68,7 +77,7 @@ def find_matches(
     for span, attribute, value, form in candidates:
         if overlaps(span, taken):
             continue
-        actual_form = _word_form(text, span, value) if form in WORD_FORMS and value else form
+        actual_form = _actual_form(text, span, attribute, value, form) if value else form
         if actual_form is None:
             continue
         taken.append(span)
@@ -78,10 +87,15 @@ def find_matches(
     return sorted(matches, key=lambda match: match.start)
 
 
+def fixed_ranges(text: str) -> list[Range]:
+    """Returns the ranges of quoted text and proper names."""
+    return [*(match.span() for match in QUOTE.finditer(text)), *_proper_names(text)]
+
+
 def best_match(
     matches: Sequence[Match], attribute: Attribute, text: str, label: Sequence[Range]
 ) -> Match | None:
-    """Returns the expression of an attribute that an edit replaces: the first, of an object that it suits where there is any."""
+    """Returns the expression that an edit replaces: the first, of a suitable object where there is any."""
     own = [m for m in matches if not m.negated]
     if not attribute.nouns:
         return next(iter(own), None)
@@ -112,17 +126,23 @@ def _candidates(text: str, attribute: Attribute) -> Iterator[tuple[Range, Attrib
                     yield match.span(), attribute, value, form
 
 
-def _word_form(text: str, span: Range, value: Value) -> str | None:
-    """Returns the form that a word has by where it stands; None where it does not express the value."""
-    words = text[slice(*span)]
-    forms = {
-        f for f in WORD_FORMS if any(compile_pattern(p).fullmatch(words) for p in value.forms.get(f, ()))
-    }
+def _actual_form(text: str, span: Range, attribute: Attribute, value: Value, form: str) -> str | None:
+    """Returns the form of an expression by where it stands; None where it does not express the value."""
     after = word_after(text, span[1])
-    if "modifier" in forms and is_content(after):
-        return "modifier"
+    if form in WORD_FORMS:
+        return _word_form(text, span, attribute, value, after)
+    is_compound = bool(re.search(r"\b(the|an?)\b", text[slice(*span)])) and is_content(after)
+    return None if form == "phrase" and is_compound and text[: span[0]].strip() else form
+
+
+def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after: str) -> str | None:
+    """Returns the form of single words, which depends on the words around them."""
+    forms = {f for f in WORD_FORMS if any(_matches_at(p, text, span) for p in value.forms.get(f, ()))}
+    if is_content(after):
+        is_part_of_name = attribute.prepositions and after not in SCENE_NOUNS  # "office desk" is no place
+        return "modifier" if "modifier" in forms and not is_part_of_name else None
+    before = word_before(text, span[0])
     if forms == {"modifier"}:
-        before = word_before(text, span[0])
         is_coordinated = bool(re.match(r"(,| and| or)\s+\w", text[span[1] :])) and before not in PREPOSITIONS
         stands_alone = before in COPULAS or before in (
             "in",
@@ -134,10 +154,18 @@ def _word_form(text: str, span: Range, value: Value) -> str | None:
             "colored",
         )
         has_participle = bool(re.fullmatch(r"\w+(ing|ed)", after))
-        return "modifier" if is_coordinated or stands_alone or has_participle or not before else "bare"
+        if is_coordinated or stands_alone or has_participle or not before:
+            return "modifier"
+        return None if attribute.nouns else "bare"
     if "noun" in forms and ("bare" not in forms or _has_determiner(text, span[0])):
         return "noun"
-    return "bare" if "bare" in forms else "noun" if "noun" in forms else "modifier"
+    return "bare" if "bare" in forms else "noun"
+
+
+def _matches_at(pattern: str, text: str, span: Range) -> bool:
+    """Returns whether a pattern matches exactly a range of a text."""
+    match = compile_pattern(pattern).match(text, span[0])
+    return match is not None and match.end() == span[1]
 
 
 def _has_determiner(text: str, position: int) -> bool:
@@ -195,10 +223,12 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 
 def _proper_names(text: str) -> Iterator[Range]:
-    """Yields runs of two or more capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
-    if sum(word[0].isupper() for word in WORD.findall(text)) > len(WORD.findall(text)) / 2:
+    """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
+    if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
+        WORD.findall(text)
+    ):
         return  # a title
-    for match in re.finditer(r"\b[A-Z][\w'’]*(?:\s+[A-Z][\w'’]*)+", text):
+    for match in re.finditer(rf"\b[A-Z][\w{APOSTROPHES}]*(?:\s+[A-Z][\w{APOSTROPHES}]*)+", text):
         begins_sentence = not text[: match.start()].strip() or bool(
             re.search(r"[.!?]\s*$", text[: match.start()])
         )

@@ -1,4 +1,4 @@
-"""Rewriting by rule: each expression gives way to the same form of the new value, and what is missing is inserted.
+"""Rewriting by rule: an expression gives way to the same form of the new value, or a phrase is inserted.
 
 Every change is a range of the caption and its new words, so that nothing else of the caption can change.
 """
@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from ..types import Edit, Expression
 from .labels import label_positions
-from .matching import Match, Range, best_match, find_matches, negated_range, overlaps
+from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
+    APOSTROPHES,
     ARTICLES,
     PREPOSITIONS,
     STOP_WORDS,
@@ -49,7 +50,7 @@ class Draft:
         return not overlaps(span, self.label) and not overlaps(span, self.changes)
 
     def replace(self, span: Range, words: str) -> bool:
-        """Replaces a range, unless part of it is not free; an empty one is an insertion. Returns whether it did."""
+        """Replaces a range (an empty one: inserts), unless it is not free. Returns whether it did."""
         if not self.is_free(span) or (span[0] == span[1] and span in self.changes):
             return False
         self.changes[span] = words
@@ -70,7 +71,7 @@ class Draft:
         for (start, end), words in sorted(self.changes.items(), reverse=True):
             is_capital = self.text[start : start + 1].isupper()
             text = _join(text[:start], words, text[end:], is_capital)
-        return text
+        return text.upper() if self.text.isupper() else text
 
 
 def rewrite_by_phrases(
@@ -81,7 +82,7 @@ def rewrite_by_phrases(
     label: str,
 ) -> tuple[str, tuple[Edit, ...]]:
     """Returns a caption with new values for some of its attributes, and the edits."""
-    draft = Draft(text, label_positions(text, label))
+    draft = Draft(text, [*label_positions(text, label), *fixed_ranges(text)])
     matches = find_matches(text, vocabulary, expressions, draft.label)
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
@@ -94,7 +95,7 @@ def rewrite_by_phrases(
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
             if match.negated and match.value.name == value.name:
-                draft.delete(negated_range(text, match))
+                draft.replace(negated_range(text, match), "")
     for name in values:
         others = [m for m in matches if m.attribute not in values]
         _remove_contradictions(draft, vocabulary.get(name).value(values[name]), others)
@@ -118,11 +119,22 @@ def _replace_expression(
         is_same = match.value.name == main.value.name
         is_same_object = attribute.scene or attribute.prepositions
         is_same_words = draft.text[match.start : match.end].casefold() == span.casefold()
-        is_other = match is not main and match.value.name != value.name
-        if is_other and (attribute.scene or is_same_words or (is_same and is_same_object)):
-            if not (words and match.form == "phrase" and draft.delete(match.range)):
-                words = _replace_match(draft, attribute, value, match) or words
+        is_due = attribute.scene or is_same_words or (is_same and is_same_object)
+        if match is main or match.value.name == value.name or not is_due:
+            continue
+        is_redundant = match.form == "phrase" or _is_coordinated(draft, match)
+        if not (words and is_redundant and draft.delete(match.range)):
+            words = _replace_match(draft, attribute, value, match) or words
     return words
+
+
+def _is_coordinated(draft: Draft, match: Match) -> bool:
+    """Returns whether an expression is joined to one that is replaced: "rainy and windy"."""
+    return any(
+        re.fullmatch(r"(,|,?\s+and)\s+", draft.text[end : match.start])
+        or re.fullmatch(r"(,|,?\s+and)\s+", draft.text[match.end : start])
+        for start, end in draft.changes
+    )
 
 
 def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Match | None:
@@ -140,7 +152,7 @@ def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Ma
 
 
 def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Match) -> str:
-    """Replaces one expression by the same form of a value. Returns the words, "" where it had to be deleted."""
+    """Replaces one expression by the same form of a value. Returns the words, "" for a deletion."""
     words = value.write(match.form)
     if words is None and match.form == "bare":
         words = value.write("modifier")
@@ -190,12 +202,14 @@ def _insert(draft: Draft, attribute: Attribute, value: Value) -> str:
                 draft.changes[position, position] = f"{words} "
             return words
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
+    if any(compile_pattern(room).search(draft.text) for room in attribute.rooms):
+        phrase = attribute.indoors.format(noun=value.write("noun"))
     draft.endings.append((attribute.order, phrase))
     return phrase
 
 
 def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
-    """Returns where an adjective is inserted: before the first noun that can have it, and the words joined to the noun."""
+    """Returns where an adjective is inserted: before the first noun that can have it."""
     words = list(WORD.finditer(draft.text))
     for group in attribute.nouns:
         for i, match in enumerate(words):
@@ -210,6 +224,8 @@ def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
                 continue
             while i and _is_joined(draft, attribute, words[i - 1], words[i]):
                 i -= 1
+            if i and any(value.is_called(words[i - 1][0]) for value in attribute.values):
+                continue  # it has a colour that is part of the label
             if not any(start < words[i].start() < end for start, end in draft.changes):
                 return words[i].start()
     return None
@@ -226,11 +242,12 @@ def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], followin
 def _heads_noun_phrase(text: str, position: int) -> bool:
     """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
     before = word_before(text, position)
-    return before not in ("to", "no", "without", "not", "by") and not text[position].isupper()
+    is_name = text[position].isupper() and bool(before)
+    return before not in ("to", "no", "without", "not", "by") and not is_name
 
 
 def _remove_contradictions(draft: Draft, value: Value, others: Sequence[Match]) -> None:
-    """Removes what cannot stand beside a value; expressions of attributes that do not change may only be put otherwise."""
+    """Removes what cannot stand beside a value; expressions of other attributes are only put otherwise."""
     for pattern, words in value.contradicts.items():
         for match in compile_pattern(pattern).finditer(draft.text):
             if not words and overlaps(match.span(), [m.range for m in others]):
@@ -268,7 +285,7 @@ def _joined_range(text: str, span: Range) -> Range:
 
 def _end_of_sentence(text: str) -> int:
     """Returns the position after the last word of the first sentence."""
-    for match in re.finditer(r"[.!?]+(?=[\"”]?(\s|$))", text):
+    for match in re.finditer(r"[.!?]+(?=[\"\u201d]?(\s|$))", text):
         word = re.search(r"[\w.]+$", text[: match.start()])
         if not (word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc")) and text[match.end() :].strip()):
             return match.start()
@@ -276,11 +293,11 @@ def _end_of_sentence(text: str) -> int:
 
 
 def _needs_comma(sentence: str) -> bool:
-    """Returns whether a phrase at the end needs a comma: after a long sentence, a clause, a quotation or a last short part."""
+    """Returns whether a phrase at the end needs a comma before it."""
     last_part = re.split(r"[,;]", sentence)[-1]
     has_clause = bool(re.search(r"\b(that|which|who|while|as|reading|says|saying|where|because)\b", sentence))
     is_short_part = "," in sentence and len(last_part.split()) < 4
-    ends_with_quote = bool(re.search(r"[\"”'’»]$", sentence))
+    ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
     return has_clause or is_short_part or ends_with_quote or len(sentence.split()) > 14
 
 
@@ -293,7 +310,7 @@ def _join(before: str, words: str, after: str, is_capital: bool) -> str:
             following = (
                 following[: len(words)] + _lower_first(following[len(words) :]) if words else following
             )
-    article = re.search(r"(?<![\w'’-])(an?)(\s+)$", before, re.IGNORECASE)
+    article = re.search(rf"(?<![\w{APOSTROPHES}-])(an?)(\s+)$", before, re.IGNORECASE)
     if article and following.strip():
         new = with_article(following.strip().split()[0])
         new = new.capitalize() if article[1][0].isupper() else new

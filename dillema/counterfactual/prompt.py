@@ -21,10 +21,10 @@ REQUIRED_STAGES = frozenset(("keywords", "alternatives"))
 def read_prompt(file: str | Path, stages: Collection[str] = ()) -> dict[str, list[Message]]:
     """Returns the turns of each stage: `keywords`, `alternatives` and those asked for.
 
-    A turn starts with a line such as `[keywords user]`; what stands before the first is a comment. The last turn of a
-    stage is the question, where {caption}, {label}, {attributes} (keywords) and {changes} (the other stages) are filled
-    in; the turns before it are sent as they are. Raises a UserError when the file is missing or has no question for a
-    stage.
+    A turn starts with a line such as `[keywords user]`; what stands before the first is a comment. The last
+    turn of a stage is the question, where {caption}, {label}, {attributes} (keywords) and {changes} (the
+    other stages) are filled in; the turns before it are sent as they are. Raises a UserError when the file is
+    missing or has no question for a stage.
     """
     path = Path(file)
     if not path.is_file():
@@ -48,7 +48,8 @@ def _check_question(path: Path, stage: str, turns: list[Message]) -> None:
     """Raises a UserError where the last turn of a stage is no question that can be filled in."""
     if not turns or turns[-1]["role"] != "user" or "{caption}" not in turns[-1]["content"]:
         raise UserError(
-            f"prompt.prompt: the last turn of {stage} in {path.absolute()} must be [{stage} user] and contain {{caption}}"
+            f"prompt.prompt: the last turn of {stage} in {path.absolute()} must be [{stage} user] "
+            "and contain {caption}"
         )
     try:
         turns[-1]["content"].format(**dict.fromkeys(PLACEHOLDERS[stage], ""))

@@ -11,7 +11,7 @@ CANDIDATE_WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
 
 
 def candidate_spans(text: str, taken: Sequence[Range], max_words: int) -> list[str]:
-    """Returns runs of words that neither begin nor end with a function word and share no word with the ranges taken."""
+    """Returns runs of words that neither begin nor end with a function word, outside of the ranges taken."""
     words = list(CANDIDATE_WORD.finditer(text))
     spans = []
     for length in range(1, max_words + 1):

@@ -55,7 +55,11 @@ class Attribute:
     """The vocabulary of one attribute; `vocabulary/README.md` describes the file.
 
     Attributes:
-        scene: Whether the whole image has one value, so that all expressions of the attribute change together.
+        scene: Whether the whole image has one value, so that all expressions of the attribute change
+            together.
+        uncountable: Whether its nouns have no indefinite article.
+        prepositions: Whether a value has its own preposition ("on a beach", "in a forest"), as places have.
+        indoors: The phrase inserted into a caption that names one of `rooms`; {noun} is filled in.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Attribute:
     scene: bool = False
     uncountable: bool = False
     prepositions: bool = False
+    indoors: str = ""
+    rooms: tuple[str, ...] = ()
     nouns: tuple[frozenset[str], ...] = ()
     joined: frozenset[str] = frozenset()
     ignore: tuple[str, ...] = ()
@@ -155,6 +161,8 @@ def _read_attribute(file: Path) -> Attribute:
             scene=bool(content.get("scene", False)),
             uncountable=bool(content.get("uncountable", False)),
             prepositions=bool(content.get("prepositions", False)),
+            indoors=str(content.get("indoors", {}).get("phrase", "")),
+            rooms=tuple(content.get("indoors", {}).get("nouns", ())),
             nouns=tuple(frozenset(group) for group in content.get("nouns", ())),
             joined=frozenset(content.get("joined", ())),
             ignore=tuple(content.get("ignore", ())),

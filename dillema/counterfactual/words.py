@@ -2,165 +2,23 @@
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-WORD = re.compile(r"[^\W_](?:[\w'’-]*\w)?")
-QUOTE = re.compile(r"\"[^\"]*\"|“[^”]*”|«[^»]*»|(?<!\w)['‘][^'’]*['’](?!\w)")
+from omegaconf import OmegaConf
+
+APOSTROPHES = "'\u2019"
+WORD = re.compile(rf"[^\W_](?:[\w{APOSTROPHES}-]*\w)?")
+QUOTE = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|«[^»]*»|(?<!\w)['\u2018][^'\u2019]*['\u2019](?!\w)")
+_LISTS: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_name("words.yaml")))
 ARTICLES = frozenset(("a", "an"))
-PREPOSITIONS = frozenset(
-    [
-        "about",
-        "above",
-        "across",
-        "after",
-        "against",
-        "along",
-        "amid",
-        "among",
-        "around",
-        "as",
-        "at",
-        "before",
-        "behind",
-        "below",
-        "beneath",
-        "beside",
-        "between",
-        "by",
-        "down",
-        "during",
-        "for",
-        "from",
-        "in",
-        "inside",
-        "into",
-        "like",
-        "near",
-        "of",
-        "off",
-        "on",
-        "onto",
-        "out",
-        "outside",
-        "over",
-        "past",
-        "through",
-        "to",
-        "toward",
-        "towards",
-        "under",
-        "until",
-        "up",
-        "upon",
-        "with",
-        "within",
-        "without",
-    ]
-)
-DETERMINERS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "his",
-        "her",
-        "its",
-        "their",
-        "our",
-        "my",
-        "your",
-        "some",
-        "any",
-        "each",
-        "every",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "several",
-        "many",
-        "few",
-        "no",
-        "both",
-        "all",
-        "another",
-    ]
-)
-COPULAS = frozenset(
-    [
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "being",
-        "looks",
-        "appears",
-        "seems",
-        "very",
-        "quite",
-        "isn't",
-        "aren't",
-        "wasn't",
-    ]
-)
-STOP_WORDS = (
-    PREPOSITIONS
-    | DETERMINERS
-    | COPULAS
-    | frozenset(
-        [
-            "ahead",
-            "along",
-            "and",
-            "as",
-            "but",
-            "has",
-            "have",
-            "he",
-            "if",
-            "in",
-            "it",
-            "next",
-            "not",
-            "or",
-            "she",
-            "so",
-            "than",
-            "that",
-            "then",
-            "there",
-            "they",
-            "when",
-            "where",
-            "which",
-            "while",
-            "who",
-            "whose",
-        ]
-    )
-)
-NEGATIONS = frozenset(
-    [
-        "no",
-        "not",
-        "without",
-        "never",
-        "isn't",
-        "aren't",
-        "wasn't",
-        "doesn't",
-        "hardly",
-        "lacks",
-        "lacking",
-        "non",
-    ]
-)
+PREPOSITIONS = frozenset(_LISTS["prepositions"])
+DETERMINERS = frozenset(_LISTS["determiners"])
+COPULAS = frozenset(_LISTS["copulas"])
+NEGATIONS = frozenset(_LISTS["negations"])
+STOP_WORDS = PREPOSITIONS | DETERMINERS | COPULAS | frozenset(_LISTS["function_words"])
+VERBS = frozenset(_LISTS["verbs"])
+NO_PARTICIPLES = frozenset(_LISTS["no_participles"])
 
 
 @cache
@@ -196,20 +54,17 @@ def is_plural(noun: str) -> bool:
 
 def word_before(text: str, position: int) -> str:
     """Returns the word before a position, in lower case; "" where something else stands there."""
-    match = re.search(r"([^\W_](?:[\w'’-]*\w)?)[ \t\n-]*$", text[:position])
+    match = re.search(rf"({WORD.pattern})[ \t\n-]*$", text[:position])
     return match[1].casefold() if match else ""
 
 
 def word_after(text: str, position: int) -> str:
     """Returns the word after a position, in lower case; "" where something else stands there."""
-    match = re.match(r"[ \t\n]+([^\W_](?:[\w'’-]*\w)?)", text[position:])
+    match = re.match(rf"[ \t\n]+({WORD.pattern})", text[position:])
     return match[1].casefold() if match else ""
 
 
 def is_content(word: str) -> bool:
     """Returns whether a word may be the noun or the adjective that goes on a noun phrase."""
-    is_verb = bool(re.fullmatch(r"\w{2,}ing|\w+(?<!e)ed|falls|shines|rises|sets", word)) and word not in (
-        "building", "buildings", "clothing", "evening", "morning", "parking", "crossing", "ceiling", "railing", "painting",
-        "parked", "crowded", "paved", "bed", "shed", "wedding", "fishing", "building's", "covered", "winding", "lighting",
-    )  # fmt: skip
-    return bool(word) and word not in STOP_WORDS and not is_verb
+    is_participle = bool(re.fullmatch(r"\w{2,}ing|\w+(?<!e)ed", word)) and word not in NO_PARTICIPLES
+    return bool(word) and word not in STOP_WORDS and word not in VERBS and not is_participle

@@ -5,7 +5,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -149,13 +149,13 @@ def sort_names(names: Sequence[str]) -> list[str]:
     return sorted(names)
 
 
-def read_classes_of_masks(path: str | None, masks: Sequence[Read]) -> Classes:
+def read_classes_of_masks(path: str | None, list_masks: Callable[[], Sequence[Read]]) -> Classes:
     """Returns the classes of a file.
 
     Raises a UserError when there is none, with a file that fits the masks, or when it gives no colours.
     """
     if path is None:
-        draft = _draft_classes(masks)
+        draft = _draft_classes(list_masks())
         example = f", for example (edit the names):\n{draft}" if draft else ""
         raise UserError(
             "masks hold numbers: save what they mean as classes.csv in dataset.root, or name another file as "

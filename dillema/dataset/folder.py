@@ -13,6 +13,7 @@ from ..types import Sample
 from .classes import Classes, HasClasses, make_readable, read_classes, read_classes_of_masks, sort_names
 from .files import (
     IMAGES,
+    Read,
     list_files,
     list_folders,
     make_ids,
@@ -71,19 +72,20 @@ class Folder(HasClasses):
         return self._list_labelled() if self.masks is None else self._list_masked()
 
     @cached_property
-    def _table_of_classes(self) -> Classes:
-        path = self.classes_file
+    def _classes_path(self) -> str | None:
+        """Returns the path of the classes file, None where there is none."""
         beside = Path(self.root).expanduser() / CLASSES_FILE
-        if path is None and beside.is_file():
-            log.info("The classes are those of %s", beside)
-            path = str(beside)
+        if self.classes_file is not None or not beside.is_file():
+            return self.classes_file
+        log.info("The classes are those of %s", beside)
+        return str(beside)
+
+    @cached_property
+    def _table_of_classes(self) -> Classes:
         if self.masks is not None:
-            folder = self._find_folder(self.masks)
-            return read_classes_of_masks(
-                path, [read_later(folder, name) for name in self._mask_names.values()]
-            )
-        if path is not None:
-            return read_classes(path)
+            return read_classes_of_masks(self._classes_path, self._list_masks)
+        if self._classes_path is not None:
+            return read_classes(self._classes_path)
         return Classes(make_readable(self._class_folders, str(self._find_folder(self.images))))
 
     @cached_property
@@ -112,7 +114,7 @@ class Folder(HasClasses):
                 "folder of those"
             )
         folders = sort_names(list_folders(folder))
-        if self.classes_file is None:
+        if self._classes_path is None:
             _refuse_other_layouts(folder, folders)
         if empty := sorted(set(folders) - {_get_first(name) for name in self._names}):
             names = ", ".join(map(make_printable, empty[:8]))
@@ -144,10 +146,14 @@ class Folder(HasClasses):
     def _stems(self) -> list[str]:
         return sorted(self._image_names.keys() | self._mask_names.keys())
 
+    def _list_masks(self) -> list[Read]:
+        folder = self._find_folder(self.masks or "")
+        return [read_later(folder, name) for name in self._mask_names.values()]
+
     def _list_labelled(self) -> list[Sample]:
         folder, names = self._find_folder(self.images), self._names
         classes = [_get_first(name) for name in names]
-        if self.classes_file is None and not (Path(self.root).expanduser() / CLASSES_FILE).is_file():
+        if self._classes_path is None:
             labels = {name: i for i, name in enumerate(self._class_folders)}
         else:
             with_images = [name for name in self._class_folders if name in set(classes)]

@@ -9,6 +9,7 @@ from ..errors import ItemError, UserError
 from ..fields import NotNegative, Positive
 from ..types import Sample
 from .classes import Classes, HasClasses, make_readable, read_classes, read_classes_of_masks, sort_names
+from .files import Read
 from .selection import subset
 
 Source = tuple[str, str | None, str | None, str]  # path, config, revision, split
@@ -128,8 +129,7 @@ class HuggingFace(HasClasses):
     @cached_property
     def _table_of_classes(self) -> Classes:
         if self.mask is not None:
-            masks = [partial(_read, self._source, self.mask, row) for row in range(min(len(self._table), 24))]
-            return read_classes_of_masks(self.classes_file, masks)
+            return read_classes_of_masks(self.classes_file, self._list_masks)
         if self.classes_file is not None:
             return read_classes(self.classes_file)
         if self._names is None:
@@ -139,6 +139,9 @@ class HuggingFace(HasClasses):
                 "dataset.classes_file to their names"
             )
         return Classes(make_readable(self._names, f"the column {self.label} of {self.path}"))
+
+    def _list_masks(self) -> list[Read]:
+        return [partial(_read, self._source, self.mask or "", row) for row in range(len(self._table))]
 
     @property
     def _labels(self) -> list[int | None]:

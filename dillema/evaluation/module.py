@@ -16,7 +16,6 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ..backend import Dataset, Model
@@ -70,24 +69,11 @@ class Evaluation(L.LightningModule):
         task = get_task(self.dataset.task)
         truths = [truth for _, _, truth in batch]
         outputs = self.model.predict([image for _, image, _ in batch])
-        return [
-            task.record(self._probabilities(logits), truth, self.dataset)
-            for logits, truth in zip(outputs, truths, strict=True)
-        ]
-
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        """Returns the probabilities of the data set's classes; those that the model does not know have 0."""
-        classes = len(self.dataset.classes)
-        if len(logits) > classes:
-            raise UserError(
-                f"model={self.model.name} tells {len(logits)} classes apart, {self.dataset.name} has "
-                f"{classes}; give model.class_map, which maps the model's class ids to the data set's"
-            )
-        if not logits.isfinite().all():
-            raise ItemError("the model's output holds values that are no finite numbers")
-        probabilities = logits.softmax(0)
-        unknown = probabilities.new_zeros(classes - len(logits), *logits.shape[1:])
-        return torch.cat([probabilities, unknown])
+        try:
+            pairs = zip(outputs, truths, strict=True)
+            return [task.record(output, truth, self.dataset) for output, truth in pairs]
+        except UserError as error:
+            raise UserError(f"model={self.model.name}: {error}") from error
 
 
 class _Items(IterableDataset[Item]):

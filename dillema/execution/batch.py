@@ -51,7 +51,9 @@ def is_memory_error(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)  # of PyTorch's CPU allocator
+    # of PyTorch's CPU allocator: the first on Windows, the second on Linux and macOS
+    messages = ("not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
 
 
 def release_memory() -> None:

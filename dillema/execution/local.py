@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backend import Item, Result, Work
+from ..backend import Work
 from ..fields import WEIGHTS, Positive, Transient, marked_fields
 from .batch import release_memory, run_batch
 
@@ -40,7 +40,7 @@ class Local:
         self._configured = self._loaded = None
         release_memory()
 
-    def map(self, step: Work[Item, Result], batches: Sequence[Sequence[Item]]) -> Iterator[list[Result | Exception]]:
+    def map(self, step: Work, batches: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
         """Yields the results of each batch, in order."""
         self.load(step.backend)
         loaded = self._loaded if step.backend is not None else None

@@ -214,7 +214,7 @@ class ControlNetGenerator:
         return arguments
 
     def _controlnets(self) -> dict[str, str]:
-        """Returns the ControlNets in use, by the name of their conditioning; none for those of the checkpoint."""
+        """Returns the ControlNets in use by the name of their conditioning; none for the checkpoint's own."""
         available = self.controlnet or {}
         if self.controlnet is None or self.conditioning is None:
             return available

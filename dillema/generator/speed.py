@@ -89,7 +89,8 @@ class TextEmbeddings:
 
     def _embed(self, text: str) -> list[Tensor]:
         """Returns what the encoders make of one text alone, so that it does not depend on a batch."""
-        if text not in self._by_text:
+        embeddings = self._by_text.get(text)
+        if embeddings is None:
             if len(self._by_text) >= MAX_TEXTS:
                 self._by_text.clear()
             with torch.no_grad():
@@ -99,8 +100,9 @@ class TextEmbeddings:
                     num_images_per_prompt=1,
                     do_classifier_free_guidance=False,
                 )
-            self._by_text[text] = [tensor for tensor in output if tensor is not None]
-        return self._by_text[text]
+            embeddings = [tensor for tensor in output if tensor is not None]
+            self._by_text[text] = embeddings
+        return embeddings
 
 
 class GuidanceLimit:
@@ -130,7 +132,7 @@ def _second_half(tensors: Any) -> Any:
 
 
 def side_by_side(pipeline: Any, work: Callable[[Any, Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Returns what `work(pipeline, item)` returns for each item; on a CPU, each core works on an item of its own.
+    """Returns what `work(pipeline, item)` returns for each item, with an item on each core.
 
     An image then depends neither on its batch nor on the number of cores, which change the rounding of what
     they compute together. Cores that compute together also wait for each other, for long where other

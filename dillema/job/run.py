@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from .. import predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
-from ..dataset import describe
+from ..dataset import check_masks, describe
 from ..pipeline import Block, Pipeline
 from ..preflight import check_models
 from ..run_folder import PREDICTIONS, RunFolder
@@ -78,6 +78,7 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     try:
         samples = pipeline.dataset.samples()
         log.info("%s", describe(pipeline.dataset, samples))
+        check_masks(samples, pipeline.dataset)
         check_models(pipeline, runner, samples)
         rows = _rows(pipeline.run(runner, samples), writer, totals)
         predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ..backend import Dataset
@@ -19,7 +20,7 @@ ENOUGH_EQUAL = 0.9
 NAMES_TO_SHOW = 12
 
 
-def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
+def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[int, int] | None:
     """Returns the class_map by which a loaded model answers for a data set; None for ids as they are.
 
     `model.class_map` is used where it is given. Otherwise classes are matched by their names: those of the
@@ -29,10 +30,10 @@ def check_classes(model: Any, dataset: Dataset) -> dict[int, int] | None:
     that can be checked.
     """
     names = list(getattr(model, "class_names", ()))
-    setting = f"model.{model.name}.class_map"
-    class_map = getattr(model, "class_map", None)
-    if class_map is not None:
-        return _check_given(class_map, names, dataset, setting)
+    setting = f"{group}.{model.name}.class_map"
+    given = getattr(model, "class_map", None)
+    if given is not None:
+        return _check_given(given, names, dataset, setting)
     if not names:
         return None
     if all(name.isdecimal() for name in dataset.classes):
@@ -83,13 +84,10 @@ def _check_given(class_map: ClassMap, names: Sequence[str], dataset: Dataset, se
     if not names and any(isinstance(key, str) for key in class_map):
         return dict(class_map)  # type: ignore[arg-type]  # of 1000 classes, by WordNet ids
     ids = dict(zip(find_model_ids(class_map, count, names), class_map.values(), strict=True))
-    index = {_simplify(name): i for i, name in enumerate(dataset.classes)}
-    wrong = [
-        (i, target) for i, target in ids.items() if names and index.get(_simplify(names[i]), target) != target
-    ]
-    if wrong:
+    right_ids = _match_names(names, dataset.classes)
+    if wrong := [(i, target) for i, target in ids.items() if right_ids.get(i, target) != target]:
         i, target = wrong[0]
-        right = index[_simplify(names[i])]
+        right = right_ids[i]
         raise UserError(
             f"{setting} sends the model's class {names[i]!r} to {target}, which {dataset.name} calls "
             f"{dataset.classes[target]!r}; its class {dataset.classes[right]!r} is {right}. The ids of the "
@@ -149,25 +147,26 @@ def _resolve_default(
 
 
 def _warn_of_absent(ids: Mapping[int, int], dataset: Dataset, where: str) -> None:
-    absent = [
-        name
-        for i, name in enumerate(dataset.classes)
-        if i not in dataset.ignored and i not in set(ids.values())
-    ]
-    if absent:
-        log.warning("%s: the model never answers %s, which %s scores", where, _list(absent), dataset.name)
+    if absent := _list_absent(ids, dataset):
+        _warn_once(f"{where}: the model never answers {_list(absent)}, which {dataset.name} scores")
+
+
+@lru_cache
+def _warn_once(sentence: str) -> None:  # classes are checked before each batch of predictions
+    log.warning(sentence)
+
+
+def _list_absent(ids: Mapping[int, int], dataset: Dataset) -> list[str]:
+    """Returns the names of the scored classes that no class of the model goes to."""
+    targets = set(ids.values()) | set(dataset.ignored)
+    return [name for i, name in enumerate(dataset.classes) if i not in targets]
 
 
 def _describe_mismatch(
     name: str, names: Sequence[str], ids: Mapping[int, int], dataset: Dataset, setting: str
 ) -> str:
-    absent = [
-        target
-        for i, target in enumerate(dataset.classes)
-        if i not in dataset.ignored and i not in set(ids.values())
-    ]
     return (
-        f"model={name} has no class called {_list(absent)}, of {dataset.name}.\n"
+        f"model={name} has no class called {_list(_list_absent(ids, dataset))}, of {dataset.name}.\n"
         f"  The classes of {dataset.name}: {_list(dataset.classes, ids=True)}\n"
         f"  The classes of the model: {_list(names, ids=True)}\n"
         f"Say which is which with {setting}, for example "

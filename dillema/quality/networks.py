@@ -17,7 +17,7 @@ from PIL import Image
 from .. import hub
 from ..errors import ItemError, NoWeights, UserError
 from ..fields import BatchSize, Transient, Weights
-from ..model import read_weights
+from ..model.weights import read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -228,8 +228,8 @@ def _fetch(address: str, setting: str) -> str:
         except OSError as error:
             raise NoWeights(
                 f"The weights {address} are not on this machine ({path}) and could not be downloaded "
-                f"({error}).\nFetch them while there is a network (job=prefetch), or give the path of the file "
-                f"as {setting}, or do without: {setting}=null."
+                f"({error}).\nFetch them while there is a network (job=prefetch), or give the path of the "
+                f"file as {setting}, or do without: {setting}=null."
             ) from error
     return str(path)
 

@@ -1,6 +1,6 @@
 """Figures that one can defend, from saved predictions (see `dillema.predictions`).
 
-Everything is paired: a counterfactual is held against the original it was made from, and an original counts
+Everything is paired: a counterfactual is compared with the original it was made from, and an original counts
 as often as it has counterfactuals, so that a drop is exactly the difference of two metrics. Images of one
 source are not independent, nor are sources of one group (frames of a video). So all that says how certain a
 figure is takes groups for its units; a source without a group is a group of its own.

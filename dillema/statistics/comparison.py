@@ -11,6 +11,7 @@ from ..task import Task
 from .intervals import (
     ENOUGH_GROUPS,
     LEVEL,
+    add_up,
     benjamini_hochberg,
     bootstrap_interval,
     randomisation_test,
@@ -103,9 +104,7 @@ def compare_sums(a: PairedTallies, b: PairedTallies) -> dict[str, Any]:
 def sums_by_group(predictions: Predictions, rows: np.ndarray) -> np.ndarray:
     """Returns the tallies of rows added up for each group of sources that has any of them (groups, k)."""
     group = predictions.group[predictions.source[rows]]
-    sums = np.zeros((len(predictions.groups), predictions.tallies.shape[1]), np.int64)
-    np.add.at(sums, group, predictions.tallies[rows])
-    return sums[np.bincount(group, minlength=len(sums)) > 0]
+    return add_up(predictions.tallies, rows, group)[np.bincount(group) > 0]
 
 
 def compare_trainings(

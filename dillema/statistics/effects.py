@@ -26,12 +26,13 @@ Value = tuple[str, str]
 EDIT_FIGURES = ("edit_n", "edit_drop", "edit_low", "edit_high", "edit_p")
 EFFECT_FIGURES = ("effect", "effect_low", "effect_high")
 MAX_VALUES = 40  # in the additive model, the most common ones: captions in free words have thousands
+ROUNDING = 1e-6  # an effect below is none
 RIDGE = 1e-9  # of the mean diagonal: keeps draws solvable in which a value is missing
 IDENTIFIED = 1e-6  # a value whose effect is mixed with that of others by more than this cannot be told apart
 
 
 class PlaceboComparison:
-    """Counterfactuals held against the placebos of their sources."""
+    """Counterfactuals compared with the placebos of their sources."""
 
     def __init__(self, predictions: Predictions, seed: int, *, valid: bool) -> None:
         self.predictions, self.seed = predictions, seed
@@ -80,9 +81,8 @@ def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if row["edit_drop"] is not None:
             exceeds = p is not None and p < 1 - LEVEL and row["edit_drop"] > 0
             confounded = "effect" in row and row["effect_low"] is None
-            harmful = (
-                False if not exceeds else None if confounded else row.get("effect_low", row["edit_drop"]) > 0
-            )
+            own_effect = row.get("effect_low", row["edit_drop"])
+            harmful = False if not exceeds else None if confounded else own_effect > ROUNDING
         judged.append(row | {"edit_p_adjusted": p, "harmful": harmful})
     return judged
 

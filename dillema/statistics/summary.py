@@ -61,10 +61,14 @@ def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, An
 def prediction_set(predictions: Predictions, rows: np.ndarray) -> PredictionSet:
     """Returns the predictions of rows, each as often as it stands there, for the metrics of a task."""
     weights = np.bincount(rows, minlength=len(predictions.image)).astype(float)
-    blocks = [predictions.tallies[rows[i : i + ROWS_PER_READ]] for i in range(0, len(rows), ROWS_PER_READ)]
+    sums, scores = np.zeros(predictions.tallies.shape[1], np.int64), []
+    for i in range(0, len(rows), ROWS_PER_READ):
+        tallies = predictions.tallies[rows[i : i + ROWS_PER_READ]]
+        sums += tallies.sum(0, dtype=np.int64)
+        scores.append(predictions.task.score(tallies))
     return PredictionSet(
-        sums=sum(block.sum(0, dtype=np.int64) for block in blocks),
-        scores=np.concatenate([predictions.task.score(block) for block in blocks]),
+        sums=sums,
+        scores=np.concatenate(scores),
         values={name: column[rows] for name, column in predictions.values.items()},
         matrix=predictions.confusion(weights),
     )
@@ -76,8 +80,7 @@ def flips(pairs: PairedTallies) -> dict[str, float | None]:
     `mcnemar_p` is McNemar's p on one counterfactual of each group.
     """
     predictions = pairs.predictions
-    before = predictions.task.right(predictions.tallies[pairs.before])
-    after = predictions.task.right(predictions.tallies[pairs.after])
+    before, after = (_right(predictions, rows) for rows in (pairs.before, pairs.after))
     if before is None or after is None:
         return dict.fromkeys(FLIPS)
     source = predictions.source[pairs.after]
@@ -261,6 +264,17 @@ def _classes_of_images(pairs: PairedTallies) -> dict[int, Sequence[float]]:
         scores = [group.figure(side.sum(0))[0] for side in group.sums]
         rows[int(classes[part[0]])] = [*scores, *(bound[0] for bound in group.bounds()), group.groups]
     return rows
+
+
+def _right(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None:
+    """Returns whether rows are answered right; None for a task without right and wrong."""
+    blocks = []
+    for i in range(0, len(rows), ROWS_PER_READ):
+        right = predictions.task.right(predictions.tallies[rows[i : i + ROWS_PER_READ]])
+        if right is None:
+            return None
+        blocks.append(right)
+    return np.concatenate(blocks)
 
 
 def _edit_figures(

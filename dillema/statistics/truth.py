@@ -1,4 +1,4 @@
-"""Estimated drops held against true ones, where the data set can render what a counterfactual stands for."""
+"""Estimated drops compared with true ones, where the data set can render what a counterfactual stands for."""
 
 from typing import Any
 

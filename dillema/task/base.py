@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from ..backend import Dataset, Size
-from ..errors import ItemError
+from ..errors import ItemError, UserError
 from ..types import Sample
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torchvision import tv_tensors
 
 Truth = Any
-"""What a model is held against, as the task reads it: a class id, class ids (height, width), boxes."""
+"""What a prediction is compared with, as the task reads it: a class id, class ids (height, width), boxes."""
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Entries of confusion matrices: the row of the table, the true class, the predicted class, and how often."""
@@ -160,12 +160,13 @@ class Task(ABC):
     # ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def record(self, probabilities: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
+    def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
         """Returns what is stored of one prediction, as JSON: the values of `columns`, and `confidence`.
 
-        `probabilities` are (classes) or (classes, height, width), over the classes of the data set.
-        `confidence` is the mean probability of the true class, None where nothing is scored. A value of a
-        binary column is base64 text. Raises an ItemError where the two do not fit.
+        `logits` are what the model returned for the image. `confidence` is the mean probability of the true
+        class, None where nothing is scored. A value of a binary column is base64 text. Raises an ItemError
+        where logits and truth do not fit, and for logits that are no numbers; a UserError where the model
+        cannot be one for the data set.
         """
 
     @property
@@ -234,6 +235,26 @@ class Task(ABC):
     @abstractmethod
     def classes_in(self, answer: Answer) -> Sequence[int]:
         """Returns the class ids that an image shows."""
+
+
+def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
+    """Returns the probabilities of the data set's classes (classes, ...).
+
+    Classes that the model lacks have 0. Raises an ItemError for logits that are no finite numbers, and a
+    UserError for more classes than the data set's.
+    """
+    import torch
+
+    classes = len(dataset.classes)
+    if len(logits) > classes:
+        raise UserError(
+            f"it tells {len(logits)} classes apart, {dataset.name} has {classes}; give model.class_map, which"
+            " maps the model's class ids to the data set's"
+        )
+    if not logits.isfinite().all():
+        raise ItemError("the model's output holds values that are no finite numbers")
+    probabilities = logits.softmax(0)
+    return torch.cat([probabilities, probabilities.new_zeros(classes - len(logits), *logits.shape[1:])])
 
 
 def check_mask(sample: Sample, dataset: Dataset) -> None:

@@ -11,7 +11,7 @@ from .. import metrics
 from ..backend import Dataset, Size
 from ..errors import ItemError
 from ..types import Sample
-from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask, percent
+from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask, class_probabilities, percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,13 +54,14 @@ class Classification(Task):
         """Writes no file: the label is a column."""
         return {"label": sample.label, "label_name": self.label_name(sample, dataset)}
 
-    def record(self, probabilities: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
+    def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
         """Returns the values of the columns."""
-        if probabilities.ndim != 1:
-            shape = tuple(probabilities.shape)
+        if logits.ndim != 1:
+            shape = tuple(logits.shape)
             raise ItemError(
-                f"the model's output has the shape {shape}: classification needs one number a class"
+                f"the model's output is of shape {shape}: classification needs one number a class"
             )
+        probabilities = class_probabilities(logits, dataset)
         best_probabilities, best = probabilities.topk(min(5, len(probabilities)))
         return {
             "label": truth,

@@ -14,7 +14,7 @@ from .. import metrics
 from ..backend import Dataset, Size
 from ..errors import ItemError
 from ..types import Sample
-from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask, percent
+from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask, class_probabilities, percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,27 +75,24 @@ class Segmentation(Task):
         changed, mask = change(image, tv_tensors.Mask(torch.from_numpy(np.array(truth))))
         return changed, mask.numpy()
 
-    def record(self, probabilities: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
+    def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
         """Returns the values of the columns."""
         import torch
 
-        if truth.shape != probabilities.shape[1:]:
-            shape = tuple(probabilities.shape[1:])
+        if truth.shape != logits.shape[1:]:
+            shape = tuple(logits.shape[1:])
             raise ItemError(f"the mask has {truth.shape} rows and columns, the model's output {shape}")
-        ignored = sorted(dataset.ignored)
+        probabilities, ignored = class_probabilities(logits, dataset), sorted(dataset.ignored)
         predicted = probabilities.argmax(0).numpy()
         scored = ~np.isin(truth, ignored)
         matrix = metrics.confusion_matrix(truth, predicted, ignored)
         mask = torch.from_numpy(scored)
         ids = torch.from_numpy(truth.astype(np.int64)) * mask
-        confidence = (
-            probabilities.gather(0, ids[None])[0][mask].double().mean().item() if scored.any() else None
-        )
+        confidence = probabilities.gather(0, ids[None])[0][mask].double()
+        cells = [[int(true), int(guess), int(matrix[true, guess])] for true, guess in np.argwhere(matrix)]
         return {
-            "confusion": [
-                [int(true), int(guess), int(matrix[true, guess])] for true, guess in np.argwhere(matrix)
-            ],
-            "confidence": confidence,
+            "confusion": cells,
+            "confidence": confidence.mean().item() if scored.any() else None,
             "error_map": draw_error_map((truth != predicted) & scored, predicted, dataset.colours),
         }
 

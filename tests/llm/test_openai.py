@@ -26,7 +26,12 @@ def llama_cpp_server():
 
 
 def test_a_real_server_finds_the_words_and_chooses_among_the_values(llama_cpp_server):
-    editor = Editor(OpenAILanguageModel("any", llama_cpp_server, response_format="json_object"), MINI, max_words=1, optional=False)
+    editor = Editor(
+        OpenAILanguageModel("any", llama_cpp_server, response_format="json_object"),
+        MINI,
+        max_words=1,
+        optional=False,
+    )
     editor.load()
     caption = Caption("a red car on a rainy night street")
     spans = editor.keywords(caption, VARY, "", 0)
@@ -38,7 +43,12 @@ def test_a_real_server_finds_the_words_and_chooses_among_the_values(llama_cpp_se
 def fitting(request):
     """The reply of a server that keeps to the schema: the first word offered for each attribute that names it."""
     fields = request["response_format"]["json_schema"]["schema"]["properties"]
-    return json.dumps({a: next((w for w in field["enum"] if w in ("clear", "day")), field["enum"][0]) for a, field in fields.items()})
+    return json.dumps(
+        {
+            a: next((w for w in field["enum"] if w in ("clear", "day")), field["enum"][0])
+            for a, field in fields.items()
+        }
+    )
 
 
 def test_as_many_requests_are_under_way_as_the_option_says(tmp_path):
@@ -56,7 +66,9 @@ def test_as_many_requests_are_under_way_as_the_option_says(tmp_path):
         run = backends.pipeline(tmp_path / "store", editor=editor).run(folder)
     assert run.failures == []
     assert len(run.pairs) == 12
-    assert len(requests) == 6 + 6  # one keyword question a source, and one of its two variants leaves a choice
+    assert (
+        len(requests) == 6 + 6
+    )  # one keyword question a source, and one of its two variants leaves a choice
 
 
 def test_a_reply_that_does_not_fit_is_never_trusted(tmp_path):

@@ -22,8 +22,16 @@ def save(folder, template):
     words = tokenizer()
     words.chat_template = template
     words.save_pretrained(folder)
-    sizes = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.5}
-    LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=320, bos_token_id=BEGIN, eos_token_id=END, pad_token_id=PAD)).save_pretrained(folder)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 37,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "initializer_range": 0.5,
+    }
+    LlamaForCausalLM(
+        LlamaConfig(**sizes, vocab_size=320, bos_token_id=BEGIN, eos_token_id=END, pad_token_id=PAD)
+    ).save_pretrained(folder)
     return str(folder)
 
 
@@ -39,11 +47,17 @@ def loaded(folder, **fields):
 
 
 def test_replies_fit_the_schema_whatever_the_model_would_say(folder):
-    llm = build(composed("llm=qwen3_4b_transformers", f"llm.model={folder}", "llm.dtype=float32", "llm.temperature=3").llm)
+    llm = build(
+        composed(
+            "llm=qwen3_4b_transformers", f"llm.model={folder}", "llm.dtype=float32", "llm.temperature=3"
+        ).llm
+    )
     llm.load()
     for seed in range(3):
         reply = json.loads(llm.ask(question('{}\n"]'), WORDS, seed))
-        assert reply.keys() == {"mood"} and re.fullmatch(WORDS["properties"]["mood"]["pattern"], reply["mood"])
+        assert reply.keys() == {"mood"} and re.fullmatch(
+            WORDS["properties"]["mood"]["pattern"], reply["mood"]
+        )
         assert json.loads(llm.ask(question("sea"), COLOUR, seed)) in ({"colour": "blue"}, {"colour": "red"})
 
 

@@ -8,9 +8,8 @@ from PIL import Image
 from dillema.errors import ItemError, NoWeights, UserError
 from dillema.quality import networks as module
 from dillema.quality.networks import Networks
-from dillema.job.prefetch import needs
 from tests import tiny
-from tests.backends import Generator, Noise, pipeline
+from tests.backends import Generator, Noise, run_pipeline
 
 SIZE = (64, 64)
 
@@ -23,7 +22,14 @@ def alexnet(tmp_path_factory):
     with torch.device("meta"):  # its classifier, which LPIPS leaves out, is large
         state = alexnet().state_dict()
     path = tmp_path_factory.mktemp("alexnet") / "alexnet.pth"
-    torch.save({key: torch.randn(value.shape) / value[0].numel() ** 0.5 for key, value in state.items() if key.startswith("features.")}, path)
+    torch.save(
+        {
+            key: torch.randn(value.shape) / value[0].numel() ** 0.5
+            for key, value in state.items()
+            if key.startswith("features.")
+        },
+        path,
+    )
     return path
 
 
@@ -33,8 +39,14 @@ def clip(tmp_path_factory):
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("clip")
-    vision = {"image_size": 32, "patch_size": 8} | {name: tiny.CLIP[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")}
-    model = CLIPModel(CLIPConfig(text_config=tiny.CLIP, vision_config=vision | {"num_attention_heads": 4}, projection_dim=16))
+    vision = {"image_size": 32, "patch_size": 8} | {
+        name: tiny.CLIP[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
+    }
+    model = CLIPModel(
+        CLIPConfig(
+            text_config=tiny.CLIP, vision_config=vision | {"num_attention_heads": 4}, projection_dim=16
+        )
+    )
     model.visual_projection.weight.data.neg_()  # or the scores of all images would be 0
     model.save_pretrained(folder)
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
@@ -58,8 +70,8 @@ def noisy(image, much):
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
-class Lazy(Sequence):
-    """Openers that are made when they are asked for, one by one, and counted."""
+class Openers(Sequence):
+    """Functions that open images, made when they are asked for; `asked` lists their indices."""
 
     def __init__(self, count, make):
         self.count, self.make, self.asked = count, make, []
@@ -88,7 +100,9 @@ def test_lpips_is_nothing_for_the_same_image_and_grows_with_noise(alexnet):
     assert same == pytest.approx(0, abs=1e-6) and same < near < far
     (alone,) = networks.score([image], others[2:], [""])
     assert alone == {"lpips": pytest.approx(far, abs=1e-5)} and networks.figures == ("lpips",)
-    assert networks.score([image.convert("L")], [image.convert("L").convert("RGB")], [""]) == [{"lpips": pytest.approx(0, abs=1e-6)}]
+    assert networks.score([image.convert("L")], [image.convert("L").convert("RGB")], [""]) == [
+        {"lpips": pytest.approx(0, abs=1e-6)}
+    ]
     with pytest.raises(ItemError, match="images of one size, not of 32 x 32 and 64 x 64 pixels"):
         networks.score([image], [image.resize((32, 32))], [""])
 
@@ -99,14 +113,24 @@ def test_lpips_agrees_with_torchmetrics(tmp_path, monkeypatch, alexnet):
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     with torch.device("meta"):
-        shapes = {key: value.shape for key, value in whole().state_dict().items() if key.startswith("classifier.")}
+        shapes = {
+            key: value.shape for key, value in whole().state_dict().items() if key.startswith("classifier.")
+        }
     (tmp_path / "checkpoints").mkdir()
     unused = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
-    torch.save(torch.load(alexnet) | unused, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")  # where torchvision looks first
+    torch.save(
+        torch.load(alexnet) | unused, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    )  # where torchvision looks first
     theirs = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
-    originals, images = [tiny.image(i, SIZE) for i in range(3)], [noisy(tiny.image(i, SIZE), 40) for i in range(3, 6)]
+    originals, images = (
+        [tiny.image(i, SIZE) for i in range(3)],
+        [noisy(tiny.image(i, SIZE), 40) for i in range(3, 6)],
+    )
     ours = [row["lpips"] for row in loaded(lpips=alexnet).score(originals, images, [""] * 3)]
-    each = [theirs(pixels([a]).float() / 255, pixels([b]).float() / 255).item() for a, b in zip(originals, images, strict=True)]
+    each = [
+        theirs(pixels([a]).float() / 255, pixels([b]).float() / 255).item()
+        for a, b in zip(originals, images, strict=True)
+    ]
     assert ours == pytest.approx(each, rel=1e-5) and min(ours) > 0.01
 
 
@@ -125,12 +149,22 @@ def test_the_clip_score_agrees_with_torchmetrics_and_cuts_long_texts(clip):
         def get_text_features(self, input_ids, attention_mask):
             return model.get_text_features(input_ids, attention_mask).pooler_output
 
-    networks, images, texts = loaded(clip=clip), [tiny.image(i, SIZE) for i in range(3)], ["a foggy street", "night", "snow"]
+    networks, images, texts = (
+        loaded(clip=clip),
+        [tiny.image(i, SIZE) for i in range(3)],
+        ["a foggy street", "night", "snow"],
+    )
     scores = [row["clip_score"] for row in networks.score(images, images, texts)]
     with torch.no_grad():
-        theirs = [CLIPScore(lambda: (Features(), processor))(pixels([image])[0], text).item() for image, text in zip(images, texts, strict=True)]
+        theirs = [
+            CLIPScore(lambda: (Features(), processor))(pixels([image])[0], text).item()
+            for image, text in zip(images, texts, strict=True)
+        ]
     assert scores == pytest.approx(theirs, rel=1e-4) and min(scores) > 1
-    long, cut = (networks.score(images[:1], images[:1], [text])[0]["clip_score"] for text in ("snow " * 200, "snow " * 100))
+    long, cut = (
+        networks.score(images[:1], images[:1], [text])[0]["clip_score"]
+        for text in ("snow " * 200, "snow " * 100)
+    )
     assert long == cut > 1
     model.visual_projection.weight.data.neg_()
     networks._clip = model  # whose images mean the opposite
@@ -148,75 +182,99 @@ def test_distances_of_sets_agree_with_torchmetrics_on_the_same_features(encoder)
         num_features = 16
 
         def forward(self, pixels):
-            return network(pixel_values=processor(list(pixels), return_tensors="pt")["pixel_values"]).pooler_output.flatten(1)
+            return network(
+                pixel_values=processor(list(pixels), return_tensors="pt")["pixel_values"]
+            ).pooler_output.flatten(1)
 
-    originals, images = [tiny.image(i, SIZE) for i in range(9)], [noisy(tiny.image(20 + i, SIZE), 80) for i in range(7)]
+    originals, images = (
+        [tiny.image(i, SIZE) for i in range(9)],
+        [noisy(tiny.image(20 + i, SIZE), 80) for i in range(7)],
+    )
     fid, kid = FrechetInceptionDistance(Features()), KernelInceptionDistance(Features(), subset_size=7)
     with torch.no_grad():
-        for some, real in ((originals, True), (images, False)):
-            fid.update(pixels(some), real)
-            kid.update(pixels(some), real)
+        for side, real in ((originals, True), (images, False)):
+            fid.update(pixels(side), real)
+            kid.update(pixels(side), real)
     networks = loaded(encoder, batch_size=4)
-    opened = listed(originals), listed(images)
-    found = networks.distance(*opened)
-    assert (found["originals"], found["images"], found["features"]) == (9, 7, encoder.rpartition("/")[2])
-    assert found["fid"] == pytest.approx(fid.compute().item(), rel=1e-5) and found["fid"] > 0
-    assert found["kid"] == pytest.approx(kid.compute()[0].item(), rel=0.2)  # over random subsets
-    assert found == networks.distance(*opened)
-    assert networks.distance(opened[0], opened[0])["fid"] == pytest.approx(0, abs=1e-3)
+    openers = listed(originals), listed(images)
+    distances = networks.distance(*openers)
+    assert (distances["originals"], distances["images"], distances["features"]) == (
+        9,
+        7,
+        encoder.rpartition("/")[2],
+    )
+    assert distances["fid"] == pytest.approx(fid.compute().item(), rel=1e-5) and distances["fid"] > 0
+    assert distances["kid"] == pytest.approx(kid.compute()[0].item(), rel=0.2)  # over random subsets
+    assert distances == networks.distance(*openers)
+    assert networks.distance(openers[0], openers[0])["fid"] == pytest.approx(0, abs=1e-3)
     # sets as large as a subset have one subset: the estimate of the paper, without the bias of x = y
     with torch.no_grad():
-        x, y = (Features()(pixels(some)).double() for some in (originals[:7], images))
+        x, y = (Features()(pixels(side)).double() for side in (originals[:7], images))
     xx, yy, xy = ((a @ b.T / 16 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
     by_hand = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (7 * 6) - 2 * xy.mean()
-    assert networks.distance(opened[0][:7], opened[1])["kid"] == pytest.approx(by_hand.item(), rel=1e-4)
+    assert networks.distance(openers[0][:7], openers[1])["kid"] == pytest.approx(by_hand.item(), rel=1e-4)
 
 
 def test_distances_of_many_images_ask_for_each_when_its_turn_comes(monkeypatch, encoder):
     networks = loaded(encoder, batch_size=64)
-    originals, images = Lazy(400, lambda i: tiny.image(i, (32, 32))), Lazy(300, lambda i: noisy(tiny.image(1000 + i, (32, 32)), 80))
+    originals, images = (
+        Openers(400, lambda i: tiny.image(i, (32, 32))),
+        Openers(300, lambda i: noisy(tiny.image(1000 + i, (32, 32)), 80)),
+    )
     monkeypatch.setattr(module, "KID_SUBSET", 50)
     whole = networks.distance(originals, images)
     assert originals.asked == [0, *range(400)] and images.asked == list(range(300))
     monkeypatch.setattr(module, "IMAGES_PER_UPDATE", 128)
     monkeypatch.setattr(module, "KID_IMAGES", 150)
-    some = networks.distance(originals, images)
-    assert some["fid"] == pytest.approx(whole["fid"], rel=1e-5)  # of all images, however many come at once
-    assert some["kid"] != whole["kid"] and some["kid"] == pytest.approx(whole["kid"], rel=0.3)  # of some of them
+    in_blocks = networks.distance(originals, images)
+    assert in_blocks["fid"] == pytest.approx(
+        whole["fid"], rel=1e-5
+    )  # of all images, however many come at once
+    assert in_blocks["kid"] != whole["kid"] and in_blocks["kid"] == pytest.approx(
+        whole["kid"], rel=0.3
+    )  # of a part of them
 
 
 def test_sets_and_features_that_cannot_be_compared_are_named(tmp_path, encoder):
     from transformers import AutoImageProcessor, AutoModel
 
-    opened = listed(tiny.image(i, SIZE) for i in range(3))
+    openers = listed(tiny.image(i, SIZE) for i in range(3))
     with pytest.raises(ItemError, match="two images or more with two originals or more, not 1 with 3"):
-        loaded(encoder).distance(opened, opened[:1])
+        loaded(encoder).distance(openers, openers[:1])
     broken = AutoModel.from_pretrained(encoder)
     next(broken.parameters()).data.fill_(float("nan"))
     broken.save_pretrained(tmp_path)
     AutoImageProcessor.from_pretrained(encoder).save_pretrained(tmp_path)
     with pytest.raises(ItemError, match="not finite"):
-        loaded(str(tmp_path)).distance(opened, opened)
+        loaded(str(tmp_path)).distance(openers, openers)
 
 
-def test_a_run_has_the_figures_of_its_images_and_of_the_set(tmp_path, alexnet, clip, encoder):
-    parts = {"dataset": Noise(count=3), "generator": Generator(width=64, height=64), "quality": Networks(encoder, clip, str(alexnet))}
+def test_a_run_has_the_figures_of_its_images_and_of_the_set(tmp_path, monkeypatch, alexnet, clip, encoder):
+    parts = {
+        "dataset": Noise(count=3),
+        "generator": Generator(width=64, height=64),
+        "quality": Networks(encoder, clip, str(alexnet)),
+    }
+    results = {}
     for name in ("first", "again"):
         (tmp_path / name).mkdir()
-    results = pipeline(tmp_path / "store", **parts).run(tmp_path / "first").results
+        folder, _ = run_pipeline(tmp_path / name, tmp_path / "store", **parts)
+        results[name] = folder.results
+        monkeypatch.setattr(Networks, "load", lambda self: pytest.fail("all of it is in the store"))
     for name in ("ssim", "psnr", "lpips", "clip_score"):
-        row = results["quality"][name]
+        row = results["first"]["quality"][name]
         assert row["images"] == 6 and row["low"] <= row["mean"] <= row["high"]
-    assert results["distance"]["images"] == 6 and results["distance"]["fid"] > 0
-    again = pipeline(tmp_path / "store", **parts | {"quality": Networks(encoder, clip, str(alexnet))})
-    again.execution.load = lambda backend: pytest.fail("all of it is in the store")
-    assert again.run(tmp_path / "again").results["distance"] == results["distance"]
+    assert results["first"]["distance"]["images"] == 6 and results["first"]["distance"]["fid"] > 0
+    assert results["again"]["distance"] == results["first"]["distance"]
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch, alexnet):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     away = "http://127.0.0.1:9/alexnet-owt-7be5be79.pth"
-    with pytest.raises(NoWeights, match=r"(?s)alexnet-owt-7be5be79.pth are not on this machine .*\(job=prefetch\).* quality.lpips=null"):
+    with pytest.raises(
+        NoWeights,
+        match=r"(?s)alexnet-owt-7be5be79.pth are not on this machine .*\(job=prefetch\).* quality.lpips=null",
+    ):
         loaded(lpips=away)
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
     (tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth").write_bytes(alexnet.read_bytes())
@@ -231,12 +289,9 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, alexnet):
     with pytest.raises(UserError, match="torch-fidelity"):  # does not take these
         loaded(str(tmp_path / "other.pth"))
     with pytest.raises(UserError, match="gives no pooled output"):
-        loaded(tiny.segmenter(tmp_path / "segmenter")).distance([lambda: tiny.image(0)] * 2, [lambda: tiny.image(1)] * 2)
-
-
-def test_prefetch_knows_what_is_needed(encoder):
-    url = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-    assert [address for address, _ in needs(Networks(encoder, "openai/clip-vit-base-patch16", url))] == ["openai/clip-vit-base-patch16", url]
+        loaded(tiny.segmenter(tmp_path / "segmenter")).distance(
+            [lambda: tiny.image(0)] * 2, [lambda: tiny.image(1)] * 2
+        )
 
 
 @pytest.mark.slow
@@ -255,11 +310,28 @@ def test_distances_on_inception_are_those_of_torch_fidelity(tmp_path, monkeypatc
         if isinstance(part, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(part.weight)  # else the features of all images are nearly the same
     torch.save(network.state_dict(), path)  # random, and as large as the real ones
-    originals, images = [tiny.image(i, SIZE) for i in range(6)], [noisy(tiny.image(20 + i, SIZE), 60) for i in range(6)]
-    found = loaded(str(path)).distance(listed(originals), listed(images))
-    features = [network(pixels(some))[0] for some in (originals, images)]
-    theirs = fid_statistics_to_metric(*map(fid_features_to_statistics, features), False)["frechet_inception_distance"]
-    assert found["features"] == "Inception" and found["fid"] == pytest.approx(theirs, rel=1e-5) and theirs > 1
-    kernel = {"kid_subsets": 2, "kid_subset_size": 6, "kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None}
-    theirs = kid_features_to_metric(*features, **kernel, kid_kernel_poly_coef0=1, rng_seed=0, verbose=False)["kernel_inception_distance_mean"]
-    assert found["kid"] == pytest.approx(theirs, rel=1e-4)
+    originals, images = (
+        [tiny.image(i, SIZE) for i in range(6)],
+        [noisy(tiny.image(20 + i, SIZE), 60) for i in range(6)],
+    )
+    distances = loaded(str(path)).distance(listed(originals), listed(images))
+    features = [network(pixels(side))[0] for side in (originals, images)]
+    theirs = fid_statistics_to_metric(*map(fid_features_to_statistics, features), False)[
+        "frechet_inception_distance"
+    ]
+    assert (
+        distances["features"] == "Inception"
+        and distances["fid"] == pytest.approx(theirs, rel=1e-5)
+        and theirs > 1
+    )
+    kernel = {
+        "kid_subsets": 2,
+        "kid_subset_size": 6,
+        "kid_kernel": "poly",
+        "kid_kernel_poly_degree": 3,
+        "kid_kernel_poly_gamma": None,
+    }
+    theirs = kid_features_to_metric(*features, **kernel, kid_kernel_poly_coef0=1, rng_seed=0, verbose=False)[
+        "kernel_inception_distance_mean"
+    ]
+    assert distances["kid"] == pytest.approx(theirs, rel=1e-4)

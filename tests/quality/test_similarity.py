@@ -19,7 +19,9 @@ def test_similarity_is_that_of_other_libraries():
     a, b = (np.asarray(i).astype(np.float64) for i in (original, image))
     mean_a, mean_b, c1, c2 = local(a), local(b), (0.01 * 255) ** 2, (0.03 * 255) ** 2
     spread, both = local(a * a) - mean_a**2 + local(b * b) - mean_b**2, local(a * b) - mean_a * mean_b
-    index = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * (2 * both + c2) / (spread + c2)  # Wang et al., equation 13
+    index = (
+        (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * (2 * both + c2) / (spread + c2)
+    )  # Wang et al., equation 13
     assert found["ssim"] == pytest.approx(index.mean(), abs=1e-4)
 
 

@@ -2,7 +2,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dillema.evaluation.augmentation import augmented
+from dillema.retraining.augmentation import augment
+from dillema.task import get_task
+
+CLASSIFY, SEGMENT = get_task("classification"), get_task("segmentation")
 
 
 def halves():
@@ -16,7 +19,7 @@ def test_masks_stay_with_what_they_mark():
     image, mask = halves()
     flipped, agreed = 0, []
     for seed in range(40):
-        changed, truth = augmented(image, mask, seed)
+        changed, truth = augment(image, mask, SEGMENT, seed)
         assert changed.size == image.size and truth.shape == mask.shape and truth.dtype == np.uint8
         grey = np.asarray(changed).mean(2)
         dark, light = grey[truth == 0].mean(), grey[truth == 1].mean()
@@ -32,7 +35,7 @@ def test_images_change_in_light_and_labels_do_not_change():
     image, _ = halves()
     means = []
     for seed in range(40):
-        changed, label = augmented(image, 3, seed)
+        changed, label = augment(image, 3, CLASSIFY, seed)
         assert label == 3
         means.append(np.asarray(changed).mean())
     assert min(means) < 0.6 * np.asarray(image).mean() and max(means) > 1.2 * np.asarray(image).mean()
@@ -43,6 +46,6 @@ def test_the_seed_decides_and_nothing_else_is_drawn_from():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one, two, other = (augmented(image, mask, seed)[0].tobytes() for seed in (1, 1, 2))
+    first, second, other = (augment(image, mask, SEGMENT, seed)[0].tobytes() for seed in (1, 1, 2))
     assert torch.equal(torch.rand(3), expected)
-    assert one == two != other
+    assert first == second != other

@@ -2,6 +2,7 @@
 
 import torch
 
+from dillema.mini.scene import COLOURS, TIMES, WEATHERS
 from tests import tiny
 
 
@@ -14,10 +15,11 @@ def spread(model):
     return model
 
 
-def reader(folder, names=("clear", "foggy", "daytime", "night")):
+def reader(folder):
     from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
 
     torch.manual_seed(0)
+    names = [*WEATHERS, *TIMES, *COLOURS]
     config = ConvNextConfig(
         hidden_sizes=[4, 8, 8, 16],
         depths=[1, 1, 1, 1],
@@ -61,14 +63,74 @@ def dinov2(folder):
     return str(folder)
 
 
+def letter_vocabulary(folder):
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    parts = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        ".",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+    ]
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(parts))
+    return str(vocabulary)
+
+
 def sentence_encoder(folder):
     from transformers import BertConfig, BertModel, BertTokenizer
 
     torch.manual_seed(0)
-    vocabulary = folder / "vocab.txt"
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    vocabulary.write_text("\n".join(words))
-    spread(BertModel(BertConfig(vocab_size=len(words), **SMALL))).save_pretrained(folder)
-    BertTokenizer(str(vocabulary)).save_pretrained(folder)
+    tokenizer = BertTokenizer(letter_vocabulary(folder))
+    spread(BertModel(BertConfig(vocab_size=len(tokenizer), **SMALL))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def owlv2(folder):
+    from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
+
+    torch.manual_seed(0)
+    text = SMALL | {"vocab_size": 514, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 0}
+    text |= {"max_position_embeddings": 77}
+    vision = SMALL | {"image_size": 32, "patch_size": 8}
+    config = Owlv2Config(text_config=text, vision_config=vision, projection_dim=32)
+    spread(Owlv2ForObjectDetection(config)).save_pretrained(folder)
+    eye = Owlv2ImageProcessor(size={"height": 32, "width": 32})
+    Owlv2Processor(eye, tiny.clip_tokenizer(folder)).save_pretrained(folder)
+    return str(folder)
+
+
+def grounding_dino(folder):
+    from transformers import (
+        BertTokenizer,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+        SwinConfig,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = BertTokenizer(letter_vocabulary(folder))
+    stages = ["stage2", "stage3", "stage4"]
+    sizes = {"depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4, "out_features": stages}
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(image_size=32, patch_size=4, embed_dim=8, **sizes),
+        text_config={"model_type": "bert", "vocab_size": len(tokenizer), **SMALL},
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_queries=6,
+    )
+    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    eye = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 128})
+    GroundingDinoProcessor(eye, tokenizer).save_pretrained(folder)
     return str(folder)

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
+from dillema.config_check import check
 from dillema.errors import UserError
 from dillema.types import Counterfactual, Edit
 from dillema.validity.clip import ClipGate
 from tests import tiny
+from tests.test_config import composed
 from tests.validity import checkpoints
 
 FOGGY = Counterfactual("a foggy street", (Edit("weather", "clear", "foggy"),), caption="a clear street")
@@ -74,9 +76,11 @@ def test_every_floor_must_be_passed_or_as_many_as_are_needed(gate):
     assert ClipGate(gate.model, minimum=minimum, needed=1).reasons(scores) == []
 
 
-def test_a_floor_of_no_score_is_a_mistake(gate):
-    with pytest.raises(UserError, match=r"validity.clip.minimum has no score image; it has image_image"):
-        ClipGate(gate.model, minimum={"image": 0.7})
+def test_a_floor_of_no_score_is_a_mistake():
+    with pytest.raises(
+        UserError, match=r"validity.clip.minimum: must be a mapping of one of 'image_image', "
+    ):
+        check(composed("validity=clip", "validity.clip.minimum={image: 0.7}"))
 
 
 def test_a_batch_scores_as_single_images_do(gate):

@@ -1,7 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
-from dillema.errors import ItemError
+from dillema.errors import ItemError, UserError
 from dillema.types import Counterfactual
 from dillema.validity.segmenter import SegmenterGate
 from tests import tiny
@@ -83,3 +85,30 @@ def test_images_of_one_batch_do_not_depend_on_each_other(gate):
     samples, images = [tiny.sample(seed=i) for i in range(3)], [tiny.image(10 + i) for i in range(3)]
     alone = [score(gate, [sample], [image])[0] for sample, image in zip(samples, images, strict=True)]
     assert score(gate, samples, images) == alone
+
+
+def test_a_segmenter_of_masks_with_class_names_answers_in_the_classes_of_the_data_set(tmp_path):
+    folder = tiny.mask_segmenter(tmp_path, classes=3)
+    config = json.loads((tmp_path / "config.json").read_text())
+    names = ["car", "sky", "road"]
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    gate = SegmenterGate(folder, kind="masks", default_class_map={"car": "vehicle"})
+    gate.load()
+    streets = tiny.dataset(classes=("road", "sky", "vehicle"), colours=(), ignored=frozenset())
+    image = tiny.image(0)
+    (network,) = gate._segmenter.predict([image])
+    mask = np.array([2, 1, 0], np.uint8)[network.argmax(0).numpy()]
+    (scores,) = score(gate, [tiny.sample(mask=mask)], [image], streets)
+    assert scores["agreement"] == 1.0
+
+
+def test_a_segmenter_of_other_classes_is_named(tmp_path):
+    tiny.segmenter(tmp_path, classes=2)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0, "dog": 1}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    gate = SegmenterGate(str(tmp_path))
+    gate.load()
+    with pytest.raises(UserError, match=r"validity.segmenter.class_map"):
+        score(gate, [tiny.sample(mask=np.zeros((32, 64), np.uint8))], [tiny.image(0)])

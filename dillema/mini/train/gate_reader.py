@@ -15,15 +15,15 @@ from .recognisers import READER_ATTRIBUTES, train_classifier
 from .world import load_world
 
 SEED = 1
-STREET_COUNT, VEHICLE_COUNT = 5_000, 2_500
+STREET_COUNT, VEHICLE_COUNT = 12_000, 5_000  # the renders of the other recipes
 
 
 def convnext(labels: int) -> ConvNextForImageClassification:
-    """Returns an untrained ConvNeXt of 0.7 million parameters."""
+    """Returns an untrained ConvNeXt of 0.5 million parameters."""
     return ConvNextForImageClassification(
         ConvNextConfig(
-            patch_size=8,
-            hidden_sizes=[32, 64, 128, 160],
+            patch_size=4,
+            hidden_sizes=[16, 48, 96, 160],
             depths=[1, 1, 2, 1],
             layer_scale_init_value=0.0,
             num_labels=labels,
@@ -39,7 +39,7 @@ def main() -> None:
         "--folder", type=Path, default=Path("outputs/training"), help="renders and checkpoints"
     )
     parser.add_argument("--target", type=Path, default=weights / "gate_reader", help="where the weights go")
-    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--steps", type=int, default=2_400)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     folder: Path = arguments.folder

@@ -1,0 +1,282 @@
+"""A vision language model is asked what the generated image shows, by multiple choice."""
+
+import base64
+import io
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from string import ascii_uppercase
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from .. import hub
+from ..backend import Dataset, Vary
+from ..errors import ItemError, UserError
+from ..execution import in_threads
+from ..fields import BatchSize, Positive, Share, Transient, Weights
+from ..server import Server
+from ..store import seed_for
+from ..types import Counterfactual, Edit, Sample
+from . import below, label_name, read_original
+
+CANNOT_TELL = "cannot tell"
+INSTRUCTION = "Answer with the letter of the right choice and nothing else."
+TOP_LOGPROBS = 20  # the most that OpenAI's protocol allows
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about an image, and the choices of which one is right."""
+
+    image: Image.Image
+    text: str
+    choices: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        """Returns the question with its choices, a letter each."""
+        lines = [f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, self.choices, strict=False)]
+        return "\n".join([self.text, *lines, INSTRUCTION])
+
+
+@dataclass(kw_only=True)
+class QuestionsGate(ABC):
+    """Asks one question for each edit and one about the label; scores are probabilities of right answers.
+
+    The choices of an edit are the values that its attribute may have, those of the label `distractors` other
+    classes, and "cannot tell". `edited` is the lowest probability of a new value, `label` that of the label.
+    The same is asked of the original image: what the model cannot tell there is no reason against the image.
+    `original` is the lowest probability of an old value, `original_label` that of the label.
+
+    Probabilities are those of the first token of the reply: one pass of the model a question, and no parsing.
+    """
+
+    name: Transient[str] = "questions"
+    min_edited: Transient[Share] = 0.5
+    min_label: Transient[Share] = 0.5
+    min_original: Transient[Share] = 0.5
+    attribute_question: str = "What is the {attribute} in this image?"
+    label_question: str = "What is the main object in this image?"
+    distractors: Positive = 4
+    longest_side: Positive = 768
+
+    version: ClassVar[int] = 1
+    scores: ClassVar[tuple[str, ...]] = ("edited", "label", "original", "original_label")
+
+    @abstractmethod
+    def answer(self, questions: Sequence[Question]) -> Sequence[Sequence[float] | Exception]:
+        """Returns the probability of each choice of each question."""
+
+    def score(
+        self,
+        samples: Sequence[Sample],
+        counterfactuals: Sequence[Counterfactual],
+        images: Sequence[Image.Image],
+        dataset: Dataset,
+    ) -> list[dict[str, float] | Exception]:
+        """Returns the lowest probability of each kind of question that was asked about an image."""
+        questions: dict[Any, Question] = {}
+        plans = []
+        for position, (sample, counterfactual, image) in enumerate(
+            zip(samples, counterfactuals, images, strict=True)
+        ):
+            original = read_original(sample, image)
+            plan = []
+            for score, text, choices, right in self._ask_about(sample, counterfactual, dataset):
+                is_original = score.startswith("original")
+                key = (sample.id if is_original else position, is_original, text, choices)
+                questions[key] = Question(original if is_original else image, text, choices)
+                plan.append((score, key, choices.index(right)))
+            plans.append(plan)
+        answers = dict(zip(questions, self.answer(list(questions.values())), strict=True))
+        return [_lowest(plan, answers) for plan in plans]
+
+    def reasons(self, scores: Mapping[str, float]) -> list[str]:
+        """Returns what the model does not see, where it sees it in the original."""
+        reasons = []
+        if scores.get("original", 1.0) >= self.min_original:
+            reasons += below(scores, "edited", self.min_edited, "probability of what was edited")
+        if scores.get("original_label", 1.0) >= self.min_original:
+            reasons += below(scores, "label", self.min_label, "probability of the label")
+        return reasons
+
+    def _ask_about(
+        self, sample: Sample, counterfactual: Counterfactual, dataset: Dataset
+    ) -> list[tuple[str, str, tuple[str, ...], str]]:
+        """Returns score, text, choices and right choice of every question about an image and its original."""
+        asked = []
+        for edit in counterfactual.edits:
+            text = self.attribute_question.format(attribute=edit.attribute)
+            before = _original_value(edit, sample, dataset.vary)
+            choices = _values(edit, before, dataset.vary)
+            asked.append(("edited", text, choices, edit.replacement))
+            if before:
+                asked.append(("original", text, choices, before))
+        label = label_name(sample, dataset)
+        if label:
+            choices = _labels(label, sample.id, dataset.classes, self.distractors)
+            asked.append(("label", self.label_question, choices, label))
+            asked.append(("original_label", self.label_question, choices, label))
+        return asked
+
+    def _resize(self, image: Image.Image) -> Image.Image:
+        small = image.copy()
+        small.thumbnail((self.longest_side, self.longest_side))
+        return small
+
+
+@dataclass(kw_only=True)
+class TransformersQuestions(QuestionsGate):
+    """Asks a vision model of transformers with a chat template: Qwen-VL, SmolVLM, LLaVA and others."""
+
+    model: Weights[str]
+    batch_size: BatchSize = 8
+    dtype: hub.DType = "auto"
+    quantization: Mapping[str, Any] | None = None
+    device: Transient[str] = "auto"
+
+    def load(self) -> None:
+        """Loads the model and its processor; raises a UserError when it has no chat template."""
+        import transformers
+
+        alternative = "validity=image"
+        self._processor = hub.load(transformers.AutoProcessor, self.model, alternative)
+        if not getattr(self._processor, "chat_template", None):
+            raise UserError(f"validity.{self.name}.model: {self.model} has no chat template")
+        tokenizer = self._processor.tokenizer
+        tokenizer.padding_side = "left"  # the reply goes on where the question ends
+        self._tokens = [_letter_tokens(tokenizer, letter) for letter in ascii_uppercase]
+        self._network = hub.network(
+            transformers.AutoModelForImageTextToText,
+            self.model,
+            alternative,
+            self.device,
+            self.dtype,
+            dict(self.quantization) if self.quantization else None,
+        )
+
+    def answer(self, questions: Sequence[Question]) -> list[list[float]]:
+        """Returns the probability of each choice, a batch of questions at a time."""
+        answers = []
+        for start in range(0, len(questions), self.batch_size):
+            answers += self._answer_batch(questions[start : start + self.batch_size])
+        return answers
+
+    def _answer_batch(self, questions: Sequence[Question]) -> list[list[float]]:
+        import torch
+
+        texts = []
+        for question in questions:
+            content = [{"type": "image"}, {"type": "text", "text": question.prompt}]
+            chat = [{"role": "user", "content": content}]
+            texts.append(
+                self._processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            )
+        images = [[self._resize(question.image)] for question in questions]
+        inputs = self._processor(images=images, text=texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            output = self._network(**inputs.to(self._network.device, self._network.dtype), logits_to_keep=1)
+        probabilities = output.logits[:, -1].float().softmax(-1).cpu()
+        return [
+            _normalise([float(row[tokens].sum()) for tokens in self._tokens[: len(question.choices)]])
+            for question, row in zip(questions, probabilities, strict=True)
+        ]
+
+
+@dataclass(kw_only=True)
+class ServerQuestions(QuestionsGate, Server):
+    """Asks a vision model behind an OpenAI-compatible server that tells the probabilities of tokens."""
+
+    temperature: float = field(default=1.0, init=False)  # some servers tell the probabilities after it
+    top_p: float = field(default=1.0, init=False)
+    max_tokens: int = field(default=1, init=False)
+
+    version: ClassVar[int] = 1
+    group: ClassVar[str] = "validity.questions"
+
+    def load(self) -> None:
+        """Opens connections; see `Server.connect`."""
+        self.connect()
+
+    def answer(self, questions: Sequence[Question]) -> Sequence[list[float] | Exception]:
+        """Returns the probability of each choice; all requests are under way at the same time."""
+        return in_threads(self._answer, questions)
+
+    def _answer(self, question: Question) -> list[float]:
+        file = io.BytesIO()
+        self._resize(question.image).save(file, "PNG")
+        url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        content: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": question.prompt},
+        ]
+        options = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        response = self._send([{"role": "user", "content": content}], 0, options)
+        try:
+            entries = response.choices[0].logprobs.content[0].top_logprobs
+            probabilities = dict.fromkeys(ascii_uppercase[: len(question.choices)], 0.0)
+            for entry in entries:
+                letter = entry.token.strip()
+                if letter in probabilities:
+                    probabilities[letter] += exp(entry.logprob)
+        except (AttributeError, IndexError, TypeError) as error:
+            raise UserError(
+                f"{self.group}.base_url: {self.base_url} does not tell the probabilities of tokens (logprobs)"
+            ) from error
+        return _normalise(list(probabilities.values()))
+
+
+def _lowest(plan: Sequence[tuple[str, Any, int]], answers: Mapping[Any, Any]) -> dict[str, float] | Exception:
+    """Returns the lowest probability of each score, or the exception of a question."""
+    scores: dict[str, float] = {}
+    for score, key, right in plan:
+        answer = answers[key]
+        if isinstance(answer, Exception):
+            return answer
+        scores[score] = min(scores.get(score, 1.0), answer[right])
+    return scores
+
+
+def _original_value(edit: Edit, sample: Sample, vary: Vary) -> str:
+    """Returns the value that an attribute had, "" where that is unknown."""
+    listed = vary.get(edit.attribute, ())
+    if not listed:
+        return edit.original
+    known = (sample.attributes.get(edit.attribute, ""), edit.original)
+    return next((value for value in known if value in listed), "")
+
+
+def _values(edit: Edit, before: str, vary: Vary) -> tuple[str, ...]:
+    """Returns the choices of a question about an edit, both values of the edit among them."""
+    needed = [value for value in (before, edit.replacement) if value]
+    listed = list(vary.get(edit.attribute, ()))
+    others = [value for value in listed if value not in needed][: len(ascii_uppercase) - 1 - len(needed)]
+    in_order = [value for value in listed if value in needed or value in others]
+    return tuple(dict.fromkeys([*in_order, *needed, CANNOT_TELL]))
+
+
+def _labels(label: str, sample_id: str, classes: Sequence[str], distractors: int) -> tuple[str, ...]:
+    """Returns the choices of a question about a label, in an order that the sample alone decides."""
+    rng = random.Random(seed_for(0, sample_id, "distractors"))
+    others = [name for name in dict.fromkeys(classes) if name != label]
+    count = min(distractors, len(others), len(ascii_uppercase) - 2)
+    choices = [label, *rng.sample(others, count)]
+    rng.shuffle(choices)
+    return (*choices, CANNOT_TELL)
+
+
+def _letter_tokens(tokenizer: Any, letter: str) -> list[int]:
+    """Returns the tokens that are a letter, with or without a space before it."""
+    encoded = [tokenizer.encode(text, add_special_tokens=False) for text in (letter, f" {letter}")]
+    return [tokens[0] for tokens in encoded if len(tokens) == 1]
+
+
+def _normalise(probabilities: list[float]) -> list[float]:
+    """Returns probabilities that add up to 1; raises an ItemError when no letter was likely at all."""
+    total = sum(probabilities)
+    if total <= 0:
+        raise ItemError("the model answered with no letter of a choice")
+    return [probability / total for probability in probabilities]

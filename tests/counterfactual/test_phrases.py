@@ -1,0 +1,86 @@
+import pytest
+
+from dillema.counterfactual.phrases import rewrite_by_phrases
+from dillema.counterfactual.vocabulary import load_vocabulary
+from dillema.types import Edit, Expression
+
+VOCABULARY = load_vocabulary()
+
+
+def rewrite(text, label="", **edits):
+    """Rewrites a text; `edits` are (span, value) by attribute."""
+    names = {name.replace("_", " "): edit for name, edit in edits.items()}
+    expressions = {name: Expression(span) for name, (span, _) in names.items()}
+    values = {name: value for name, (_, value) in names.items()}
+    return rewrite_by_phrases(text, VOCABULARY, expressions, values, label)
+
+
+@pytest.mark.parametrize(
+    ("text", "edits", "expected"),
+    [
+        # in place, with its article
+        ("a rainy street", {"weather": ("rainy", "icy")}, "an icy street"),
+        ("An orange car and an ox", {"colour": ("orange", "red")}, "A red car and an ox"),
+        ("a foggy day. Foggy all over", {"weather": ("foggy", "rainy")}, "a rainy day. Rainy all over"),
+        ("a white cat on a black mat", {"colour": ("white", "black")}, "a black cat on a black mat"),
+        ("a red car and a red bus", {"colour": ("red", "blue")}, "a blue car and a blue bus"),
+        ("a bluish bus and a blue car", {"colour": ("blue", "red")}, "a bluish bus and a red car"),
+        # the same form of the new value
+        ("a man in the rain at night", {"weather": ("in the rain", "foggy")}, "a man in thick fog at night"),
+        ("a car at night", {"time_of_day": ("at night", "daytime")}, "a car during the day"),
+        ("a road on a winter night", {"time_of_day": ("night", "dusk")}, "a road on a winter evening"),
+        ("At night, cars stop.", {"time_of_day": ("At night", "dusk")}, "At dusk, cars stop."),
+        ("a sunset over a bridge", {"time_of_day": ("sunset", "night")}, "a night sky over a bridge"),
+        ("It is snowing. A dog plays.", {"weather": ("It is snowing", "foggy")}, "It is foggy. A dog plays."),
+        ("a snow-covered car", {"weather": ("snow-covered", "foggy")}, "a car in thick fog"),
+        # all that says it
+        ("a sunny road, blue sky", {"weather": ("sunny", "foggy")}, "a foggy road, misty sky"),
+        ("A CAR", {"weather": ("", "foggy")}, "A CAR IN THICK FOG"),
+        ("a rainy and windy day", {"weather": ("rainy", "snowy")}, "a snowy day"),
+        # insertion
+        ("a street with parked cars", {"weather": ("", "foggy")}, "a street with parked cars in thick fog"),
+        ("A dog sleeps. It is old.", {"time_of_day": ("", "night")}, "A dog sleeps at night. It is old."),
+        ("a cat on a sofa", {"weather": ("", "rainy")}, "a cat on a sofa with rain outside"),
+        ("a sign that says stop", {"weather": ("", "snowy")}, "a sign that says stop, in falling snow"),
+        ("a traffic jam", {"colour": ("", "white")}, "a traffic jam with white accents"),
+        ("an old wooden table", {"colour": ("", "red")}, "an old red wooden table"),
+        ("an umbrella", {"colour": ("", "red")}, "a red umbrella"),
+        ("Umbrellas by the sea", {"colour": ("", "red")}, "Red umbrellas by the sea"),
+        ("a chair", {"colour": ("", "red"), "material": ("", "wooden")}, "a red wooden chair"),
+        ("a road at dusk", {"road_surface": ("", "wet")}, "a wet road at dusk"),
+        ("a street", {"mood": ("", "gloomy")}, "a street with gloomy mood"),
+        # places
+        ("a dog on a sunny beach", {"background": ("beach", "forest")}, "a dog in a sunny forest"),
+        ("cows in fields", {"background": ("fields", "desert")}, "cows in deserts"),
+        ("a boat near the beach", {"background": ("beach", "city")}, "a boat near the city"),
+        # contradictions
+        ("a sunny street", {"time_of_day": ("", "night")}, "a clear street at night"),
+        ("a street without snow", {"weather": ("", "snowy")}, "a street in falling snow"),
+        ("a day under the stars", {"time_of_day": ("", "daytime")}, "a day during the day"),
+        # words that a language model chose
+        ("a dreary moor", {"weather": ("dreary", "foggy")}, "a foggy moor"),
+        ("a house in the gloaming", {"time_of_day": ("gloaming", "night")}, "a house at night"),
+    ],
+)  # fmt: skip
+def test_the_sentence_is_right(text, edits, expected):
+    result, _ = rewrite(text, **edits)
+    assert result == expected
+
+
+def test_the_edits_hold_the_words_that_were_written():
+    _, edits = rewrite("a red car", colour=("red", "blue"), weather=("", "foggy"))
+    assert edits == (Edit("colour", "red", "blue"), Edit("weather", "", "foggy", "in thick fog"))
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "edits", "expected"),
+    [
+        ("a red fox by a red car", "red fox", {"colour": ("", "blue")}, "a red fox by a red car with blue accents"),
+        ("a fog bank in fog", "fog bank", {"weather": ("", "rainy")}, "a fog bank in fog in the rain"),
+        ('a "red" sign', "", {"colour": ("", "blue")}, 'a "red" sign with blue accents'),
+        ("the White House", "", {"colour": ("", "blue")}, "the White House with blue accents"),
+    ],
+)  # fmt: skip
+def test_labels_quotations_and_names_stay(text, label, edits, expected):
+    result, _ = rewrite(text, label, **edits)
+    assert result == expected
