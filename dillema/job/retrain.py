@@ -117,6 +117,8 @@ def retrain(
     for name, figures in folder.results["models"].items():
         _show(name, figures["retraining"])
     log.info("Folder:  %s (open report.html)", folder.path)
+    if tracked.address:
+        log.info("MLflow:  %s", tracked.address)
     point_latest(context.folder)
     return folder
 
