@@ -184,7 +184,7 @@ def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(here, ca
     write_answers(elsewhere, 9, "y")
     page, text = start(here, *names)
     on_images, on_sources = page.tables["differences"][1:]
-    assert (on_images["first"], on_images["minus"]) == ("run 2: <segmenter>", "run 1: <segmenter>")
+    assert (on_images["first"], on_images["minus"]) == ("run 2", "run 1")
     assert on_images["on"] == "the same 30 images of 30 sources (rough)"
     assert on_sources["on"] == "different images (30 and 30) of the same 30 sources (rough)"
     minus = "\N{MINUS SIGN}"
