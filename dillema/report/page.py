@@ -42,7 +42,7 @@ def write_page(folder: RunFolder) -> None:
 
 
 def write_failed(folder: RunFolder, message: str) -> None:
-    """Writes report.html into the folder of a run that ended with an error: the error, and all that failed."""
+    """Writes report.html into the folder of a run that ended with an error."""
     page = (
         environment()
         .get_template("failed.html.j2")

@@ -31,7 +31,8 @@ def results(
     figures = FIGURES | {"drop": drop, "low": low, "high": high, "flip_rate": flip_rate}
     figures["placebo"] = placebo and {"drop": placebo, "low": placebo - 0.01, "high": placebo + 0.01}
     return {
-        "version": 2, "name": "test", "dataset": "d", "task": "classification", "classes": ["a", "b"], "colours": [],
+        "version": 2, "name": "test", "dataset": "d", "task": "classification", "classes": ["a", "b"],
+        "colours": [],
         "ignored": [], "gates": ["segmenter"], "counts": {"sources": 24, "generated": 72, "valid": valid},
         "seconds": {"caption": seconds / 4, "generate": 3 * seconds / 4}, "models": {model: figures},
     }  # fmt: skip
@@ -55,7 +56,8 @@ def write_answers(folder, wrong, digest, model="<segmenter>", sources=30):
 def write_images(folder, key):
     """Writes the list of generated images of a run, which has one."""
     row = {
-        "file_name": "images/s0_0.png", "source": "s0", "group": "", "caption": "a", "counterfactual": "b", "edits": [],
+        "file_name": "images/s0_0.png", "source": "s0", "group": "", "caption": "a", "counterfactual": "b",
+        "edits": [],
         "seed": 0, "controls": [], "reasons": [], "checked": True, "label_columns": [], "record": key,
     }  # fmt: skip
     (folder / "generated").mkdir()

@@ -14,9 +14,11 @@ from dillema.run_folder import RunFolder
 from tests.backends import Gate, Generator, Model, Noise, run_pipeline
 
 FIGURES = {
-    "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081, "high": 0.16,
+    "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081,
+    "high": 0.16,
     "level": 0.95, "rough": False, "original": {"mean_iou": 0.5}, "counterfactual": {"mean_iou": 0.377},
-    "placebo": {"drop": 0.14, "low": 0.1, "high": 0.18, "original": 0.5, "placebo": 0.36}, "per_attribute": [],
+    "placebo": {"drop": 0.14, "low": 0.1, "high": 0.18, "original": 0.5, "placebo": 0.36},
+    "per_attribute": [],
 }  # fmt: skip
 ROW = {
     "attribute": "weather",
@@ -121,13 +123,14 @@ def test_a_drop_and_a_rise_have_one_sign_through_the_sentence():
         "on 261 valid counterfactuals of 124 sources."
     )
     assert placebo == (
-        "Where nothing was changed, the generator alone does this: mean IoU drops by 14.0 points (10.0 to 18.0)."
+        "Where nothing was changed, the generator alone does this: "
+        "mean IoU drops by 14.0 points (10.0 to 18.0)."
     )
     assert harm == "1 edit is harmful beyond that: weather clear → foggy."
     rise = words.verdict("net", FIGURES | {"drop": -0.02, "low": -0.03, "high": 0.01, "rough": True})[0]
     assert (
-        "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), which may be chance"
-        in rise
+        "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), "
+        "which may be chance" in rise
     )
 
 
