@@ -104,7 +104,7 @@ def retrain(
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)
         check_models(pipeline, runner, samples)
-        folder = generate(context, replace(pipeline, models=()), runner, start)
+        folder = generate(context, replace(pipeline, models=(), placebos=0), runner, start)
         results = dict(folder.results)
         (context.folder / RESULTS).unlink()  # the run is complete when the models are trained
         schedule = Schedule(steps, batch_size, learning_rate, share)
