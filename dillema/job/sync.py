@@ -36,7 +36,8 @@ def sync(context: JobContext, folders: Sequence[str]) -> None:
             close_dead_runs(connect(uri), experiment)
         except Exception as error:  # one message for all its runs: each would wait for the server again
             address = hide_passwords(uri)
-            failures.append(f"{address} does not answer, and {len(waiting_folders)} runs wait for it: {error}")
+            count = len(waiting_folders)
+            failures.append(f"{address} does not answer, and {count} runs wait for it: {error}")
             continue
         for folder in waiting_folders:
             try:

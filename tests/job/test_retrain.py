@@ -262,7 +262,7 @@ def test_without_renders_the_verdict_is_about_generated_images_and_says_so(start
     page = (folder / "report.html").read_text()
     assert (
         "on 4 valid counterfactuals of 2 untouched sources" in page
-        and "the truth may be another" in page
+        and "on real ones it may be different" in page
         and "condition by condition" not in page
     )
 
@@ -283,8 +283,8 @@ def test_mistakes_are_named_at_once_before_anything_is_made(start):
         "The configuration has 6 mistakes:",
         "  job.test_fraction: must be a number between 0 and 1, not 1.5",
         "  job.seeds: must be a list, each a whole number from 0 on, one or more and none twice, not []",
-        "  job.steps: must be a whole number from 1 on, not 0",
-        "  job.batch_size: must be a whole number from 1 on, not 0",
+        "  job.steps: must be a whole number of at least 1, not 0",
+        "  job.batch_size: must be a whole number of at least 1, not 0",
         "  job.learning_rate: must be a number above 0, not 0",
         "  job.share: must be a number above 0 and 1 at most, not 2",
     ]
