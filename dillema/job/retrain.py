@@ -23,7 +23,8 @@ from ..fields import AboveZero, Constraint, Positive
 from ..pipeline import Pipeline
 from ..preflight import check_models
 from ..report import retraining, thumbnails, words
-from ..report.retraining import ARMS, COUNTERFACTUALS, IMAGE_KINDS, KIND_NAMES
+from ..report.retraining import IMAGE_KINDS, KIND_NAMES
+from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, TrainingSource
 from ..retraining.held_out import (
     HeldOutImage,

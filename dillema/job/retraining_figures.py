@@ -10,7 +10,8 @@ import numpy as np
 from .. import predictions as predictions_file
 from .. import statistics
 from ..predictions import Predictions
-from ..report.retraining import ARMS, COUNTERFACTUALS, IMAGE_KINDS, UNTOUCHED
+from ..report.retraining import IMAGE_KINDS, UNTOUCHED
+from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, variant_name
 from ..retraining.held_out import HeldOutImage
 from ..run_folder import Labels, RunFolder

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..retraining.arms import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
+from ..retraining import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
 from ..run_folder import RunFolder
 from ..store import write_atomically
 from . import words
