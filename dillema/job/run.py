@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from .. import predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
+from ..errors import UserError
 from ..dataset import check_masks, describe
 from ..pipeline import Block, Pipeline
 from ..preflight import check_models
@@ -33,10 +34,16 @@ def run(context: JobContext) -> RunFolder:
     start = time.perf_counter()
     with tracking.track(context) as tracked:
         pipeline, runner = build_pipeline(context), build_runner(context)
-        folder = generate(context, pipeline, runner, start)
+        try:
+            folder = generate(context, pipeline, runner, start)
+        except UserError as error:
+            report.write_failed(RunFolder(context.folder), str(error))
+            raise
         report.write(folder)
         tracked.log(folder)
     show(folder)
+    if tracked.address:
+        log.info("MLflow:  %s", tracked.address)
     point_latest(context.folder)
     return folder
 

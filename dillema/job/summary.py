@@ -16,10 +16,12 @@ log = logging.getLogger(__name__)
 def show(folder: RunFolder) -> None:
     """Shows the figures of a run, and where its files lie."""
     results, console = folder.results, Console()
-    counts = ", ".join(f"{count} {name}" for name, count in results["counts"].items())
+    is_checked = bool(results["gates"])  # without a gate nothing is called valid
+    shown = {name: count for name, count in results["counts"].items() if is_checked or name != "valid"}
+    counts = ", ".join(f"{count} {name}" for name, count in shown.items())
     console.print(f"{results['dataset']}: {counts}", highlight=False)
     for model, model_figures in results["models"].items():
-        _show_model(console, model, model_figures, is_checked=bool(results["gates"]))
+        _show_model(console, model, model_figures, is_checked)
     if results["comparisons"]:
         console.print(comparison_table("models", results["comparisons"], "Differences in points, paired"))
     log.info("Folder:  %s (open report.html)", folder.path)
