@@ -34,7 +34,9 @@ def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides:
     target = folder / ".hydra"
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, target / "config.yaml")
-    OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": hydra.runtime.choices}}}), target / "hydra.yaml")
+    OmegaConf.save(
+        OmegaConf.create({"hydra": {"runtime": {"choices": hydra.runtime.choices}}}), target / "hydra.yaml"
+    )
     OmegaConf.save(OmegaConf.create(list(overrides)), target / "overrides.yaml")
 
 

@@ -20,13 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import statistics
+from ..context import JobContext, flatten
 from ..errors import UserError
 from ..predictions import Predictions
 from ..report import costs, words
 from ..report.page import environment
 from ..run_folder import RESULTS, RunFolder
 from ..store import write_atomically
-from ..context import JobContext, flatten
 from .summary import comparison_table
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from .. import predictions, report, tracking
 from ..backend import Renders
 from ..config import build
 from ..config_check import refuse
+from ..context import JobContext
 from ..dataset import split
 from ..errors import UserError
 from ..fields import AboveZero, Constraint, Positive
@@ -40,7 +41,6 @@ from ..steps.source import SourceStep
 from ..steps.verdict import score_names
 from ..store import write_atomically
 from ..types import Sample
-from ..context import JobContext
 from .retraining_figures import RetrainingFigures
 from .run import build_pipeline, build_runner, generate, point_latest
 

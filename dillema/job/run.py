@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from .. import predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
-from ..errors import UserError
+from ..context import JobContext
 from ..dataset import check_masks, describe
+from ..errors import UserError
 from ..pipeline import Block, Pipeline
 from ..preflight import check_models
 from ..run_folder import PREDICTIONS, RunFolder
@@ -22,7 +23,6 @@ from ..runner import Runner
 from ..steps.items import GeneratedImage
 from ..steps.verdict import score_names
 from ..store import Store
-from ..context import JobContext
 from .figures import figures, measure_distance
 from .summary import show
 
@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def run(context: JobContext) -> RunFolder:
-    """Runs the pipeline; leaves its files in the run folder and its figures in MLflow. Returns the run folder."""
+    """Runs the pipeline; leaves its files in the run folder and its figures in MLflow.
+
+    Returns the run folder.
+    """
     start = time.perf_counter()
     with tracking.track(context) as tracked:
         pipeline, runner = build_pipeline(context), build_runner(context)

@@ -31,9 +31,10 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
-            "figure", "original", "counterfactual", "drop, points", "95 % interval", title=f"{model}: {title}",
+            *("figure", "original", "counterfactual", "drop, points", "95 % interval"),
+            title=f"{model}: {title}",
             title_justify="left",
-        )  # fmt: skip
+        )
         for name, original in part.get("original", {}).items():
             is_main = name == part["metric"]
             drop = words.points(part["drop"]) if is_main else ""

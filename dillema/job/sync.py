@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
+from ..context import JobContext
 from ..errors import UserError
 from ..report.origin import hide_passwords
 from ..tracking import UNSENT, PendingRun, absolute, close_dead_runs, connect, send
-from ..context import JobContext
 
 log = logging.getLogger(__name__)
 

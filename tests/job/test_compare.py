@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from dillema.job.context import JobContext
 from omegaconf import OmegaConf
 
 from dillema import predictions
 from dillema.errors import UserError
 from dillema.job.compare import compare, list_differences
-from dillema.job.context import JobContext
 from dillema.run_folder import Labels
 from tests.report.chromium import BROWSER, chromium
 from tests.report.test_page import FAINT

@@ -14,9 +14,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from dillema.context import JobContext
 from dillema.errors import UserError
 from dillema.fields import Weights
-from dillema.context import JobContext
 from dillema.job.prefetch import list_opened_files, needs, prefetch
 from tests import tiny
 

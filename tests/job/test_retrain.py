@@ -16,9 +16,9 @@ from omegaconf import open_dict
 
 from dillema.config import build, compose
 from dillema.config_check import check
+from dillema.context import JobContext, group_options
 from dillema.dataset import split
 from dillema.errors import ItemError, UserError
-from dillema.context import JobContext, group_options
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from dillema.retraining import training
 from dillema.run_folder import RunFolder
