@@ -134,7 +134,8 @@ def _list_harmless_globals() -> Iterable[Any]:
     import numpy as np
 
     yield from (argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath)
-    yield from (np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct)  # type: ignore[attr-defined]
+    multiarray: Any = np._core.multiarray  # where pickle finds the parts of arrays
+    yield from (np.dtype, np.ndarray, multiarray.scalar, multiarray._reconstruct)
     yield from (
         type(np.dtype(kind))
         for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")

@@ -41,7 +41,7 @@ def test_per_class_and_limit_draw_by_the_seed(tmp_path):
 
 
 LINES = {
-    "Kaggle's": "ImageId,PredictionString\nb,n02510455 8 1 49 27 n02510455 3 4 5 6 \na,n01440764 1 2 3 4\n",
+    "Kaggle's": "ImageId,PredictionString\nb,n02510455 85 1 499 272 n02510455 3 4 5 6\na,n01440764 1 2 3 4\n",
     "class ids": "val/b.JPEG 388\nval/a.JPEG 0\n",
     "WordNet ids": "b.JPEG, n02510455\n\na.JPEG, n01440764\n",
 }
