@@ -30,10 +30,25 @@ TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUES
 class Job(Protocol):
     """What is asked of a job (see `dillema.job.context`)."""
 
-    cfg: DictConfig
-    folder: Path
-    options: Mapping[str, str] | None
-    sweep: Path | None
+    @property
+    def cfg(self) -> DictConfig:
+        """Returns the configuration."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Returns the run folder."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, str] | None:
+        """Returns the option of each group."""
+        ...
+
+    @property
+    def sweep(self) -> Path | None:
+        """Returns the folder of the sweep that the job belongs to."""
+        ...
 
     @property
     def name(self) -> str:
