@@ -93,8 +93,8 @@ def _halved(
     if len(batch) == 1:
         raise UserError(
             "memory does not suffice for a single item. Finished work is kept. What helps: "
-            "a smaller model or image (generator.width, generator.height), dtype=bfloat16 or float16, generator.offload=model, "
-            "generator.slicing=true, generator.tiling=true, or other programs ended"
+            "a smaller model or image (generator.width, generator.height), dtype=bfloat16 or float16, "
+            "generator.offload=model, generator.slicing=true, generator.tiling=true, or other programs ended"
         )
     half = len(batch) // 2
     log.warning("memory does not suffice for %d items at a time: trying %d (a smaller batch_size helps)",

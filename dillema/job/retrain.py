@@ -15,8 +15,7 @@ from rich.text import Text
 
 from .. import predictions, report, tracking
 from ..backend import Renders
-from ..config import build
-from ..config import refuse
+from ..config import build, refuse
 from ..context import JobContext
 from ..dataset import split
 from ..errors import UserError

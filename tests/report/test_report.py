@@ -269,7 +269,7 @@ def test_the_page_says_how_the_run_was_made_and_hides_passwords(tmp_path):
     weights = tmp_path / "weights"
     weights.write_text("learned")
     (tmp_path / ".hydra/overrides.yaml").write_text(
-        "- dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n"
+        "- ++dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n"
     )
     (tmp_path / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
     backend = "dillema.model.transformers.TransformersSegmentation"
@@ -315,3 +315,9 @@ def test_a_run_that_did_not_finish_has_a_page_of_what_failed(tmp_path):
     page = re.sub(r"\s+", " ", (tmp_path / "run" / "report.html").read_text())
     assert "of the step generate failed, most often because: no scene here" in page
     assert "generate: 12" in page and "&lt;b&gt;what?&lt;/b&gt;" in page
+
+
+def test_the_command_is_the_one_that_was_typed():
+    overrides = ("~dataset.vary", "+dataset.vary={weather: [foggy]}", "++seed=1", "+new.key=2", "~quality")
+    typed = ["dataset.vary={weather: [foggy]}", "seed=1", "+new.key=2", "~quality"]
+    assert origin.typed_overrides(overrides) == typed

@@ -85,8 +85,15 @@ def train_model(model: str, folder: Path, target: Path, options: dict[str, Any])
             # another architecture and seed: it must not agree with the benchmark's reader by construction
             torch.manual_seed(1)
             worlds, attributes = _all_conditions(folder, 5000, 2500), recognisers.READER_ATTRIBUTES
-            options = {"steps": 2000, "build": recognisers.convnext} | options
-            recognisers.train_classifier(model, attributes, worlds, folder, output, **options)
+            recognisers.train_classifier(
+                model,
+                attributes,
+                worlds,
+                folder,
+                output,
+                build=recognisers.convnext,
+                **{"steps": 2000} | options,
+            )
 
 
 def _all_conditions(folder: Path, streets: int = 12000, vehicles: int = 5000) -> list[World]:
