@@ -113,7 +113,7 @@ class _Share(Evaluation):
         with self._user_errors():
             self.model.load()
 
-    def test_step(self, batch: list[int], index: int) -> None:  # type: ignore[override]  # the items come by index
+    def test_step(self, batch: list[int], index: int) -> None:  # type: ignore[override] # by index
         """Reads the items of a batch and adds their records."""
         with self._user_errors():
             super().test_step([self.items[i] for i in batch], index)

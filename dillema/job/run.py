@@ -81,8 +81,8 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
 
     What failed is written in any case.
     """
-    size: Any = OmegaConf.to_object(context.cfg).get("size")  # type: ignore[union-attr]  # of a checked configuration
-    writer = RunWriter(context.folder, pipeline.dataset, size, context.cfg.save_controls)
+    values: Any = OmegaConf.to_container(context.cfg)
+    writer = RunWriter(context.folder, pipeline.dataset, values["size"], context.cfg.save_controls)
     writer.clear()
     totals = _Totals()
     try:

@@ -71,7 +71,8 @@ class PredictStep(Step[PredictItem]):
         task = get_task(self.dataset.task)
         class_map = check_classes(backend, self.dataset)
         if class_map is not None:
-            backend.class_map = class_map  # type: ignore[attr-defined]  # of the loaded copy: the settings stay as given
+            # of the loaded copy: the settings stay as they are given
+            backend.class_map = class_map  # type: ignore[attr-defined]
         items = [
             (str(number), item.read, task.read_truth(item.sample, self.size))
             for number, item in enumerate(batch)

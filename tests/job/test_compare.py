@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from dillema.job.context import JobContext
 from omegaconf import OmegaConf
 
 from dillema import predictions
+from dillema.context import JobContext
 from dillema.errors import UserError
 from dillema.job.compare import compare, list_differences
 from dillema.run_folder import Labels
