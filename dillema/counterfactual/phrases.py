@@ -295,7 +295,9 @@ def _end_of_sentence(text: str) -> int:
 def _needs_comma(sentence: str) -> bool:
     """Returns whether a phrase at the end needs a comma before it."""
     last_part = re.split(r"[,;]", sentence)[-1]
-    has_clause = bool(re.search(r"\b(that|which|who|while|as|reading|says|saying|where|because)\b", sentence))
+    has_clause = bool(
+        re.search(r"\b(that|which|who|while|but|as|reading|says|saying|where|because)\b", sentence)
+    )
     is_short_part = "," in sentence and len(last_part.split()) < 4
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
     return has_clause or is_short_part or ends_with_quote or len(sentence.split()) > 14

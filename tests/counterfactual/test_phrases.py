@@ -75,7 +75,7 @@ def test_the_edits_hold_the_words_that_were_written():
 @pytest.mark.parametrize(
     ("text", "label", "edits", "expected"),
     [
-        ("a red fox by a red car", "red fox", {"colour": ("", "blue")}, "a red fox by a red car with blue accents"),
+        ("a red ox, a red bus", "red ox", {"colour": ("", "blue")}, "a red ox, a red bus, with blue accents"),
         ("a fog bank in fog", "fog bank", {"weather": ("", "rainy")}, "a fog bank in fog in the rain"),
         ('a "red" sign', "", {"colour": ("", "blue")}, 'a "red" sign with blue accents'),
         ("the White House", "", {"colour": ("", "blue")}, "the White House with blue accents"),
