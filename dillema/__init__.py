@@ -10,10 +10,10 @@ __version__ = "0.2.0"
 
 
 def run(overrides: Sequence[str] = ()) -> "RunFolder":
-    """Runs a job in this process, as `python -m dillema` does with the same overrides, and returns its run folder.
+    """Runs a job in this process, as `python -m dillema` does, and returns its run folder.
 
-    For `job=run` (the default), `judge`, `report` and `retrain`. Works in a notebook, and leaves no state of Hydra behind.
-    Raises a UserError for a mistake in the configuration, and for what the machine lacks.
+    For `job=run` (the default), `judge`, `report` and `retrain`. Works in a notebook, and leaves no state
+    of Hydra behind. Raises a UserError for a mistake in the configuration, and for what the machine lacks.
     """
     from .entry import run_job
 

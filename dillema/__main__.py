@@ -15,14 +15,25 @@ from omegaconf import DictConfig
 
 from dillema.config import build, compose, conf_dir
 from dillema.config_check import check
+from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError
-from dillema.job.context import JobContext
 from dillema.overrides import prepare
 
 log = logging.getLogger("dillema")
 
 STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
-FLAGS_WITHOUT_RUN = ("--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "-sc", "--shell-completion")
+FLAGS_WITHOUT_RUN = (
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--version",
+    "-sc",
+    "--shell-completion",
+)
 
 
 class Stopped(KeyboardInterrupt):
@@ -38,7 +49,10 @@ class Shown(CompactHydraException):
 
 
 def main() -> None:
-    """Runs the command; ends with exit code 1 and the reason on the screen when the job fails, 130 when it is stopped."""
+    """Runs the command.
+
+    Ends with exit code 1 and the reason on the screen when the job fails, 130 when it is stopped.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:

@@ -1,12 +1,14 @@
 """The contracts: what the option of each group provides, said once.
 
-A back-end is a dataclass, so that its fields are its settings. Fields that change no result are hinted `Transient`
-(or `BatchSize`), fields that name weights or prompts `Weights` (see `dillema.fields`). `version` is raised whenever the
-same settings give another result. `load()` is called once, in the process that does the work, before anything else.
+A back-end is a dataclass, so that its fields are its settings. Fields that change no result are hinted
+`Transient` (or `BatchSize`), fields that name weights or prompts `Weights` (see `dillema.fields`).
+`version` is raised whenever the same settings give another result. `load()` is called once, in the process
+that does the work, before anything else.
 
-What every method that takes a batch promises: one result an item, in order; the result of an item depends on that item and
-its seed alone, not on the batch, on earlier calls or on the process; what is wrong with one item is an exception in its
-place, or is raised (the batch is then tried item by item). An `ItemError` is the item's, a `UserError` ends the run.
+What every method that takes a batch promises: one result an item, in order; the result of an item depends
+on that item and its seed alone, not on the batch, on earlier calls or on the process; what is wrong with
+one item is an exception in its place, or is raised (the batch is then tried item by item). An `ItemError`
+is the item's, a `UserError` ends the run.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Vary = Mapping[str, Sequence[str]]
-"""The attributes that may change without changing a label, each with its allowed values (none listed: any value)."""
+"""The attributes that may change without changing a label, each with its allowed values (none listed.
+
+Any value).
+"""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -68,7 +73,10 @@ class Dataset(Protocol):
 
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
-        """Returns the colours of the classes in masks by id, RGB of 0 to 255; empty where nothing has a mask."""
+        """Returns the colours of the classes in masks by id, RGB of 0 to 255.
+
+        Empty where nothing has a mask.
+        """
         ...
 
     @property
@@ -91,7 +99,10 @@ class Renders(Protocol):
     """A data set that can make the real image of what an edit stands for, so that the truth is known."""
 
     def render(self, sample: Sample, edits: Sequence[Edit]) -> Callable[[], Image.Image] | None:
-        """Returns a function that makes the image of an edited sample, or None where an edit cannot be rendered."""
+        """Returns a function that makes the image of an edited sample.
+
+        Or None where an edit cannot be rendered.
+        """
         ...
 
 
@@ -122,8 +133,8 @@ class LanguageModel(Protocol):
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a JSON schema.
 
-        The same question and seed give the same reply, whatever was asked before. Servers may ignore the schema, so the
-        reply is checked by whoever asks. Raises an ItemError for a reply that was cut short.
+        The same question and seed give the same reply, whatever was asked before. Servers may ignore the
+        schema, so the reply is checked by whoever asks. Raises an ItemError for a reply that was cut short.
         """
         ...
 
@@ -134,15 +145,15 @@ class Editor(Backend, Protocol):
     def keywords(self, caption: Caption, vary: Vary, label: str, seed: int) -> Mapping[str, Expression]:
         """Returns how the caption expresses each attribute that can be changed in it, in the order of `vary`.
 
-        `label` is the name of the sample's class, "" where it has none: no word of it is part of a span. Raises an
-        ItemError when nothing can be changed.
+        `label` is the name of the sample's class, "" where it has none: no word of it is part of a span.
+        Raises an ItemError when nothing can be changed.
         """
         ...
 
     def rewrite(
         self, caption: Caption, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int
     ) -> Counterfactual:
-        """Returns the caption with one edit for each attribute of the variant, to one of the values it allows.
+        """Returns the caption with one edit for each attribute of the variant, to a value that it allows.
 
         Raises an ItemError when no reply of the language model fits.
         """
@@ -241,14 +252,17 @@ class Model(Backend, Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Returns the names of the model's own classes, by its ids, once it is loaded; none where they are unknown."""
+        """Returns the names of the model's own classes, by its ids, once it is loaded.
+
+        None where they are unknown.
+        """
         ...
 
     def predict(self, images: Sequence[Image.Image]) -> "Tensor | Sequence[Tensor]":
         """Returns the logits of the data set's classes for each image, float32, on the CPU.
 
-        Of shape (classes), or (classes, height, width) at the size of the image. Images of one batch are of one size.
-        Raises an ItemError for NaN and infinite logits.
+        Of shape (classes), or (classes, height, width) at the size of the image. Images of one batch are of
+        one size. Raises an ItemError for NaN and infinite logits.
         """
         ...
 
@@ -308,7 +322,8 @@ class Executor(Protocol):
     def map(self, step: Work, batches: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
         """Yields the results of each batch, in order.
 
-        A batch that fails is tried again item by item; a batch that does not fit the memory is halved. Raises a UserError
-        for what is nobody's item: memory that does not suffice for one item, a lost network, a full disk.
+        A batch that fails is tried again item by item; a batch that does not fit the memory is halved.
+        Raises a UserError for what is nobody's item: memory that does not suffice for one item, a lost
+        network, a full disk.
         """
         ...

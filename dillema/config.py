@@ -1,4 +1,7 @@
-"""Where the configuration lies, what is wrong with one, and the only place where a block of it becomes an object."""
+"""Where the configuration lies, what is wrong with one.
+
+And the only place where a block of it becomes an object.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +25,10 @@ Blocks = NewType("Blocks", DictConfig)
 
 @dataclass
 class Tracking:
-    """Where MLflow keeps its runs (`uri`) and their files, their experiment, and what an hour of the machine costs."""
+    """Where MLflow keeps its runs (`uri`) and their files, their experiment.
+
+    And what an hour of the machine costs.
+    """
 
     uri: str
     artifacts: str
@@ -60,7 +66,10 @@ class Config:
 
 
 def conf_dir() -> Path:
-    """Returns the folder of the configuration files: in the package when it was installed from a wheel, else beside it."""
+    """Returns the folder of the configuration files.
+
+    In the package when it was installed from a wheel, else beside it.
+    """
     package = Path(__file__).resolve().parent
     inside = package / "conf"
     return inside if (inside / "config.yaml").exists() else package.parent / "conf"
@@ -70,7 +79,9 @@ def package_file(package: str, path: str) -> str:
     """Returns where a file of an installed package lies, without importing the package."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"the package {package} is not installed: pip install {package.replace('_', '-')}")
+        raise ModuleNotFoundError(
+            f"the package {package} is not installed: pip install {package.replace('_', '-')}"
+        )
     return str(Path(spec.submodule_search_locations[0]) / path)
 
 
@@ -86,7 +97,7 @@ def build(block: DictConfig) -> Any:
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """Returns the configuration that these overrides make of the default one; no state of Hydra is left behind.
+    """Returns the default configuration with these overrides; leaves no state of Hydra behind.
 
     It has Hydra's own settings under `hydra`. Raises what Hydra raises for overrides that do not fit.
     """

@@ -41,8 +41,8 @@ MOVED = {
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that names all mistakes of a configuration.
 
-    A job may know more of them: where its module has a function `mistakes`, that is given the configuration once all
-    values fit.
+    A job may know more of them: where its module has a function `mistakes`, that is given the configuration
+    once all values fit.
     """
     settings = without_hydra(cfg)
     mistakes = list(_arguments(settings, Config, ""))
@@ -55,7 +55,7 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
     """Yields what is wrong with the arguments that a node holds for a target."""
     parameters = inspect.signature(target).parameters
     hints = _hints(target)
-    keys = [str(key) for key in node if key not in DIRECTIVES]
+    keys = [str(key) for key in node if str(key) not in DIRECTIVES]
     for key in keys:
         try:
             yield from _argument(node, key, target, hints, path)
@@ -90,12 +90,16 @@ def _argument(node: DictConfig, key: str, target: Any, hints: Mapping[str, Any],
 def _value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[str]:
     """Yields what is wrong with a plain value, or with the blocks that it holds."""
     value = node[key]
-    plain = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+    plain = (
+        OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+        if OmegaConf.is_config(value)
+        else value
+    )
     if not fits(plain, hint):
         yield f"{where}: must be {describe(hint)}, not {plain!r}"
     elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
         # an interpolation is checked where what it refers to stands
-        for name, part in value.items():
+        for name, part in _entries(value):
             if isinstance(part, DictConfig) and "_target_" in part:
                 yield from _block(part, f"{where}.{name}")
 
@@ -125,7 +129,10 @@ def _block(node: Any, path: str) -> Iterator[str]:
         return
     lacking = [method for method in METHODS.get(path.partition(".")[0], ()) if not hasattr(target, method)]
     if inspect.isclass(target) and path.count(".") <= 1 and lacking:
-        yield f"{path}._target_: {target.__name__} has no method {lacking[0]}; dillema/backend.py says what is needed"
+        yield (
+            f"{path}._target_: {target.__name__} has no method {lacking[0]}; "
+            "dillema/backend.py says what is needed"
+        )
     yield from _arguments(node, target, f"{path}.")
 
 
@@ -137,7 +144,7 @@ def _blocks(node: Any, path: str) -> Iterator[str]:
         yield f"{path}: must hold options under their names, not {node!r}"
         return
     paths_by_name: dict[Any, str] = {}
-    for key, block in node.items():
+    for key, block in _entries(node):
         where = f"{path}.{key}"
         if not isinstance(block, DictConfig):
             yield (
@@ -153,6 +160,12 @@ def _blocks(node: Any, path: str) -> Iterator[str]:
                 "give one of them another name, for results are kept by it"
             )
         paths_by_name[name] = where
+
+
+def _entries(node: DictConfig) -> Iterator[tuple[str, Any]]:
+    """Yields the entries of a node by their names."""
+    for key in node:
+        yield str(key), node[key]
 
 
 def _dependent_gates(cfg: DictConfig) -> Iterator[str]:
@@ -174,7 +187,10 @@ def _mistakes_of_the_job(cfg: DictConfig) -> Iterator[str]:
 
 
 def _weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yields where a block, and those within it, name a file, a folder or a hub id of weights, and what is named."""
+    """Yields where a block, and those within it, name a file, a folder or a hub id of weights.
+
+    And what is named.
+    """
     is_block = isinstance(node, dict) and "_target_" in node
     target = _import_target(node["_target_"]) if is_block else None
     fields = marked_fields(target, WEIGHTS) if inspect.isclass(target) else ()
@@ -202,7 +218,10 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Returns whether a plain value, as YAML has them, fits a type hint; True for hints that YAML cannot meet."""
+    """Returns whether a plain value, as YAML has them, fits a type hint.
+
+    True for hints that YAML cannot meet.
+    """
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is Annotated:
         constraints = [extra for extra in arguments[1:] if isinstance(extra, Constraint)]
@@ -257,7 +276,9 @@ def describe(hint: Any) -> str:
     if origin is tuple and arguments and arguments[-1] is not ...:
         return f"a list of {len(arguments)}: {', '.join(map(describe, arguments))}"
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a mapping" + (f" of {describe(arguments[0])} to {describe(arguments[1])}" if arguments else "")
+        return "a mapping" + (
+            f" of {describe(arguments[0])} to {describe(arguments[1])}" if arguments else ""
+        )
     if inspect.isclass(origin) and origin is not str and issubclass(origin, Collection):
         return "a list" + (f", each {describe(arguments[0])}" if arguments else "")
     return PLAIN_NAMES.get(origin, str(hint))

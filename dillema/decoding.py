@@ -173,7 +173,9 @@ def _decode_colours(pixels: np.ndarray, colours: Mapping[Colour, int]) -> np.nda
     unknown = [code for code in present.tolist() if code not in ids_by_code]
     others = pixels[..., 1:]
     is_grey = bool((others == first[..., None]).all())
-    is_alone = is_grey or bool((others == others[:1, :1]).all())  # the first channel is the only one that varies
+    is_alone = is_grey or bool(
+        (others == others[:1, :1]).all()
+    )  # the first channel is the only one that varies
     has_known_ids = set(list_ids(first)) <= set(colours.values())
     if unknown and is_alone and has_known_ids:
         return first

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .config import build, compose, without_hydra
 from .config_check import check
-from .job.context import JobContext, group_options
+from .context import JobContext, group_options
 from .overrides import prepare
 from .run_folder import RunFolder
 
@@ -34,7 +34,9 @@ def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides:
     target = folder / ".hydra"
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, target / "config.yaml")
-    OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": hydra.runtime.choices}}}), target / "hydra.yaml")
+    OmegaConf.save(
+        OmegaConf.create({"hydra": {"runtime": {"choices": hydra.runtime.choices}}}), target / "hydra.yaml"
+    )
     OmegaConf.save(OmegaConf.create(list(overrides)), target / "overrides.yaml")
 
 

@@ -9,7 +9,10 @@ class UserError(Exception):
 
 
 class ItemError(Exception):
-    """What is wrong with one item. It is recorded with the raw reply, if there is one, and the run goes on."""
+    """What is wrong with one item.
+
+    It is recorded with the raw reply, if there is one, and the run goes on.
+    """
 
     def __init__(self, message: str, raw: str = "") -> None:
         super().__init__(message)
@@ -17,4 +20,7 @@ class ItemError(Exception):
 
 
 class NoWeights(UserError):
-    """Weights are neither on this machine nor to be had; where the message is shown, job=prefetch is added."""
+    """Weights are neither on this machine nor to be had.
+
+    Where the message is shown, job=prefetch is added.
+    """

@@ -32,7 +32,10 @@ Transient = Annotated[T, TRANSIENT]
 """A field that changes no result (a batch size, a device): records are found again whatever its value."""
 
 Weights = Annotated[T, WEIGHTS]
-"""A field that names a file, a folder or a hub id: records depend on the content of the file or folder, not on its path."""
+"""A field that names a file, a folder or a hub id.
+
+Records depend on the content of the file or folder, not on its path.
+"""
 
 Positive = Annotated[int, Constraint("of at least 1", lambda value: value >= 1)]
 NotNegative = Annotated[int, Constraint("of at least 0", lambda value: value >= 0)]
@@ -61,7 +64,7 @@ def field_hints(backend: type) -> dict[str, Any]:
         hints = get_type_hints(backend, include_extras=True)
     except NameError as error:
         raise UserError(
-            f"{backend.__module__}.{backend.__qualname__}: the type hints of its fields cannot be read ({error}). "
+            f"{backend.__module__}.{backend.__qualname__}: its type hints cannot be read ({error}). "
             "Import what they name outside of `if TYPE_CHECKING`"
         ) from error
     return {field.name: hints[field.name] for field in dataclasses.fields(backend)}

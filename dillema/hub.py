@@ -117,7 +117,7 @@ def network(
     if quantization:
         options |= {"quantization_config": quantization, "device_map": {"": target}}
     model, info = load(kind, name, instead, **options)
-    if missing := sorted(set(info["missing_keys"]) - _recomputed_keys(model, info["missing_keys"])):
+    if missing := sorted(set(info["missing_keys"]) - _unused_keys(model, info["missing_keys"])):
         raise UserError(
             f"{name} was not trained for this task: "
             f"it lacks weights of {type(model).__name__} ({', '.join(missing[:3])}, ...)"
@@ -150,20 +150,20 @@ def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
     return device, torch.bfloat16 if has_bfloat16 else torch.float32
 
 
-def _recomputed_keys(model: Any, missing: Any) -> set[str]:
-    """Returns the missing keys that a part of the model computes by itself, as its class lists.
+def _unused_keys(model: Any, missing: Any) -> set[str]:
+    """Returns the missing keys that a part of the model can do without, as its class lists.
 
-    transformers reads this list of the whole model only: checkpoints that it saved before version 5.10 lack,
-    for example, the relative positions of a Swin backbone, which later versions save.
+    transformers reads this list of the whole model, and not every version reads it of its parts: checkpoints
+    of Mask2Former that were saved before version 5.10 lack a norm of the Swin backbone that is not used.
     """
-    recomputed = set()
+    unused = set()
     for prefix, module in model.named_modules():
         for pattern in getattr(module, "_keys_to_ignore_on_load_missing", None) or ():
             start = f"{prefix}." if prefix else ""
-            recomputed |= {
+            unused |= {
                 k for k in missing if k.startswith(start) and re.search(pattern, k.removeprefix(start))
             }
-    return recomputed
+    return unused
 
 
 def _problem(name: str, error: BaseException) -> UserError | None:
@@ -202,7 +202,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _ask_hub(repository: str, name: str, what: str, instead: str) -> None:
-    """Raises a UserError when the hub does not have a repository or cannot be reached.
+    """Raises a UserError when the hub does not have a repository, refuses it or cannot be reached.
 
     It is asked once; the libraries would try again and again for two minutes.
     """
@@ -210,7 +210,8 @@ def _ask_hub(repository: str, name: str, what: str, instead: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        huggingface_hub.model_info(repository, timeout=10)
+        if huggingface_hub.model_info(repository, timeout=10).gated:
+            huggingface_hub.auth_check(repository)
     except (HfHubHTTPError, HFValidationError) as error:
         raise _problem(repository, error) or _no_weights(name, what, instead, NOT_THERE, error) from error
     except Exception as error:  # the HTTP library depends on the version of huggingface_hub

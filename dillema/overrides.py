@@ -18,8 +18,9 @@ REPLACED_MAPPINGS = ("vary", "where", "class_map", "controlnet", "parts")
 def prepare(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of the command line as Hydra has to be given them; flags stay as they are.
 
-    A mapping that is given replaces the option's, and a setting that does not exist is left to `check`, which names it with
-    all other mistakes. Raises a UserError for an override that cannot be read, and for an option that a group lacks.
+    A mapping that is given replaces the option's, and a setting that does not exist is left to `check`,
+    which names it with all other mistakes. Raises a UserError for an override that cannot be read, and for
+    an option that a group lacks.
     """
     prepared: list[str] = []
     custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
@@ -52,8 +53,8 @@ def _parse(argument: str) -> Override:
         if '"' in value or "'" in value:
             raise UserError(f"{argument!r} cannot be read: {str(error).splitlines()[0]}") from error
         raise UserError(
-            f"{argument!r} cannot be read: a value with '=', brackets, commas or spaces needs quotes of its own, "
-            f"inside those of the shell: '{key}=\"{value}\"'"
+            f"{argument!r} cannot be read: a value with '=', brackets, commas or spaces needs quotes "
+            f"of its own, inside those of the shell: '{key}=\"{value}\"'"
         ) from error
 
 
@@ -69,7 +70,9 @@ def _check_option(override: Override) -> None:
         if isinstance(option, str) and option not in known and not (folder / f"{option}.yaml").exists():
             near = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {group}={near[0]}? " if near else ""
-            raise UserError(f"{group}={option}: there is no such option; {hint}The options are {', '.join(known)}")
+            raise UserError(
+                f"{group}={option}: there is no such option; {hint}The options are {', '.join(known)}"
+            )
 
 
 def _group_folder(key: str) -> Path:

@@ -6,7 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import Captioner, Conditioning, Dataset, EditStrategy, Editor, Gate, Generator, Model, Quality, Size
+from .backend import (
+    Captioner,
+    Conditioning,
+    Dataset,
+    Editor,
+    EditStrategy,
+    Gate,
+    Generator,
+    Model,
+    Quality,
+    Size,
+)
 from .errors import UserError
 from .runner import Outcome, Runner
 from .steps import items
@@ -31,7 +42,10 @@ SOURCES_PER_BLOCK = 2_000  # bounds the memory: what a block holds, some 200 MB,
 
 @dataclass(frozen=True)
 class Block:
-    """What came of some of the sources: the images that were generated, what models say, and how many items there were."""
+    """What came of some of the sources.
+
+    The images that were generated, what models say, and how many items there were.
+    """
 
     images: list[GeneratedImage]
     predictions: list[Prediction]
@@ -80,16 +94,24 @@ class Pipeline:
         dataset, seed = self.dataset, self.seed
         sources = runner.run(SourceStep(dataset, self.size), samples)
         captions = runner.run(CaptionStep(self.captioner, dataset), items.to_caption(sources, seed))
-        keywords = runner.run(KeywordsStep(self.editor, dataset.vary), items.to_keywords(captions, dataset, seed))
+        keywords = runner.run(
+            KeywordsStep(self.editor, dataset.vary), items.to_keywords(captions, dataset, seed)
+        )
         variants = items.plan(keywords, sources, self.edits, dataset.vary, self.counterfactuals, seed)
-        rewritten = runner.run(RewriteStep(self.editor), items.to_rewrite(variants, captions, keywords, dataset, seed))
+        rewritten = runner.run(
+            RewriteStep(self.editor), items.to_rewrite(variants, captions, keywords, dataset, seed)
+        )
         texts = items.texts(rewritten, captions, self.placebos)
         controls = {
             name: runner.run(ControlStep(part, dataset, self.size), items.to_control(sources, texts))
             for name, part in self.conditionings.items()
         }
-        generated = runner.run(GenerateStep(self.generator), items.to_generate(texts, sources, controls, seed))
-        scores = {gate.name: runner.run(GateStep(gate, dataset), items.to_gate(generated)) for gate in self.gates}
+        generated = runner.run(
+            GenerateStep(self.generator), items.to_generate(texts, sources, controls, seed)
+        )
+        scores = {
+            gate.name: runner.run(GateStep(gate, dataset), items.to_gate(generated)) for gate in self.gates
+        }
         pairs = items.to_quality(generated, sources)
         quality = [runner.run(step, pairs) for step in self._quality_steps()]
         verdicts = {name: self._verdict(name, scores) for name in generated}
@@ -97,7 +119,10 @@ class Pipeline:
         predictions = self.predict(runner, items.to_predict(images, sources, dataset, self.size))
         counterfactuals = [image for image in images if not image.is_placebo]
         counts = {"sources": len(samples), "captions": len(captions), "counterfactuals": len(rewritten)}
-        counts |= {"generated": len(counterfactuals), "valid": sum(image.verdict.valid for image in counterfactuals)}
+        counts |= {
+            "generated": len(counterfactuals),
+            "valid": sum(image.verdict.valid for image in counterfactuals),
+        }
         counts |= {"placebos": len(images) - len(counterfactuals)}
         return Block(images, predictions, counts)
 

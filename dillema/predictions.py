@@ -206,8 +206,8 @@ def read(path: Path, model: str, labels: Labels) -> Predictions:
         return codes.dictionary, codes.indices.to_numpy().astype(np.int64)
 
     (sources, source), (kinds, kind), (edits, combination) = map(encoded, ("source", "kind", "edits"))
-    names = sources.to_numpy(zero_copy_only=False)
-    groups, group = _groups(names, source, values("group"))
+    names, (group_names, group_of_row) = sources.to_numpy(zero_copy_only=False), encoded("group")
+    groups, group = _groups(names, source, group_names.to_numpy(zero_copy_only=False), group_of_row)
     return Predictions(
         path=path,
         labels=labels,
@@ -343,17 +343,20 @@ def _rows_of_model(file: "pq.ParquetFile", model: str) -> np.ndarray:
 
 
 def _groups(
-    sources: np.ndarray, source: np.ndarray, group_of_row: np.ndarray
+    sources: np.ndarray, source: np.ndarray, names: np.ndarray, name_of_row: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the names of the groups, in the order of their first source, and the group of each source."""
+    """Returns the names of the groups, in the order of their first source, and the group of each source.
+
+    `source` and `name_of_row` hold the index of each row in `sources` and in `names`, those of the groups.
+    """
     first_row = np.full(len(sources), -1)
     first_row[source[::-1]] = np.arange(len(source))[::-1]
-    indices: dict[tuple[bool, str], int] = {}
-    names = [
-        (bool(group), group or name) for name, group in zip(sources, group_of_row[first_row], strict=True)
-    ]
-    codes = np.array([indices.setdefault(name, len(indices)) for name in names], np.int64)
-    return np.array([name for _, name in indices], object), codes
+    name = name_of_row[first_row]
+    alone = names[name] == ""
+    key = np.where(alone, len(names) + np.arange(len(sources)), name)
+    _, first_source, index = np.unique(key, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first_source))
+    return np.where(alone, sources, names[name])[np.sort(first_source)], rank[index]
 
 
 def _tallies(path: Path, task: Task, position: np.ndarray, rows: int, labels: Labels) -> np.ndarray:

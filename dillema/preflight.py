@@ -1,4 +1,7 @@
-"""Asks every model under test about one original before anything is made, so that a mistake about it does not come last."""
+"""Asks every model under test about one original before anything is made.
+
+So that a mistake about it does not come last.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -19,9 +22,12 @@ SAMPLES = 3  # that are tried, should the first ones be damaged
 def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) -> None:
     """Lets every model predict an original; its record is kept, so that no work is done twice.
 
-    Raises a UserError for a model that cannot be loaded, whose classes cannot be the data set's, or that fails.
+    Raises a UserError for a model that cannot be loaded, whose classes cannot be the data set's, or that
+    fails.
     """
-    probe = Runner(runner.store, runner.executor, runner.max_failures, runner.retry_failed, allow_total_failure=True)
+    probe = Runner(
+        runner.store, runner.executor, runner.max_failures, runner.retry_failed, allow_total_failure=True
+    )
     first = sorted(samples, key=lambda sample: sample.id)[:SAMPLES]
     sources = probe.run(SourceStep(pipeline.dataset, pipeline.size), first)
     if not sources:
@@ -32,4 +38,8 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
         if not probe.run(step, [item]):
             message = probe.failures[-1]["message"]
             raise UserError(f"model={model.name} cannot predict the original of {item.sample.id}: {message}")
-        log.info("model=%s: loaded, its classes fit, and it predicts the original of %s", model.name, item.sample.id)
+        log.info(
+            "model=%s: loaded, its classes fit, and it predicts the original of %s",
+            model.name,
+            item.sample.id,
+        )

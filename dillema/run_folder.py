@@ -4,7 +4,7 @@
 |---|---|
 | `results.json` | every figure; written last, so that its presence says that the run is complete |
 | `predictions.parquet` | what models said about every image (see `dillema.predictions`) |
-| `generated/` | the counterfactual images, a Hugging Face imagefolder: `images/`, `masks/`, `metadata.jsonl` |
+| `generated/` | the counterfactual images, an imagefolder: `images/`, `masks/`, `metadata.jsonl` |
 | `placebo/` | the images of unchanged captions, in the same form |
 | `originals/` | the sources, as models saw them |
 | `controls/<conditioning>/` | the control images of the sources |
@@ -28,7 +28,12 @@ from .store import write_atomically
 from .types import Caption, Counterfactual, Edit, Verdict
 
 RESULTS_VERSION = 2
-RESULTS, PREDICTIONS, FAILURES, METADATA = "results.json", "predictions.parquet", "failures.jsonl", "metadata.jsonl"
+RESULTS, PREDICTIONS, FAILURES, METADATA = (
+    "results.json",
+    "predictions.parquet",
+    "failures.jsonl",
+    "metadata.jsonl",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,10 @@ class Labels:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run: all of them, the options of the groups, and what was given on the command line."""
+    """The settings of a run.
+
+    All of them, the options of the groups, and what was given on the command line.
+    """
 
     config: Mapping[str, Any]
     options: Mapping[str, str]
@@ -83,7 +91,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Returns a finished run; raises a UserError for a folder without one, or with one of another version."""
+        """Returns a finished run.
+
+        Raises a UserError for a folder without one, or with one of another version.
+        """
         folder = cls(Path(path).expanduser())
         folder.results  # noqa: B018  # reads and checks
         return folder
@@ -181,11 +192,15 @@ class RunFolder:
             source=row["source"],
             group=row["group"],
             caption=Caption(row["caption"]),
-            counterfactual=Counterfactual(row["counterfactual"], edits, row.get("method") or "", alternatives),
+            counterfactual=Counterfactual(
+                row["counterfactual"], edits, row.get("method") or "", alternatives
+            ),
             seed=row["seed"],
             path=self.path / part / row["file_name"],
             original=self.path / "originals" / f"{row['source']}.png",
-            controls={name: self.path / "controls" / name / f"{row['source']}.png" for name in row["controls"]},
+            controls={
+                name: self.path / "controls" / name / f"{row['source']}.png" for name in row["controls"]
+            },
             verdict=Verdict(row.get("scores") or {}, tuple(row["reasons"]), row["checked"]),
             quality=row.get("quality") or {},
             label=label,

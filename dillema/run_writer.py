@@ -33,7 +33,10 @@ class RunWriter:
     save_controls: bool = False
 
     def clear(self) -> None:
-        """Removes what an earlier run left in the folder, so that files of two runs never lie side by side."""
+        """Removes what an earlier run left in the folder.
+
+        So that files of two runs never lie side by side.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (RESULTS, PREDICTIONS, FAILURES, "report.html"):
             (self.path / name).unlink(missing_ok=True)
@@ -81,10 +84,17 @@ class RunWriter:
             link(control, folder / f"controls/{image.id}_{name}.png")
         counterfactual = image.counterfactual
         row |= {"source": image.sample.id, "group": image.sample.group, "caption": image.caption.text}
-        row |= {"counterfactual": counterfactual.text, "edits": [asdict(edit) for edit in counterfactual.edits]}
+        row |= {
+            "counterfactual": counterfactual.text,
+            "edits": [asdict(edit) for edit in counterfactual.edits],
+        }
         # an empty mapping cannot be written to Parquet, so what is empty is null
         alternatives = {name: list(values) for name, values in counterfactual.alternatives.items()}
-        row |= {"method": counterfactual.method or None, "alternatives": alternatives or None, "seed": image.seed}
+        row |= {
+            "method": counterfactual.method or None,
+            "alternatives": alternatives or None,
+            "seed": image.seed,
+        }
         row |= {"scores": dict(image.verdict.scores) or None, "valid": image.verdict.valid}
         row |= {"reasons": list(image.verdict.reasons), "checked": image.verdict.checked}
         row |= {"quality": dict(image.quality) or None, "controls": list(image.controls)}

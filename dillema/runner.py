@@ -25,7 +25,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
-    """A finished item: what was made of it, the key of its record, and its image, if the step makes images."""
+    """A finished item.
+
+    What was made of it, the key of its record, and its image, if the step makes images.
+    """
 
     item: Item
     value: Any
@@ -54,22 +57,29 @@ class Runner:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, step: Step[Item], items: Sequence[Item]) -> dict[str, Outcome[Item]]:
-        """Returns the finished items by id, in their order; computes those that are not there yet, and no others.
+        """Returns the finished items by id, in order; computes those that are missing, and no others.
 
-        Raises a UserError when more items of the run failed than `max_failures`, or when every item of a step failed.
+        Raises a UserError when more items of the run failed than `max_failures`, or when every item of a
+        step failed.
         """
         step_key = [step.name, step.version, identity(step.backend)]
         keys = [digest(step_key, step.key(item)) for item in items]
         records = self.store.get(keys)
         missing = [
-            (item, key) for item, key in zip(items, keys, strict=True) if not self._is_done(step, records.get(key))
+            (item, key)
+            for item, key in zip(items, keys, strict=True)
+            if not self._is_done(step, records.get(key))
         ]
-        self._note_failures(step, [records[key] for key in keys if key in records and self._is_done(step, records[key])])
+        self._note_failures(
+            step, [records[key] for key in keys if key in records and self._is_done(step, records[key])]
+        )
         if missing:
             records |= self._compute(step, _without_repeats(missing))
         elif items:
             self._log_nothing_to_do(step, list(records.values()))
-        self.seconds[step.name] = self.seconds.get(step.name, 0.0) + sum(records[key].seconds for key in set(keys))
+        self.seconds[step.name] = self.seconds.get(step.name, 0.0) + sum(
+            records[key].seconds for key in set(keys)
+        )
         if items and not self.allow_total_failure and all(records[key].failed for key in keys):
             self._refuse_total_failure(step, [records[key] for key in keys])
         return {
@@ -177,7 +187,6 @@ class _Progress:
             log.info("%s: %d of %d, %s", self.name, self.done, self.total, rate)
             self.logged = now
 
-
     def log_failures(self, step: str, records: Sequence[Record], results: Sequence[Any]) -> None:
         """Writes what failed to the log, while the bar is away: the two do not mix."""
         if not any(record.failed for record in records):
@@ -195,7 +204,13 @@ class _Progress:
 def _progress(name: str, total: int) -> Iterator[_Progress]:
     console = Console(stderr=True)
     rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield _Progress(name, total, bar)
 
@@ -206,5 +221,7 @@ def _without_repeats(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]
 
 
 def _failed_record(key: str, item_id: str, error: Exception, seconds: float) -> Record:
-    message = str(error) if isinstance(error, ItemError) and str(error) else f"{type(error).__name__}: {error}"
+    message = (
+        str(error) if isinstance(error, ItemError) and str(error) else f"{type(error).__name__}: {error}"
+    )
     return Record(key, item_id, message=message, raw=getattr(error, "raw", ""), seconds=seconds)

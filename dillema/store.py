@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
-    key TEXT PRIMARY KEY, step TEXT NOT NULL, item TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('done', 'failed')),
-    value TEXT NOT NULL, message TEXT NOT NULL, raw TEXT NOT NULL, created TEXT NOT NULL, seconds REAL NOT NULL
+    key TEXT PRIMARY KEY, step TEXT NOT NULL, item TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN
+    ('done', 'failed')), value TEXT NOT NULL, message TEXT NOT NULL, raw TEXT NOT NULL, created TEXT NOT
+    NULL, seconds REAL NOT NULL
 )
 """
 SCHEMA_VERSION = 2  # PRAGMA user_version; 0 is that of version 0.1.0, which set none
@@ -62,10 +62,11 @@ class Record:
 
 
 def identity(backend: Any) -> Any:
-    """Returns what the results of a back-end depend on, as JSON: its class, version, fields and content of its weights.
+    """Returns what results of a back-end depend on, as JSON: class, version, fields, content of weights.
 
-    Fields hinted `Transient` are left out; those hinted `Weights` stand for the content of the file or folder that they
-    name, or for themselves when they name none (a hub id). A back-end within a back-end has its own identity.
+    Fields hinted `Transient` are left out; those hinted `Weights` stand for the content of the file or
+    folder that they name, or for themselves when they name none (a hub id). A back-end within a back-end
+    has its own identity.
     """
     if isinstance(backend, (list, tuple)):
         return [identity(part) for part in backend]
@@ -124,7 +125,10 @@ def _hash_file(path: Path, size: int, changed: int) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Gives a file a second name, or copies it where the two are on different disks; replaces what was there."""
+    """Gives a file a second name, or copies it where the two are on different disks.
+
+    Replaces what was there.
+    """
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
@@ -152,9 +156,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 class Store:
-    """The records under one folder: `records.db` and `images/`. Several processes may use it at the same time.
+    """The records under one folder: `records.db` and `images/`. Several processes may use it at once.
 
-    Raises a UserError when the folder or its database cannot be used; one of an older version is brought up to date.
+    Raises a UserError when the folder or its database cannot be used; one of an older version is brought up
+    to date.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -181,8 +186,9 @@ class Store:
         columns = [row[1] for row in self._database.execute("PRAGMA table_info(records)")]
         if "stage" in columns:
             log.warning(
-                "the store in %s was written by version 0.1 of DILLEMA: its records belong to other versions of the "
-                "steps and are not used again (delete the folder to free its disk space)", self.folder
+                "the store in %s was written by version 0.1 of DILLEMA: its records belong to other "
+                "versions of the steps and are not used again (delete the folder to free its disk space)",
+                self.folder,
             )
             self._database.execute("ALTER TABLE records RENAME COLUMN stage TO step")
             self._database.execute("ALTER TABLE records ADD COLUMN seconds REAL NOT NULL DEFAULT 0")
@@ -207,21 +213,27 @@ class Store:
         return records
 
     def put(self, step: str, records: Sequence[Record], images: Mapping[str, Image.Image]) -> None:
-        """Keeps records, all or none of them; their `images`, by key, are on the disk before any record is."""
+        """Keeps records, all or none of them.
+
+        Their `images`, by key, are on the disk before any record is.
+        """
         with self._usable():
             for key, image in images.items():
                 self._write_image(key, image)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             rows = [
                 (
-                    record.key, step, record.item, "failed" if record.failed else "done", json.dumps(record.value),
-                    _storable(record.message), _storable(record.raw)[:RAW_LIMIT], now, record.seconds,
+                    *(record.key, step, record.item),
+                    *("failed" if record.failed else "done", json.dumps(record.value)),
+                    *(_storable(record.message), _storable(record.raw)[:RAW_LIMIT], now, record.seconds),
                 )
                 for record in records
             ]  # fmt: skip
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                )
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
@@ -242,13 +254,23 @@ class Store:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            remedy = "make room on the disk" if "full" in str(error) else "see that the folder can be written to"
+            remedy = (
+                "make room on the disk" if "full" in str(error) else "see that the folder can be written to"
+            )
             if "malformed" in str(error) or "not a database" in str(error):
-                remedy = f"its file records.db is damaged: delete {place / 'records.db'}, and finished work is done again"
-            raise UserError(f"the store in {place} cannot be used ({error}): {remedy}, or set store=...") from error
+                remedy = f"delete the damaged file {place / 'records.db'}, and finished work is done again"
+            raise UserError(
+                f"the store in {place} cannot be used ({error}): {remedy}, or set store=..."
+            ) from error
         except OSError as error:
-            remedy = "make room on the disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "see that it can be used"
-            raise UserError(f"the store in {place} cannot be used ({error}): {remedy}, or set store=...") from error
+            remedy = (
+                "make room on the disk"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "see that it can be used"
+            )
+            raise UserError(
+                f"the store in {place} cannot be used ({error}): {remedy}, or set store=..."
+            ) from error
 
     def _write_image(self, key: str, image: Image.Image) -> None:
         file = io.BytesIO()

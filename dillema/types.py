@@ -11,7 +11,10 @@ from PIL import Image
 from .decoding import Colour, decode_image, decode_mask
 
 ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = KINDS = ("original", "counterfactual", "placebo", "truth")
-"""The kinds of images that models are asked about; the truth is a render of what a counterfactual stands for."""
+"""The kinds of images that models are asked about.
+
+The truth is a render of what a counterfactual stands for.
+"""
 
 
 @dataclass(frozen=True)

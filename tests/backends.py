@@ -1,4 +1,4 @@
-"""Small back-ends whose results depend on all that real ones' depend on, and a pipeline made of them (also as a program).
+"""Small back-ends whose results depend on all that real ones' depend on, and a pipeline of them.
 
 The edit strategies are the real ones.
 """
@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from dillema.backend import Vary
+from dillema.context import JobContext
 from dillema.counterfactual.edits import Random
 from dillema.errors import ItemError
 from dillema.execution.local import Local
 from dillema.fields import BatchSize, Transient
-from dillema.job.context import JobContext
 from dillema.job.run import generate
 from dillema.pipeline import Pipeline
 from dillema.run_folder import RunFolder
@@ -106,7 +106,10 @@ class Captioner(Backend):
 
     def caption(self, samples: Any, dataset: Any, seeds: Any) -> list[Caption]:
         self.work(*(s.id for s in samples))
-        return [Caption(f"{self.sentence} {digest(s.digest, seed)[:6]}") for s, seed in zip(samples, seeds, strict=True)]
+        return [
+            Caption(f"{self.sentence} {digest(s.digest, seed)[:6]}")
+            for s, seed in zip(samples, seeds, strict=True)
+        ]
 
 
 @dataclass
@@ -122,7 +125,8 @@ class Editor(Backend):
     ) -> Counterfactual:
         self.work(caption.text)
         edits = tuple(
-            Edit(name, expressions[name].span, values[seed % len(values)]) for name, values in variant.changes.items()
+            Edit(name, expressions[name].span, values[seed % len(values)])
+            for name, values in variant.changes.items()
         )
         text = caption.text
         for edit in edits:
@@ -151,7 +155,9 @@ class Generator(Backend):
         return [self._paint(*item) for item in zip(samples, counterfactuals, controls, seeds, strict=True)]
 
     def _paint(self, sample: Sample, counterfactual: Counterfactual, controls: Any, seed: int) -> Image.Image:
-        structure = [(name, control.image.tobytes().hex(), control.weight) for name, control in controls.items()]
+        structure = [
+            (name, control.image.tobytes().hex(), control.weight) for name, control in controls.items()
+        ]
         made_from = digest(sample.digest, counterfactual.text, seed, self.strength, structure)
         random = np.random.default_rng(int(made_from[:8], 16))
         return Image.fromarray(random.integers(0, 256, (self.height, self.width, 3), np.uint8))
@@ -191,17 +197,24 @@ def make_pipeline(**parts: Any) -> Pipeline:
     """Returns a pipeline over six sources with two counterfactuals each."""
     dataset = parts.pop("dataset", Noise())
     pipeline = Pipeline(
-        dataset, Captioner(), Editor(), Random(), {"grey": Conditioning()}, Generator(), [Gate()], counterfactuals=2
+        dataset,
+        Captioner(),
+        Editor(),
+        Random(),
+        {"grey": Conditioning()},
+        Generator(),
+        [Gate()],
+        counterfactuals=2,
     )
     return replace(pipeline, **parts)
 
 
 def run_pipeline(
     folder: Path, store: Path, *, max_failures: int = 50, retry_failed: bool = False, size: Any = "generated",
-    models: Sequence[Any] = (), **parts: Any,
+    save_controls: bool = False, models: Sequence[Any] = (), **parts: Any,
 ) -> tuple[RunFolder, Runner]:  # fmt: skip
     """Runs a pipeline of small back-ends; returns its folder, and the runner with what failed."""
-    cfg = OmegaConf.create({"size": size, "save_controls": False, "name": "test"})
+    cfg = OmegaConf.create({"size": size, "save_controls": save_controls, "name": "test"})
     runner = Runner(Store(store), Local(), max_failures, retry_failed)
     context = JobContext(cfg, folder)
     return generate(context, make_pipeline(models=models, **parts), runner, time.perf_counter()), runner

@@ -1,4 +1,4 @@
-"""Servers on this machine that speak OpenAI's protocol: one that does so as badly as a test wants it to, and real ones."""
+"""Servers on this machine that speak OpenAI's protocol: one that a test writes, and real ones."""
 
 import json
 import socket

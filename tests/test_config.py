@@ -27,7 +27,9 @@ def test_every_option_composes_and_checks(group, option):
     try:
         check(composed(f"{group}={option}"))
     except UserError as error:
-        assert all("needs a value, as in" in mistake for mistake in str(error).splitlines()[1:])  # what only the user knows
+        assert all(
+            "needs a value, as in" in mistake for mistake in str(error).splitlines()[1:]
+        )  # what only the user knows
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -64,7 +66,9 @@ def test_all_mistakes_are_named_at_once():
         "captioner.model: TransformersCaptioner needs it",
     ):
         assert f"  {mistake}" in lines
-    assert any("the package no_such_package is not installed: pip install no-such-package" in line for line in lines)
+    assert any(
+        "the package no_such_package is not installed: pip install no-such-package" in line for line in lines
+    )
     assert any("dillema.counterfactual.edits.Rnadom cannot be imported" in line for line in lines)
 
 
@@ -76,7 +80,9 @@ class Typed:
     ratio: float = 0.5
     mode: Literal["a", "b"] = "a"
     on: bool = False
-    shares: list[Annotated[float, Constraint("up to 1", lambda value: value <= 1)]] = field(default_factory=list)
+    shares: list[Annotated[float, Constraint("up to 1", lambda value: value <= 1)]] = field(
+        default_factory=list
+    )
 
     def load(self):
         """Does nothing."""
@@ -112,33 +118,75 @@ def test_types_are_checked(key, good, bad):
 
 def test_a_data_set_chooses_its_model_and_the_command_line_has_the_last_word():
     assert list(composed("dataset=mini_imagenet").model) == ["mini_resnet"]
-    assert list(composed("dataset=mini_imagenet", "model=[resnet18,resnet50]").model) == ["resnet18", "resnet50"]
+    assert list(composed("dataset=mini_imagenet", "model=[resnet18,resnet50]").model) == [
+        "resnet18",
+        "resnet50",
+    ]
     assert composed("dataset=imagenet").conditioning._target_.endswith("Canny")
-    assert composed("dataset=imagenet", "generator=mini", "captioner=label").captioner._target_.endswith("LabelCaptioner")
+    assert composed("dataset=imagenet", "generator=mini", "captioner=label").captioner._target_.endswith(
+        "LabelCaptioner"
+    )
 
 
-REAL = sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml") if not path.stem.startswith("mini"))
-SMALL_WORLD = {"captioner": "mini", "llm": "smollm2", "prompt": "mini", "generator": "mini", "validity": "[segmenter]", "model": "mini_segformer"}
+REAL = sorted(
+    path.stem for path in (conf_dir() / "dataset").glob("*.yaml") if not path.stem.startswith("mini")
+)
+SMALL_WORLD = {
+    "captioner": "mini",
+    "llm": "smollm2",
+    "prompt": "mini",
+    "generator": "mini",
+    "validity": "[segmenter]",
+    "model": "mini_segformer",
+}
 
 
 @pytest.mark.parametrize("dataset", REAL)
 def test_a_real_data_set_brings_models_of_its_size_and_none_where_others_are_chosen(dataset):
     cfg = composed(f"dataset={dataset}")
-    assert "Qwen3-VL" in cfg.captioner.model and "Qwen3-4B" in cfg.llm.model and cfg.prompt.prompt.endswith("general.txt")
+    assert (
+        "Qwen3-VL" in cfg.captioner.model
+        and "Qwen3-4B" in cfg.llm.model
+        and cfg.prompt.prompt.endswith("general.txt")
+    )
     assert "stable-diffusion-v1-5" in cfg.generator.model and "mini" not in str(cfg.model)
-    assert set(cfg.conditioning.get("parts", {"canny": 0})) == ({"segmentation", "depth"} if dataset in ("shift", "cityscapes") else {"canny"})
-    small, chosen = composed(), composed(f"dataset={dataset}", *(f"{group}={option}" for group, option in SMALL_WORLD.items()))
-    assert {group: chosen[group] for group in (*SMALL_WORLD, "conditioning")} == {group: small[group] for group in (*SMALL_WORLD, "conditioning")}
-    assert composed(f"dataset={dataset}", "conditioning=soft_edge", "generator.width=640").conditioning._target_.endswith("SoftEdge")
+    assert set(cfg.conditioning.get("parts", {"canny": 0})) == (
+        {"segmentation", "depth"} if dataset in ("shift", "cityscapes") else {"canny"}
+    )
+    small, chosen = (
+        composed(),
+        composed(f"dataset={dataset}", *(f"{group}={option}" for group, option in SMALL_WORLD.items())),
+    )
+    assert {group: chosen[group] for group in (*SMALL_WORLD, "conditioning")} == {
+        group: small[group] for group in (*SMALL_WORLD, "conditioning")
+    }
+    assert composed(
+        f"dataset={dataset}", "conditioning=soft_edge", "generator.width=640"
+    ).conditioning._target_.endswith("SoftEdge")
 
 
 @pytest.mark.parametrize("experiment", ["shift_paper", "imagenet_paper"])
 def test_the_paper_s_settings_stay_the_paper_s(experiment):
     cfg = composed(f"experiment={experiment}")
-    assert (cfg.captioner.model, cfg.captioner.num_captions, cfg.captioner.top_p) == ("Salesforce/blip2-opt-6.7b-coco", 2, 0.9)
-    assert "llama-2-13b-chat" in cfg.llm.model and "paper_" in cfg.prompt.prompt and cfg.conditioning._target_.endswith("SoftEdge")
-    assert (cfg.generator.scheduler, cfg.generator.steps, cfg.generator.guidance) == ("UniPCMultistepScheduler", 5, 7.5)
-    assert cfg.generator.controlnet.soft_edge == "fusing/stable-diffusion-v1-5-controlnet-hed" and "greyscale image" in cfg.generator.negative_prompt
+    assert (cfg.captioner.model, cfg.captioner.num_captions, cfg.captioner.top_p) == (
+        "Salesforce/blip2-opt-6.7b-coco",
+        2,
+        0.9,
+    )
+    assert (
+        "llama-2-13b-chat" in cfg.llm.model
+        and "paper_" in cfg.prompt.prompt
+        and cfg.conditioning._target_.endswith("SoftEdge")
+    )
+    assert (cfg.generator.scheduler, cfg.generator.steps, cfg.generator.guidance) == (
+        "UniPCMultistepScheduler",
+        5,
+        7.5,
+    )
+    assert (
+        cfg.generator.controlnet.soft_edge == "fusing/stable-diffusion-v1-5-controlnet-hed"
+        and "greyscale image" in cfg.generator.negative_prompt
+    )
 
 
 def mistakes(*overrides):
@@ -150,7 +198,8 @@ def mistakes(*overrides):
 def test_models_of_one_name_are_refused():
     check(composed("model=[resnet18,resnet50]"))
     assert mistakes("model=[resnet18,resnet50]", "model.resnet50.name=resnet18") == [
-        "model.resnet50.name: model.resnet18 is called resnet18 too; give one of them another name, for results are kept by it"
+        "model.resnet50.name: model.resnet18 is called resnet18 too; "
+        "give one of them another name, for results are kept by it"
     ]
 
 
@@ -162,12 +211,22 @@ def test_a_setting_of_a_model_without_its_name_is_answered_with_where_it_belongs
 @pytest.mark.parametrize("judge", ["${model.mini_segformer.model}", "conf/../conf/model"])
 def test_a_model_under_test_is_no_judge(judge, monkeypatch):
     monkeypatch.chdir(conf_dir().parent)
-    (mistake,) = mistakes(f"validity.segmenter.model={judge}", *([] if "$" in judge else ["model.mini_segformer.model=conf/model"]))
-    assert mistake.startswith("validity.segmenter.model: ") and "is a model under test (model.mini_segformer.model)" in mistake
+    (mistake,) = mistakes(
+        f"validity.segmenter.model={judge}",
+        *([] if "$" in judge else ["model.mini_segformer.model=conf/model"]),
+    )
+    assert (
+        mistake.startswith("validity.segmenter.model: ")
+        and "is a model under test (model.mini_segformer.model)" in mistake
+    )
 
 
 def test_what_a_user_s_own_class_takes_is_checked():
-    own = ["model=module", "model.module.checkpoint=last.ckpt", "model.module.network._target_=tests.model.networks.Classifier"]
+    own = [
+        "model=module",
+        "model.module.checkpoint=last.ckpt",
+        "model.module.network._target_=tests.model.networks.Classifier",
+    ]
     check(composed(*own, "+model.module.network.classes=6"))
     assert mistakes(*own) == ["model.module.network.classes: Classifier needs it"]
     check(composed("model=module", "model.module.checkpoint=program.pt2", "model.module.network=null"))
@@ -181,9 +240,12 @@ from omegaconf import OmegaConf
 from dillema.config import conf_dir
 for path in conf_dir().glob("*/*.yaml"):
     import_module(OmegaConf.load(path).get("_target_", "dillema").rpartition(".")[0] or "dillema")
-print(*{"torch", "transformers", "diffusers", "llama_cpp", "lightning", "mlflow", "cv2", "pandas"} & set(sys.modules))
+print(*{"torch", "transformers", "diffusers", "llama_cpp", "lightning", "mlflow", "cv2", "pandas"} &
+set(sys.modules))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
     assert (done.stdout, done.returncode) == ("\n", 0), done.stdout + done.stderr
 
 
@@ -209,7 +271,9 @@ def test_a_job_may_know_of_more_mistakes_than_types_tell():
     program = ["model=module", "model.module.checkpoint=program.pt2", "model.module.network=null"]
     check(composed(*program))
     (mistake,) = mistakes("job=retrain", *program)
-    assert mistake.startswith("model.module: ModuleModel cannot be trained as it is set; a network of torch is needed")
+    assert mistake.startswith(
+        "model.module: ModuleModel cannot be trained as it is set; a network of torch is needed"
+    )
 
 
 def test_settings_that_have_moved_are_answered_with_where_they_are():
@@ -236,7 +300,11 @@ def test_a_mapping_that_is_given_replaces_that_of_the_option(override, path, exp
 
 
 def test_a_class_map_that_an_option_brings_is_replaced_too():
-    overrides = ["dataset=shift", "model=segformer_cityscapes", "model.segformer_cityscapes.class_map={7: 7, 13: 13}"]
+    overrides = [
+        "dataset=shift",
+        "model=segformer_cityscapes",
+        "model.segformer_cityscapes.class_map={7: 7, 13: 13}",
+    ]
     assert OmegaConf.to_container(composed(*overrides).model.segformer_cityscapes.class_map) == {7: 7, 13: 13}
 
 
@@ -249,9 +317,13 @@ def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
 
 
 def test_a_value_with_an_equals_sign_is_answered_with_the_quotes_that_it_needs():
-    with pytest.raises(UserError, match=r"""needs quotes .*'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"'"""):
+    with pytest.raises(
+        UserError, match=r"""needs quotes .*'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"'"""
+    ):
         prepare(["model.module.checkpoint=/ckpt/epoch=3-step=20.ckpt"])
-    quoted = composed("model=module", 'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"', "model.module.network=null")
+    quoted = composed(
+        "model=module", 'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"', "model.module.network=null"
+    )
     assert quoted.model.module.checkpoint == "/ckpt/epoch=3-step=20.ckpt"
 
 

@@ -8,7 +8,14 @@ import pytest
 from PIL import Image
 
 from dillema import decoding
-from dillema.decoding import UnreadableImage, decode_image, decode_mask, find_encoding, list_colours, read_text
+from dillema.decoding import (
+    UnreadableImage,
+    decode_image,
+    decode_mask,
+    find_encoding,
+    list_colours,
+    read_text,
+)
 from dillema.errors import UserError
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -157,7 +164,9 @@ def test_masks_may_be_painted_in_the_colours_of_the_classes():
     np.testing.assert_array_equal(decode_mask(encoded(np.dstack([painted, MASK + 254])), colours), MASK)
     np.testing.assert_array_equal(decode_mask(encoded(MASK * 255), {BLACK: 0, (255, 255, 255): 1}), MASK)
     swapped = palette_mask([GREEN, BLACK, BLACK, BLACK, RED], np.where(MASK, 0, 1).astype(np.uint8))
-    with pytest.raises(UnreadableImage, match=r"the indices \[0, 1\] in its palette, whose colours are .* \[1, 0\]"):
+    with pytest.raises(
+        UnreadableImage, match=r"the indices \[0, 1\] in its palette, whose colours are .* \[1, 0\]"
+    ):
         decode_mask(encoded(swapped), colours)
     shifted = palette_mask([RED, RED, RED, BLACK, GREEN], MASK + 3)
     np.testing.assert_array_equal(decode_mask(encoded(shifted), colours), MASK)
@@ -192,7 +201,9 @@ def test_no_flipped_bit_of_a_png_is_read_as_other_pixels():
     assert wrong == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", encoded(GREY)[:60], b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 9)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no image", encoded(GREY)[:60], b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 9)]
+)
 def test_damaged_files_are_unreadable_images(content):
     for decode in (decode_image, decode_mask):
         with pytest.raises(UnreadableImage, match="cannot be read"):
@@ -218,6 +229,11 @@ def test_text_is_read_with_any_byte_order_mark(tmp_path, encoding):
 def test_what_is_no_text_is_named_with_its_setting(tmp_path):
     (tmp_path / "latin").write_bytes("Straße".encode("latin-1"))
     (tmp_path / "wide").write_bytes("name".encode("utf-16-le"))
-    for name, words in (("latin", "can't decode"), ("wide", "Save it as UTF-8"), (".", "is no file"), ("none", "No such")):
+    for name, words in (
+        ("latin", "can't decode"),
+        ("wide", "Save it as UTF-8"),
+        (".", "is no file"),
+        ("none", "No such"),
+    ):
         with pytest.raises(UserError, match=rf"prompt\.prompt={tmp_path / name} (?s:.*){words}"):
             read_text(tmp_path / name, "prompt.prompt")

@@ -17,7 +17,13 @@ def dillema(tmp_path):
     def run(*arguments, **environment):
         """Runs the command in an empty folder."""
         env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-        return subprocess.run([sys.executable, "-m", "dillema", *arguments], cwd=tmp_path, env=env, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "dillema", *arguments],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
 
     return run
 
@@ -74,7 +80,11 @@ def test_one_failing_run_of_a_sweep_leaves_the_others_alone(dillema, tmp_path):
 def test_mistakes_in_the_values_of_a_job_are_named_with_all_others(dillema):
     done = dillema("job=retrain", "job.steps=0", "job.share=2", "+llm.temprature=1")
     assert done.returncode == 1 and not done.stdout
-    for mistake in ("job.steps: must be a whole number of at least 1, not 0", "job.share: must be a number above 0 and 1 at most, not 2", "did you mean llm.temp"):
+    for mistake in (
+        "job.steps: must be a whole number of at least 1, not 0",
+        "job.share: must be a number above 0 and 1 at most, not 2",
+        "did you mean llm.temp",
+    ):
         assert mistake in done.stderr
     assert len(done.stderr.splitlines()) == 4
 
@@ -85,15 +95,25 @@ def test_the_command_that_fetches_what_a_job_lacks_names_no_other_job(dillema, t
     assert done.returncode == 1 and f"needs: python -m dillema job=prefetch {' '.join(lost)}\n" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, number, code):
-    (tmp_path / "slow.py").write_text("import time\ndef job(context):\n    print('begun', flush=True)\n    time.sleep(60)\n")
+    (tmp_path / "slow.py").write_text(
+        "import time\ndef job(context):\n    print('begun', flush=True)\n    time.sleep(60)\n"
+    )
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     command = [sys.executable, "-m", "dillema", "job._target_=slow.job"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "begun\n"
     start = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate()
-    assert process.returncode == code and "the same command goes on from here" in errors and "Traceback" not in errors
+    assert (
+        process.returncode == code
+        and "the same command goes on from here" in errors
+        and "Traceback" not in errors
+    )
     assert time.monotonic() - start < 3

@@ -26,7 +26,14 @@ QUICK = ("experiment=quick", "generator.steps=2")
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dillema", *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
 
 
 def dillema(folder: Path, *arguments: str) -> str:
@@ -44,7 +51,10 @@ def outcome(run: Path) -> tuple[dict, dict[str, str]]:
     results = json.loads((run / "results.json").read_text())
     for changing in ("name", "seconds", "wall_seconds"):
         del results[changing]
-    hashes = {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in (run / "generated").rglob("*.png")}
+    hashes = {
+        str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in (run / "generated").rglob("*.png")
+    }
     return results, hashes
 
 
@@ -87,7 +97,9 @@ def test_a_sweep_shares_what_its_runs_have_in_common(home: Path) -> None:
     assert output.count("caption: all 4 are in the store") == 2
     assert len(list(home.glob("multirun/*/*/*/results.json"))) == 2
     with sqlite3.connect(home / "outputs" / "mlflow.db") as runs:
-        parents = runs.execute("SELECT value, count(*) FROM tags WHERE key = 'mlflow.parentRunId' GROUP BY value").fetchall()
+        parents = runs.execute(
+            "SELECT value, count(*) FROM tags WHERE key = 'mlflow.parentRunId' GROUP BY value"
+        ).fetchall()
     assert [count for _, count in parents] == [2]
 
 
@@ -139,7 +151,9 @@ def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
     assert Image.open(next((folder / "generated" / "images").iterdir())).size == (64, 64)
 
 
-def test_a_finished_run_is_judged_and_reported_again_from_a_copy_of_its_folder(home: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_judged_and_reported_again_from_a_copy_of_its_folder(
+    home: Path, tmp_path: Path
+) -> None:
     dillema(home, *QUICK)
     copy = tmp_path / "copy"
     shutil.copytree(newest(home), copy)
@@ -156,7 +170,9 @@ def test_a_finished_run_is_judged_and_reported_again_from_a_copy_of_its_folder(h
     assert (copy / "report.html").exists()
 
 
-def test_the_same_run_from_python_leaves_the_same_and_no_state_of_hydra(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_run_from_python_leaves_the_same_and_no_state_of_hydra(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(home)
     folder = run(QUICK)
     assert outcome(folder.path) == outcome(newest(home, "outputs/*/*/results.json"))

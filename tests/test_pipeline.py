@@ -14,7 +14,18 @@ from PIL import Image
 from dillema.counterfactual.edits import Pairwise, Random, Single
 from dillema.errors import UserError
 
-from .backends import SIZE, Backend, Captioner, Editor, Gate, Generator, Model, Noise, noise_image, run_pipeline
+from .backends import (
+    SIZE,
+    Backend,
+    Captioner,
+    Editor,
+    Gate,
+    Generator,
+    Model,
+    Noise,
+    noise_image,
+    run_pipeline,
+)
 
 STRATEGIES = [Random(), Single(), Pairwise()]
 
@@ -40,9 +51,26 @@ def lines(path):
 
 def test_what_a_run_leaves_behind(tmp_path):
     folder = run(tmp_path, placebos=1)
-    counts = {"sources": 6, "captions": 6, "counterfactuals": 12, "generated": 12, "valid": 12, "placebos": 6, "failed": 0}
+    counts = {
+        "sources": 6,
+        "captions": 6,
+        "counterfactuals": 12,
+        "generated": 12,
+        "valid": 12,
+        "placebos": 6,
+        "failed": 0,
+    }
     assert folder.results["counts"] == counts
-    steps = ["source", "caption", "keywords", "rewrite", "control", "generate", "gate brightness", "similarity"]
+    steps = [
+        "source",
+        "caption",
+        "keywords",
+        "rewrite",
+        "control",
+        "generate",
+        "gate brightness",
+        "similarity",
+    ]
     assert list(folder.results["seconds"]) == steps
     assert sum(sum(values.values()) for values in folder.results["plan"].values()) >= 12
     assert folder.failures() == []
@@ -51,7 +79,10 @@ def test_what_a_run_leaves_behind(tmp_path):
     for row in rows:
         assert Image.open(folder.path / "generated" / row["file_name"]).size == SIZE
         assert Image.open(folder.path / "generated" / row["mask_file_name"]).size == SIZE
-        assert all(e["replacement"] in row["counterfactual"] and e["original"] in row["caption"] for e in row["edits"])
+        assert all(
+            e["replacement"] in row["counterfactual"] and e["original"] in row["caption"]
+            for e in row["edits"]
+        )
         assert row["valid"] and row["scores"]["brightness.mean"] > 0
     mean = folder.results["quality"]["ssim"]
     assert mean["mean"] == pytest.approx(sum(row["quality"]["ssim"] for row in rows) / 12)
@@ -62,7 +93,9 @@ def test_what_a_run_leaves_behind(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "expected"), [([96, 48], (96, 48)), ("source", SIZE)])
-def test_the_generated_set_has_the_size_that_is_asked_for_and_masks_of_whole_classes(tmp_path, size, expected):
+def test_the_generated_set_has_the_size_that_is_asked_for_and_masks_of_whole_classes(
+    tmp_path, size, expected
+):
     folder = run(tmp_path, size=size, generator=Generator(width=16, height=16))
     for row in lines(folder.path / "generated" / "metadata.jsonl"):
         mask = Image.open(folder.path / "generated" / row["mask_file_name"])
@@ -118,7 +151,9 @@ def test_without_a_gate_nothing_was_checked(tmp_path):
 
 def test_an_image_that_a_gate_cannot_score_does_not_count(tmp_path):
     folder = run(tmp_path, gates=[Gate(fails="scene-2")])
-    rejected = {image.source: image.verdict.reasons for image in folder.generated() if not image.verdict.valid}
+    rejected = {
+        image.source: image.verdict.reasons for image in folder.generated() if not image.verdict.valid
+    }
     assert rejected == {"scene-2": ("brightness: could not be scored",)}
 
 
@@ -134,13 +169,18 @@ def test_neither_order_nor_batches_nor_blocks_nor_company_change_an_image(tmp_pa
 
 def test_another_seed_makes_other_images(tmp_path):
     one, other = images(run(tmp_path)), images(run(tmp_path, "other", seed=1))
-    assert all(one[name] != other[name] for name in one if name.startswith("generated/images") and name in other)
+    assert all(
+        one[name] != other[name] for name in one if name.startswith("generated/images") and name in other
+    )
 
 
 def test_blocks_of_two_seeds_draw_other_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", 3)
     edits = [
-        [image.counterfactual.edits for image in run(tmp_path, f"seed-{seed}", seed=seed, dataset=Noise(count=9)).generated()]
+        [
+            image.counterfactual.edits
+            for image in run(tmp_path, f"seed-{seed}", seed=seed, dataset=Noise(count=9)).generated()
+        ]
         for seed in (0, 1)
     ]
     assert edits[0][6:12] != edits[1][:6]
@@ -152,7 +192,15 @@ def test_an_item_that_fails_is_recorded_and_the_rest_goes_on(tmp_path):
     assert source["step"] == "source" and source["id"] == "scene-2" and "cannot be read" in source["message"]
     assert [f["id"] for f in painted] == ["scene-3_0", "scene-3_1"]
     assert {f["step"] for f in painted} == {"generate"} and {f["raw"] for f in painted} == {"<b>what?</b>"}
-    counts = {"sources": 6, "captions": 5, "counterfactuals": 10, "generated": 8, "valid": 8, "placebos": 0, "failed": 3}
+    counts = {
+        "sources": 6,
+        "captions": 5,
+        "counterfactuals": 10,
+        "generated": 8,
+        "valid": 8,
+        "placebos": 0,
+        "failed": 3,
+    }
     assert folder.results["counts"] == counts
 
 
@@ -174,7 +222,9 @@ def test_too_many_failures_stop_the_run_and_keep_what_is_finished(tmp_path):
 
 
 def test_a_step_in_which_everything_fails_ends_the_run_with_the_most_frequent_message(tmp_path):
-    with pytest.raises(UserError, match="all 12 items of the step generate failed, most often because: no street here"):
+    with pytest.raises(
+        UserError, match="all 12 items of the step generate failed, most often because: no street here"
+    ):
         run(tmp_path, generator=Generator(fails="street"))
 
 
@@ -260,7 +310,12 @@ def test_a_plan_without_variants_makes_nothing_and_ends_well(tmp_path):
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_a_model_under_test_is_scored_on_pairs(tmp_path, task):
-    parts = {"dataset": Noise(task=task), "models": [Model(task=task)], "gates": [Gate(least=0.5)], "placebos": 1}
+    parts = {
+        "dataset": Noise(task=task),
+        "models": [Model(task=task)],
+        "gates": [Gate(least=0.5)],
+        "placebos": 1,
+    }
     folder = run(tmp_path, **parts)
     figures = folder.results["models"]["brightest"]
     main = figures["metric"]
@@ -279,7 +334,10 @@ def test_a_model_under_test_is_scored_on_pairs(tmp_path, task):
 
 def test_frames_of_one_video_are_one_unit_of_the_intervals(tmp_path):
     folder = run(tmp_path, dataset=Noise(count=8, group_size=4), models=[Model()])
-    assert folder.results["models"]["brightest"]["groups"] == 2 and folder.results["models"]["brightest"]["sources"] == 8
+    assert (
+        folder.results["models"]["brightest"]["groups"] == 2
+        and folder.results["models"]["brightest"]["sources"] == 8
+    )
 
 
 def test_where_the_data_set_can_make_the_real_image_the_truth_is_known(tmp_path):
@@ -287,7 +345,9 @@ def test_where_the_data_set_can_make_the_real_image_the_truth_is_known(tmp_path)
         def render(self, sample, edits):
             return None if any(e.replacement != "foggy" for e in edits) else lambda: sample.image
 
-    folder = run(tmp_path, dataset=Rendered(task="classification", count=20), models=[Model(task="classification")])
+    folder = run(
+        tmp_path, dataset=Rendered(task="classification", count=20), models=[Model(task="classification")]
+    )
     truth = folder.results["models"]["brightest"]["truth"]
     assert truth["n"] > 0 and truth["true"] == 0
     assert truth["error"] == pytest.approx(truth["estimated"])

@@ -1,4 +1,7 @@
-"""What is due is done, and nothing else: with the real edit strategies, through real changes of a data set."""
+"""What is due is done, and nothing else.
+
+With the real edit strategies, through real changes of a data set.
+"""
 
 import shutil
 
@@ -47,7 +50,9 @@ def test_one_more_source_repaints_none_of_the_others(tmp_path, diary, strategy):
     before = images(run(tmp_path, diary, "forty", dataset=Noise(count=40), edits=strategy))
     diary.clear()
     after = images(run(tmp_path, diary, "forty-one", dataset=Noise(count=41), edits=strategy))
-    assert len(diary.of("Generator")) == COUNT and {text.partition(":")[0] for text in diary.of("Generator")} == {"scene-40"}
+    assert len(diary.of("Generator")) == COUNT and {
+        text.partition(":")[0] for text in diary.of("Generator")
+    } == {"scene-40"}
     assert all(after[name] == content for name, content in before.items())
 
 
@@ -96,9 +101,21 @@ def test_a_raised_limit_and_an_added_file_add_work_and_repeat_none(tmp_path, dia
 
 
 def test_a_batch_that_is_partly_done_is_not_done_again(tmp_path, diary):
-    run(tmp_path, diary, "first", dataset=Noise(count=3), generator=Generator(diary=str(diary.path), batch_size=4))
+    run(
+        tmp_path,
+        diary,
+        "first",
+        dataset=Noise(count=3),
+        generator=Generator(diary=str(diary.path), batch_size=4),
+    )
     diary.clear()
-    run(tmp_path, diary, "more", dataset=Noise(count=4), generator=Generator(diary=str(diary.path), batch_size=50))
+    run(
+        tmp_path,
+        diary,
+        "more",
+        dataset=Noise(count=4),
+        generator=Generator(diary=str(diary.path), batch_size=50),
+    )
     assert len(diary.of("Generator")) == COUNT
 
 

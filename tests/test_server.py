@@ -136,7 +136,8 @@ def test_a_huge_response_is_not_kept():
 
 
 def test_what_is_no_text_is_left_out_of_a_reply():
-    body = r'{"choices": [{"finish_reason": "stop", "message": {"content": "\ud83d\ude00 \ud800 \u001b[2Jred\u0000"}}]}'
+    content = r'"\ud83d\ude00 \ud800 \u001b[2Jred\u0000"'
+    body = '{"choices": [{"finish_reason": "stop", "message": {"content": ' + content + "}}]}"
     with serving(lambda request, headers: (200, iter([body.encode()]))) as (url, _):
         assert ask(url) == "\N{GRINNING FACE} ? [2Jred"
 
@@ -164,8 +165,8 @@ def test_a_server_is_sent_what_it_takes():
 
 
 def test_a_refused_parameter_without_which_nothing_can_be_asked_is_named():
-    with serving(refusing("response_format")) as (url, _):
-        with pytest.raises(UserError, match=r"llm\.response_format: .* takes another one"):
-            ask(url)
+    message = r"llm\.response_format: .* takes another one"
+    with serving(refusing("response_format")) as (url, _), pytest.raises(UserError, match=message):
+        ask(url)
     error = failure(refusing("max_tokens", "max_completion_tokens"))
     assert "max_completion_tokens" in str(error)

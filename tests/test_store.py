@@ -68,13 +68,22 @@ def test_weights_are_known_by_content_and_not_by_path(tmp_path):
 def test_weights_that_a_field_names_one_by_one_are_known_by_content_too(tmp_path):
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).write_bytes(content)
-    a, b, c = (digest(identity(Outer(model={"canny": str(tmp_path / name), "depth": "some/hub-id"}))) for name in "abc")
+    a, b, c = (
+        digest(identity(Outer(model={"canny": str(tmp_path / name), "depth": "some/hub-id"})))
+        for name in "abc"
+    )
     assert a == b != c
     assert digest(identity(Outer(model={"canny": str(tmp_path / "a"), "depth": "other/hub-id"}))) != a
 
 
 def test_seeds_depend_on_each_of_their_parts():
-    parts = [(0, "a", "caption"), (1, "a", "caption"), (0, "b", "caption"), (0, "a", "generated"), (0, "a", "caption", 1)]
+    parts = [
+        (0, "a", "caption"),
+        (1, "a", "caption"),
+        (0, "b", "caption"),
+        (0, "a", "generated"),
+        (0, "a", "caption", 1),
+    ]
     seeds = {seed_for(*p) for p in parts}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -95,7 +104,9 @@ def test_records_and_images_survive_the_process_that_made_them(tmp_path):
 def test_more_keys_than_a_question_can_hold(tmp_path):
     store = Store(tmp_path)
     store.put("s", [Record(f"k{i}", f"{i}", i) for i in range(1234)], {})
-    assert {key: r.value for key, r in store.get(f"k{i}" for i in range(1234)).items()} == {f"k{i}": i for i in range(1234)}
+    assert {key: r.value for key, r in store.get(f"k{i}" for i in range(1234)).items()} == {
+        f"k{i}": i for i in range(1234)
+    }
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
@@ -138,14 +149,15 @@ def test_a_store_that_cannot_be_opened_is_a_users_error(tmp_path):
     with pytest.raises(UserError, match="store="):
         Store(tmp_path / "file")
     (tmp_path / "records.db").write_text("this is no database, whatever its name says")
-    with pytest.raises(UserError, match="damaged: delete"):
+    with pytest.raises(UserError, match="delete the damaged"):
         Store(tmp_path)
 
 
 def test_a_store_of_version_0_1_is_brought_up_to_date(tmp_path, caplog):
     with sqlite3.connect(tmp_path / "records.db") as old:
         old.execute(
-            "CREATE TABLE records (key TEXT PRIMARY KEY, stage TEXT NOT NULL, item TEXT NOT NULL, status TEXT NOT NULL, "
+            "CREATE TABLE records (key TEXT PRIMARY KEY, stage TEXT NOT NULL, item TEXT NOT NULL, "
+            "status TEXT NOT NULL, "
             "value TEXT NOT NULL, message TEXT NOT NULL, raw TEXT NOT NULL, created TEXT NOT NULL)"
         )
         old.execute("INSERT INTO records VALUES ('k0', 'caption', 'a', 'done', '1', '', '', '2026')")

@@ -1,4 +1,7 @@
-"""Small random checkpoints of the real classes, saved as their big relatives are, and a data set to go with them."""
+"""Small random checkpoints of the real classes, saved as their big relatives are.
+
+And a data set to go with them.
+"""
 
 import ctypes
 import io
@@ -17,7 +20,14 @@ SIZE = (64, 32)  # width, height
 
 
 def dataset(task="segmentation", **changes):
-    fields = {"name": "tiny", "task": task, "classes": shift.CLASSES, "colours": shift.COLOURS, "ignored": shift.IGNORED, "vary": {}}
+    fields = {
+        "name": "tiny",
+        "task": task,
+        "classes": shift.CLASSES,
+        "colours": shift.COLOURS,
+        "ignored": shift.IGNORED,
+        "vary": {},
+    }
     return SimpleNamespace(**fields | changes)
 
 
@@ -38,13 +48,26 @@ def sample(name="s", seed=0, mask=None, **fields):
 
 def captioner(folder):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, SwinConfig, SwinModel, VisionEncoderDecoderModel, ViTImageProcessor
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        PreTrainedTokenizerFast,
+        SwinConfig,
+        SwinModel,
+        VisionEncoderDecoderModel,
+        ViTImageProcessor,
+    )
 
     torch.manual_seed(0)
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({s: i for i, s in enumerate([*symbols, "<s>", "</s>"])}, []))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    encoder = SwinModel(SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4))
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    encoder = SwinModel(
+        SwinConfig(image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=4)
+    )
     decoder = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=258,
@@ -61,17 +84,27 @@ def captioner(folder):
     )
     model = VisionEncoderDecoderModel(encoder=encoder, decoder=decoder)
     for config in (model.config, model.generation_config):
-        config.decoder_start_token_id, config.bos_token_id, config.eos_token_id, config.pad_token_id = 256, 256, 257, 257
+        config.decoder_start_token_id, config.bos_token_id, config.eos_token_id, config.pad_token_id = (
+            256,
+            256,
+            257,
+            257,
+        )
     model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    ).save_pretrained(folder)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
 
 
 def gguf(path, template=None, kind="llama", unlikely=""):
-    """A language model of one layer, so wide that every quantisation of llama.cpp can be made of it, with a token for each byte.
+    """A language model of one layer with a token for each byte.
 
-    `kind` is its architecture, llama or qwen3; it writes the characters in `unlikely` only where a grammar leaves no choice.
+    It is so wide that every quantisation of llama.cpp can be made of it.
+
+    `kind` is its architecture, llama or qwen3; it writes the characters in `unlikely` only where a grammar
+    leaves no choice.
     """
     from gguf import GGUFWriter, TokenType
     from tokenizers.pre_tokenizers import ByteLevel
@@ -117,15 +150,22 @@ def gguf(path, template=None, kind="llama", unlikely=""):
     if template:
         writer.add_chat_template(template)
     rng = np.random.default_rng(0)
-    tensors = {f"blk.0.{part}": (width, width) for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")}
+    tensors = {
+        f"blk.0.{part}": (width, width)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    }
     tensors |= {"token_embd": (len(tokens), width), "output": (len(tokens), width)}
     matrices = {name: rng.normal(0, 0.05, shape).astype(np.float32) for name, shape in tensors.items()}
     # what is the same of every token comes out as it went in, and there speaks against some
     matrices["token_embd"][:, 0], matrices["output"][:, 0] = 5, 0
-    matrices["output"][[tokens.index(c.encode() if kind != "llama" else f"<0x{ord(c):02X}>".encode()) for c in unlikely], 0] = -2
+    matrices["output"][
+        [tokens.index(c.encode() if kind != "llama" else f"<0x{ord(c):02X}>".encode()) for c in unlikely], 0
+    ] = -2
     norms = {"output_norm": width, "blk.0.attn_norm": width, "blk.0.ffn_norm": width}
     norms |= {"blk.0.attn_q_norm": size, "blk.0.attn_k_norm": size} if kind == "qwen3" else {}
-    for name, tensor in (matrices | {name: np.ones(length, np.float32) for name, length in norms.items()}).items():
+    for name, tensor in (
+        matrices | {name: np.ones(length, np.float32) for name, length in norms.items()}
+    ).items():
         writer.add_tensor(f"{name}.weight", tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -143,14 +183,20 @@ def quantised(source, target, kind):
 
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = TYPES[kind], 1
-    assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings)) == 0
+    assert (
+        llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings))
+        == 0
+    )
 
 
 COMMIT = "a" * 40
 
 
 def cached(cache, repository):
-    """Returns the folder of a repository in a cache of the Hugging Face hub, where it looks as if it had been fetched."""
+    """Returns the folder of a repository in a cache of the Hugging Face hub.
+
+    Where it looks as if it had been fetched.
+    """
     home = cache / f"models--{repository.replace('/', '--')}"
     (home / "refs").mkdir(parents=True, exist_ok=True)
     (home / "refs" / "main").write_text(COMMIT)
@@ -174,7 +220,14 @@ def clip_tokenizer(folder):
     return tokenizer
 
 
-CLIP = {"vocab_size": 514, "hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 1, "num_attention_heads": 4, "eos_token_id": 513}
+CLIP = {
+    "vocab_size": 514,
+    "hidden_size": 32,
+    "intermediate_size": 37,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "eos_token_id": 513,
+}
 
 
 def unet(**options):
@@ -203,7 +256,9 @@ def controlnet(model):
 
     control = ControlNetModel.from_unet(model, conditioning_embedding_out_channels=(8, 8, 8, 8))
     # a fresh ControlNet ends in zeros and would leave the image as it is
-    ends = torch.nn.ModuleList([*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding])
+    ends = torch.nn.ModuleList(
+        [*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding]
+    )
     for layer in ends.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.normal_(layer.weight, std=0.3)
@@ -214,7 +269,14 @@ def autoencoder(channels=(8, 8, 8, 8), **options):
     from diffusers import AutoencoderKL
 
     down, up = ("DownEncoderBlock2D",) * len(channels), ("UpDecoderBlock2D",) * len(channels)
-    return AutoencoderKL(block_out_channels=channels, down_block_types=down, up_block_types=up, layers_per_block=1, norm_num_groups=4, **options)
+    return AutoencoderKL(
+        block_out_channels=channels,
+        down_block_types=down,
+        up_block_types=up,
+        layers_per_block=1,
+        norm_num_groups=4,
+        **options,
+    )
 
 
 def generator(folder):
@@ -229,7 +291,12 @@ def generator(folder):
         controlnet=controlnet(network),
         text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP)),
         tokenizer=clip_tokenizer(folder),
-        scheduler=DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False),
+        scheduler=DDIMScheduler(
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            clip_sample=False,
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -282,7 +349,13 @@ def kontext(folder):
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
 
     torch.manual_seed(0)
-    letters = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0), *((chr(c), -2.0) for c in range(33, 127))]
+    letters = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        ("\u2581", -1.0),
+        *((chr(c), -2.0) for c in range(33, 127)),
+    ]
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
@@ -298,7 +371,14 @@ def kontext(folder):
     for weights in transformer.parameters():
         if weights.ndim == 2:  # else source and text hardly show
             torch.nn.init.normal_(weights, std=0.3)
-    vae = autoencoder((8, 8, 8, 8), latent_channels=4, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5)
+    vae = autoencoder(
+        (8, 8, 8, 8),
+        latent_channels=4,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.06,
+        scaling_factor=1.5,
+    )
     for name, weights in vae.named_parameters():  # nor would what is decoded
         if name.endswith("bias"):
             torch.nn.init.zeros_(weights)
@@ -308,7 +388,9 @@ def kontext(folder):
         vae=vae,
         text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP, projection_dim=32)),
         tokenizer=clip_tokenizer(folder),
-        text_encoder_2=T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_kv=8, d_ff=37, num_layers=1, num_heads=4)),
+        text_encoder_2=T5EncoderModel(
+            T5Config(vocab_size=200, d_model=32, d_kv=8, d_ff=37, num_layers=1, num_heads=4)
+        ),
         tokenizer_2=T5Tokenizer(vocab=letters, model_max_length=512),
         scheduler=FlowMatchEulerDiscreteScheduler(),
     ).save_pretrained(folder)
@@ -316,22 +398,43 @@ def kontext(folder):
 
 
 def depth(folder):
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+    from transformers import (
+        DepthAnythingConfig,
+        DepthAnythingForDepthEstimation,
+        Dinov2Config,
+        DPTImageProcessor,
+    )
 
     torch.manual_seed(0)
     backbone = Dinov2Config(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14, out_indices=[1, 2, 3, 4], reshape_hidden_states=False
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
     )
     config = DepthAnythingConfig(
-        backbone_config=backbone, reassemble_hidden_size=16, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8, head_hidden_size=8, initializer_range=0.3
+        backbone_config=backbone,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        initializer_range=0.3,
     )
     DepthAnythingForDepthEstimation(config).save_pretrained(folder)
-    DPTImageProcessor(size={"height": 56, "width": 56}, keep_aspect_ratio=True, ensure_multiple_of=14).save_pretrained(folder)
+    DPTImageProcessor(
+        size={"height": 56, "width": 56}, keep_aspect_ratio=True, ensure_multiple_of=14
+    ).save_pretrained(folder)
     return str(folder)
 
 
 def hed(path, change=None):
-    """Writes a file in the layout of ControlNetHED.pth, in half precision as it is: all zeros, except for what `change` does to the tensors."""
+    """Writes a file in the layout of ControlNetHED.pth, in half precision as it is.
+
+    All zeros, except for what `change` does to the tensors.
+    """
     channels, layers = (3, 64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
     tensors = {"norm": torch.zeros(1, 3, 1, 1)}
     for block in range(1, 6):
@@ -339,7 +442,10 @@ def hed(path, change=None):
             before = channels[block - 1] if layer == 0 else channels[block]
             tensors |= {f"block{block}.convs.{layer}.weight": torch.zeros(channels[block], before, 3, 3)}
             tensors |= {f"block{block}.convs.{layer}.bias": torch.zeros(channels[block])}
-        tensors |= {f"block{block}.projection.weight": torch.zeros(1, channels[block], 1, 1), f"block{block}.projection.bias": torch.zeros(1)}
+        tensors |= {
+            f"block{block}.projection.weight": torch.zeros(1, channels[block], 1, 1),
+            f"block{block}.projection.bias": torch.zeros(1),
+        }
     if change:
         change(tensors)
     torch.save({name: tensor.half() for name, tensor in tensors.items()}, path)
@@ -350,18 +456,37 @@ def segmenter(folder, classes=23):
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
     torch.manual_seed(0)
-    config = SegformerConfig(num_labels=classes, depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=16)
+    config = SegformerConfig(
+        num_labels=classes,
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 16, 16],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+    )
     SegformerForSemanticSegmentation(config).save_pretrained(folder)
     SegformerImageProcessor(size={"height": SIZE[1], "width": SIZE[0]}).save_pretrained(folder)
     return str(folder)
 
 
 def mask_segmenter(folder, classes=19):
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+        SwinConfig,
+    )
 
     torch.manual_seed(0)
     stages = ["stage1", "stage2", "stage3", "stage4"]
-    backbone = SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4, out_features=stages)
+    backbone = SwinConfig(
+        image_size=32,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=stages,
+    )
     config = Mask2FormerConfig(
         backbone_config=backbone,
         num_labels=classes,
@@ -381,11 +506,22 @@ def mask_segmenter(folder, classes=19):
 
 
 def judge(folder):
-    from transformers import ConvNextConfig, SegformerImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
+    from transformers import (
+        ConvNextConfig,
+        SegformerImageProcessor,
+        UperNetConfig,
+        UperNetForSemanticSegmentation,
+    )
 
     torch.manual_seed(1)
-    backbone = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], out_features=["stage1", "stage2", "stage3", "stage4"])
-    UperNetForSemanticSegmentation(UperNetConfig(backbone_config=backbone, hidden_size=16, use_auxiliary_head=False, num_labels=23)).save_pretrained(folder)
+    backbone = ConvNextConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 8, 16, 16],
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    UperNetForSemanticSegmentation(
+        UperNetConfig(backbone_config=backbone, hidden_size=16, use_auxiliary_head=False, num_labels=23)
+    ).save_pretrained(folder)
     SegformerImageProcessor(do_resize=False).save_pretrained(folder)
     return str(folder)
 
@@ -394,7 +530,9 @@ def classifier(folder, classes=6):
     from transformers import ConvNextImageProcessor, ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=classes)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=classes
+    )
     ResNetForImageClassification(config).save_pretrained(folder)
     ConvNextImageProcessor(do_resize=False).save_pretrained(folder)
     return str(folder)

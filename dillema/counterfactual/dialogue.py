@@ -1,6 +1,5 @@
 """Questions to a language model, and whether its replies fit."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from string import ascii_lowercase
@@ -8,6 +7,7 @@ from typing import Any
 
 from ..backend import LanguageModel, Message
 from ..errors import ItemError
+from ..llm.replies import find_json
 
 ATTEMPTS = 3  # a grammar makes one enough; servers may ignore theirs
 FREE_VALUE = "^[%s][a-z]{1,14}( [a-z]{2,15}){0,2}$"
@@ -41,10 +41,7 @@ def ask_model(
     raw = ""
     for attempt in range(attempts):
         raw = llm.ask(messages, schema, seed + attempt)
-        try:
-            reply = json.loads(raw, strict=False)  # llama.cpp's grammar lets control characters into strings
-        except json.JSONDecodeError:
-            continue
+        reply = find_json(raw)
         if fits(reply, schema) and accept(reply):
             return reply
     raise ItemError(f"{stage}: none of {attempts} replies fits what was asked for", raw)

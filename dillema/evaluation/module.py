@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from ..backend import Dataset, Model
 from ..errors import ItemError, UserError
 from ..execution import in_threads, run_batch
+from ..model.classes import check_class_count
 from ..task import Truth, get_task
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Evaluation(L.LightningModule):
         task = get_task(self.dataset.task)
         truths = [truth for _, _, truth in batch]
         outputs = self.model.predict([image for _, image, _ in batch])
+        if len(outputs):
+            check_class_count(self.model, self.dataset, len(outputs[0]))
         try:
             pairs = zip(outputs, truths, strict=True)
             return [task.record(output, truth, self.dataset) for output, truth in pairs]
@@ -110,7 +113,7 @@ class _Share(Evaluation):
         with self._user_errors():
             self.model.load()
 
-    def test_step(self, batch: list[int], index: int) -> None:  # type: ignore[override]  # the items come by index
+    def test_step(self, batch: list[int], index: int) -> None:  # type: ignore[override] # by index
         """Reads the items of a batch and adds their records."""
         with self._user_errors():
             super().test_step([self.items[i] for i in batch], index)

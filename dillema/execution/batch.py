@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import UserError
 
@@ -18,11 +18,14 @@ Result = TypeVar("Result")
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def run_batch(work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]) -> list[Result | Exception]:
+def run_batch(
+    work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]
+) -> list[Result | Exception]:
     """Returns one result an item, or the exception that the item raises.
 
-    A batch that fails is tried again item by item; a batch that does not fit the GPU's memory is halved. Raises what is
-    nobody's item: a UserError, and memory or disk that does not suffice for one item (as a UserError that says so).
+    A batch that fails is tried again item by item; a batch that does not fit the GPU's memory is halved.
+    Raises what is nobody's item: a UserError, and memory or disk that does not suffice for one item (as a
+    UserError that says so).
     """
     failure: Exception | None = None
     try:
@@ -33,7 +36,9 @@ def run_batch(work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequenc
         if is_memory_error(error):
             failure = None
         elif isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            raise UserError(f"the machine cannot go on: {error}. Finished work is kept; make room and repeat the command") from error
+            raise UserError(
+                f"the machine cannot go on: {error}. Finished work is kept; make room and repeat the command"
+            ) from error
         else:
             failure = error
     # here the exception, and with it the memory that its traceback holds, is gone
@@ -65,7 +70,10 @@ def release_memory() -> None:
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
-    """Returns one result an item, or the exception that the item raises; all are under way at once, in threads."""
+    """Returns one result an item, or the exception that the item raises.
+
+    All are under way at once, in threads.
+    """
 
     def run_item(item: Item) -> Result | Exception:
         return run_batch(lambda batch: [work(batch[0])], [item])[0]
@@ -78,15 +86,17 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         return list(threads.map(run_item, items))
 
 
-def _halved(work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]) -> list[Result | Exception]:
+def _halved(
+    work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]
+) -> list[Result | Exception]:
     release_memory()
     if len(batch) == 1:
         raise UserError(
-            "memory does not suffice for a single item. Finished work is kept. What helps: a smaller model or image "
-            "(generator.width, generator.height), dtype=bfloat16 or float16, generator.offload=model, "
-            "generator.slicing=true, generator.tiling=true, or other programs ended"
+            "memory does not suffice for a single item. Finished work is kept. What helps: "
+            "a smaller model or image (generator.width, generator.height), dtype=bfloat16 or float16, "
+            "generator.offload=model, generator.slicing=true, generator.tiling=true, or other programs ended"
         )
     half = len(batch) // 2
-    log.warning("memory does not suffice for %d items at a time: trying %d (a smaller batch_size saves the attempt)",
+    log.warning("memory does not suffice for %d items at a time: trying %d (a smaller batch_size helps)",
                 len(batch), half)  # fmt: skip
     return run_batch(work, batch[:half]) + run_batch(work, batch[half:])

@@ -15,7 +15,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Local:
-    """Runs the steps here. One back-end is in memory at a time; models under test run on `devices` side by side."""
+    """Runs the steps here. One back-end is in memory at a time.
+
+    Models under test run on `devices` side by side.
+    """
 
     devices: Transient[Positive] = 1
 
@@ -29,7 +32,9 @@ class Local:
         self.unload()
         if marked_fields(type(backend), WEIGHTS):
             log.info("loading %s", type(backend).__name__)
-        loaded = copy.deepcopy(backend)  # the configured one stays small, and what it says of its settings stays true
+        loaded = copy.deepcopy(
+            backend
+        )  # the configured one stays small, and what it says of its settings stays true
         loaded.load()
         self._configured, self._loaded = backend, loaded
 

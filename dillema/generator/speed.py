@@ -75,6 +75,7 @@ class TextEmbeddings:
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
         self._by_text: dict[str, list[Tensor]] = {}
+        self._lock = threading.Lock()  # tokenizers keep the padding of the last call
 
     def arguments(self, texts: Sequence[str], negative_text: str) -> dict[str, Tensor]:
         """Returns the arguments of a pipeline that stand for prompts and their negative prompt."""
@@ -89,20 +90,22 @@ class TextEmbeddings:
 
     def _embed(self, text: str) -> list[Tensor]:
         """Returns what the encoders make of one text alone, so that it does not depend on a batch."""
-        embeddings = self._by_text.get(text)
-        if embeddings is None:
-            if len(self._by_text) >= MAX_TEXTS:
-                self._by_text.clear()
-            with torch.no_grad():
-                output = self._pipeline.encode_prompt(
-                    prompt=text,
-                    device=None,
-                    num_images_per_prompt=1,
-                    do_classifier_free_guidance=False,
-                )
-            embeddings = [tensor for tensor in output if tensor is not None]
-            self._by_text[text] = embeddings
-        return embeddings
+        with self._lock:
+            if text not in self._by_text:
+                if len(self._by_text) >= MAX_TEXTS:
+                    self._by_text.clear()
+                self._by_text[text] = self._encode(text)
+            return self._by_text[text]
+
+    def _encode(self, text: str) -> list[Tensor]:
+        with torch.no_grad():
+            output = self._pipeline.encode_prompt(
+                prompt=text,
+                device=None,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
+        return [tensor for tensor in output if tensor is not None]
 
 
 class GuidanceLimit:

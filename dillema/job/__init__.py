@@ -1,1 +1,4 @@
-"""What a configuration can be asked to do: one module a job, with one function that takes the configuration."""
+"""What a configuration can be asked to do.
+
+One module a job, with one function that takes the configuration.
+"""

@@ -20,13 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import statistics
+from ..context import JobContext, flatten
 from ..errors import UserError
 from ..predictions import Predictions
 from ..report import costs, words
 from ..report.page import environment
 from ..run_folder import RESULTS, RunFolder
 from ..store import write_atomically
-from .context import JobContext, flatten
 from .summary import comparison_table
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,11 @@ class Row:
     def checked(self) -> bool:
         """Returns whether any gate looked at the images."""
         return bool(self.run.folder.results["gates"])
+
+    @property
+    def is_too_few(self) -> bool:
+        """Returns whether the figures are of too few sources for any certainty."""
+        return words.is_too_few(self.figures)
 
     @property
     def placebo_drop(self) -> float | None:
@@ -228,6 +233,7 @@ def _compare_with_first(rows: Sequence[Row]) -> list[dict[str, Any]]:
     `reason` says why they cannot be compared.
     """
     base = [row for row in rows if row.run.number == 1]
+    one_model = len({row.model for row in rows}) == 1
     predictions = {row.model: _read_predictions(row) for row in base}
     table = []
     for row in rows if base else ():
@@ -235,20 +241,24 @@ def _compare_with_first(rows: Sequence[Row]) -> list[dict[str, Any]]:
         other = base[0] if same_model is row else same_model
         if other is row:
             continue
-        table.append(_compare_rows(row, other, predictions[other.model]))
+        names = {"a": _name_row(row, one_model), "b": _name_row(other, one_model)}
+        table.append(names | _compare_rows(row, other, predictions[other.model]))
     return statistics.comparisons(table)
 
 
 def _compare_rows(row: Row, other: Row, others_predictions: Predictions | None) -> dict[str, Any]:
-    names = {"a": f"run {row.run.number}: {row.model}", "b": f"run {other.run.number}: {other.model}"}
     predictions = _read_predictions(row)
     if predictions is None or others_predictions is None:
         number = (row if predictions is None else other).run.number
-        return names | {"reason": f"run {number} has no predictions.parquet of this version"}
+        return {"reason": f"run {number} has no predictions.parquet of this version"}
     if row.run.folder.labels != other.run.folder.labels:
         data = f"{row.run.folder.labels.name} and {other.run.folder.labels.name}"
-        return names | {"reason": f"they are of different data ({data})"}
-    return names | statistics.compare(predictions, others_predictions, 0)
+        return {"reason": f"they are of different data ({data})"}
+    return statistics.compare(predictions, others_predictions, 0)
+
+
+def _name_row(row: Row, one_model: bool) -> str:
+    return f"run {row.run.number}" if one_model else f"run {row.run.number}: {row.model}"
 
 
 def _read_predictions(row: Row) -> Predictions | None:
@@ -333,7 +343,8 @@ def _show(
     for row in rows:
         figures = row.figures
         cells = [str(row.run.number), f"{row.model}\n{words.name_of(figures['metric'])}"]
-        cells.append("\n".join(filter(None, [words.points(figures.get("drop")), words.interval(figures)])))
+        bounds = "too few sources" if words.is_too_few(figures) else words.interval(figures)
+        cells.append("\n".join(filter(None, [words.points(figures.get("drop")), bounds])))
         cells += [words.points(row.placebo_drop)] if has_placebo else []
         cells += [words.percent(figures.get("flip_rate")), words.percent(row.costs["validity"])]
         cells.append(words.seconds(row.costs["seconds_per_valid_image"]))

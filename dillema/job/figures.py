@@ -12,7 +12,10 @@ from ..steps.quality import DistanceItem, DistanceStep
 
 
 def figures(folder: RunFolder, facts: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    """Returns the figures of models and of image quality; `facts` is what results.json says about the run itself."""
+    """Returns the figures of models and of image quality.
+
+    `facts` is what results.json says about the run itself.
+    """
     colours = tuple((red, green, blue) for red, green, blue in facts["colours"])
     ignored = frozenset(facts["ignored"])
     labels = Labels(facts["dataset"], facts["task"], tuple(facts["classes"]), colours, ignored)

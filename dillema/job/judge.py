@@ -14,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from .. import predictions
 from .. import report as page
 from ..config import build
+from ..context import JobContext
 from ..errors import UserError
 from ..run_folder import FAILURES, METADATA, PREDICTIONS, RunFolder
-from ..store import link, write_atomically
 from ..steps.verdict import verdict
+from ..store import link, write_atomically
 from ..types import Verdict
-from .context import JobContext
 from .figures import figures
 from .report import open_run
 from .run import point_latest
@@ -31,10 +31,10 @@ LINKED = ("generated", "placebo", "originals", "controls", "report")
 
 
 def judge(context: JobContext) -> RunFolder:
-    """Returns a new run folder in which the verdicts of a finished run follow from other thresholds, or fewer gates.
+    """Returns a new run folder: a finished run with the verdicts of other thresholds, or of fewer gates.
 
-    Needs no data, models or store. The gates and thresholds are those of the run, changed by what is given here.
-    Raises a UserError for a gate whose scores the run does not have.
+    Needs no data, models or store. The gates and thresholds are those of the run, changed by what is given
+    here. Raises a UserError for a gate whose scores the run does not have.
     """
     judged = open_run(context)
     gates = [build(block) for block in choose_gates(judged, context).values()]
@@ -53,8 +53,14 @@ def judge(context: JobContext) -> RunFolder:
     folder = RunFolder(context.folder)
     names = [gate.name for gate in gates]
     valid = sum(image.verdict.valid for image in folder.generated())
-    kept = {key: value for key, value in judged.results.items() if key not in ("version", "models", "comparisons")}
-    kept |= {"gates": names, "counts": judged.results["counts"] | {"valid": valid}, "judged": str(judged.path)}
+    kept = {
+        key: value for key, value in judged.results.items() if key not in ("version", "models", "comparisons")
+    }
+    kept |= {
+        "gates": names,
+        "counts": judged.results["counts"] | {"valid": valid},
+        "judged": str(judged.path),
+    }
     kept |= {"distance": None, "name": context.name}  # the distance is that of other images
     folder.write_results(kept | figures(folder, kept, judged.models))
     page.write(folder)
@@ -64,7 +70,10 @@ def judge(context: JobContext) -> RunFolder:
 
 
 def choose_gates(judged: RunFolder, context: JobContext) -> Mapping[str, DictConfig]:
-    """Returns the settings of the gates: those of the run, less gates that are not asked for, plus what is given."""
+    """Returns the settings of the gates.
+
+    Those of the run, less gates that are not asked for, plus what is given.
+    """
     earlier = judged.settings.config.get("validity") or {}
     given: Mapping[str, DictConfig] = context.cfg.validity or {}
     overrides = [override.lstrip("+~") for override in context.overrides]

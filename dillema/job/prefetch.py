@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config import build
+from ..context import JobContext
 from ..dataset.huggingface import HuggingFace
 from ..errors import UserError
 from ..fields import WEIGHTS, marked_fields
-from .context import JobContext
 
 log = logging.getLogger(__name__)
 

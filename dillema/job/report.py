@@ -3,15 +3,18 @@
 import logging
 
 from .. import report as page
+from ..context import JobContext
 from ..errors import UserError
 from ..run_folder import RunFolder
-from .context import JobContext
 
 log = logging.getLogger(__name__)
 
 
 def report(context: JobContext) -> RunFolder:
-    """Writes report.html into the run folder that `run` names; returns that folder. Raises a UserError for none."""
+    """Writes report.html into the run folder that `run` names; returns that folder.
+
+    Raises a UserError for none.
+    """
     folder = open_run(context)
     page.write(folder)
     log.info("Page: %s", folder.path / "report.html")

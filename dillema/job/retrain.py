@@ -15,15 +15,16 @@ from rich.text import Text
 
 from .. import predictions, report, tracking
 from ..backend import Renders
-from ..config import build
-from ..config_check import refuse
+from ..config import build, refuse
+from ..context import JobContext
 from ..dataset import split
 from ..errors import UserError
 from ..fields import AboveZero, Constraint, Positive
 from ..pipeline import Pipeline
 from ..preflight import check_models
 from ..report import retraining, thumbnails, words
-from ..report.retraining import ARMS, COUNTERFACTUALS, IMAGE_KINDS, KIND_NAMES
+from ..report.retraining import IMAGE_KINDS, KIND_NAMES
+from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, TrainingSource
 from ..retraining.held_out import (
     HeldOutImage,
@@ -39,7 +40,6 @@ from ..steps.source import SourceStep
 from ..steps.verdict import score_names
 from ..store import write_atomically
 from ..types import Sample
-from .context import JobContext
 from .retraining_figures import RetrainingFigures
 from .run import build_pipeline, build_runner, generate, point_latest
 
@@ -87,8 +87,8 @@ def retrain(
 
     Args:
         context: The settings and the run folder.
-        test_fraction: Of the groups of sources, split off before anything is generated: nothing is trained on
-        them. seeds: Every arm is trained once with each.
+        test_fraction: Of the groups of sources; nothing is trained on them.
+        seeds: Every arm is trained once with each.
         steps: Of each training.
         batch_size: Of each training.
         learning_rate: Its largest value.
@@ -104,7 +104,7 @@ def retrain(
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)
         check_models(pipeline, runner, samples)
-        folder = generate(context, replace(pipeline, models=()), runner, start)
+        folder = generate(context, replace(pipeline, models=(), placebos=0), runner, start)
         results = dict(folder.results)
         (context.folder / RESULTS).unlink()  # the run is complete when the models are trained
         schedule = Schedule(steps, batch_size, learning_rate, share)
@@ -117,6 +117,8 @@ def retrain(
     for name, figures in folder.results["models"].items():
         _show(name, figures["retraining"])
     log.info("Folder:  %s (open report.html)", folder.path)
+    if tracked.address:
+        log.info("MLflow:  %s", tracked.address)
     point_latest(context.folder)
     return folder
 

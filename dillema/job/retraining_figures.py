@@ -3,21 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .. import predictions as predictions_file
 from .. import statistics
 from ..predictions import Predictions
-from ..report.retraining import ARMS, COUNTERFACTUALS, IMAGE_KINDS, UNTOUCHED
+from ..report.retraining import IMAGE_KINDS, UNTOUCHED
+from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, variant_name
 from ..retraining.held_out import HeldOutImage
 from ..run_folder import Labels, RunFolder
-from ..types import ORIGINAL, TRUTH
-
-if TYPE_CHECKING:
-    from ..types import Sample
+from ..types import ORIGINAL, TRUTH, Sample
 
 TRAINING_FIGURES = ("steps", "seconds", "drawn", "loss", "weights")
 
@@ -36,7 +34,7 @@ class RetrainingFigures:
     labels: Labels
     trainer: ArmTrainer
     images: Sequence[HeldOutImage]
-    test: Sequence["Sample"]
+    test: Sequence[Sample]
     unseen: Sequence[str]
     seed: int
     failed: dict[str, set[str]] = field(default_factory=dict)

@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from .. import predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
+from ..context import JobContext
 from ..dataset import check_masks, describe
+from ..errors import UserError
 from ..pipeline import Block, Pipeline
 from ..preflight import check_models
 from ..run_folder import PREDICTIONS, RunFolder
@@ -21,7 +23,6 @@ from ..runner import Runner
 from ..steps.items import GeneratedImage
 from ..steps.verdict import score_names
 from ..store import Store
-from .context import JobContext
 from .figures import figures, measure_distance
 from .summary import show
 
@@ -29,14 +30,23 @@ log = logging.getLogger(__name__)
 
 
 def run(context: JobContext) -> RunFolder:
-    """Runs the pipeline; leaves its files in the run folder and its figures in MLflow. Returns the run folder."""
+    """Runs the pipeline; leaves its files in the run folder and its figures in MLflow.
+
+    Returns the run folder.
+    """
     start = time.perf_counter()
     with tracking.track(context) as tracked:
         pipeline, runner = build_pipeline(context), build_runner(context)
-        folder = generate(context, pipeline, runner, start)
+        try:
+            folder = generate(context, pipeline, runner, start)
+        except UserError as error:
+            report.write_failed(RunFolder(context.folder), str(error))
+            raise
         report.write(folder)
         tracked.log(folder)
     show(folder)
+    if tracked.address:
+        log.info("MLflow:  %s", tracked.address)
     point_latest(context.folder)
     return folder
 
@@ -71,8 +81,8 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
 
     What failed is written in any case.
     """
-    size: Any = OmegaConf.to_object(context.cfg).get("size")  # type: ignore[union-attr]  # of a checked configuration
-    writer = RunWriter(context.folder, pipeline.dataset, size, context.cfg.save_controls)
+    values: Any = OmegaConf.to_container(context.cfg)
+    writer = RunWriter(context.folder, pipeline.dataset, values["size"], context.cfg.save_controls)
     writer.clear()
     totals = _Totals()
     try:

@@ -16,10 +16,12 @@ log = logging.getLogger(__name__)
 def show(folder: RunFolder) -> None:
     """Shows the figures of a run, and where its files lie."""
     results, console = folder.results, Console()
-    counts = ", ".join(f"{count} {name}" for name, count in results["counts"].items())
+    is_checked = bool(results["gates"])  # without a gate nothing is called valid
+    shown = {name: count for name, count in results["counts"].items() if is_checked or name != "valid"}
+    counts = ", ".join(f"{count} {name}" for name, count in shown.items())
     console.print(f"{results['dataset']}: {counts}", highlight=False)
     for model, model_figures in results["models"].items():
-        _show_model(console, model, model_figures, is_checked=bool(results["gates"]))
+        _show_model(console, model, model_figures, is_checked)
     if results["comparisons"]:
         console.print(comparison_table("models", results["comparisons"], "Differences in points, paired"))
     log.info("Folder:  %s (open report.html)", folder.path)
@@ -29,9 +31,10 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
-            "figure", "original", "counterfactual", "drop, points", "95 % interval", title=f"{model}: {title}",
+            *("figure", "original", "counterfactual", "drop, points", "95 % interval"),
+            title=f"{model}: {title}",
             title_justify="left",
-        )  # fmt: skip
+        )
         for name, original in part.get("original", {}).items():
             is_main = name == part["metric"]
             drop = words.points(part["drop"]) if is_main else ""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
+from ..context import JobContext
 from ..errors import UserError
+from ..report.origin import hide_passwords
 from ..tracking import UNSENT, PendingRun, absolute, close_dead_runs, connect, send
-from .context import JobContext
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,9 @@ def sync(context: JobContext, folders: Sequence[str]) -> None:
         try:
             close_dead_runs(connect(uri), experiment)
         except Exception as error:  # one message for all its runs: each would wait for the server again
-            failures.append(f"{uri} does not answer, and {len(waiting_folders)} runs wait for it: {error}")
+            address = hide_passwords(uri)
+            count = len(waiting_folders)
+            failures.append(f"{address} does not answer, and {count} runs wait for it: {error}")
             continue
         for folder in waiting_folders:
             try:

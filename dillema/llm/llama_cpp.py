@@ -101,7 +101,7 @@ class LlamaCpp:
 
         if self.gpu_layers and not llama_cpp.llama_supports_gpu_offload():
             log.warning(NO_GPU, self.gpu_layers)
-        threads = self.threads or _idle_cores()
+        threads = self.threads or idle_cores()
         try:
             with _errors_of_llama_cpp() as errors, _without_amx():
                 return llama_cpp.Llama(
@@ -164,7 +164,7 @@ class _Prefix:
     state: Any
 
 
-def _idle_cores() -> int:
+def idle_cores() -> int:
     """Returns how many physical cores this process may use and no other process keeps busy, at least 1.
 
     The threads of llama.cpp wait for each other at every layer: more threads than idle cores slow all of them
@@ -182,8 +182,8 @@ def _idle_cores() -> int:
 def _without_amx() -> Iterator[None]:
     """Keeps llama.cpp from its AMX kernels while a model is loaded, where the processor has AMX.
 
-    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python 0.3.36), and
-    `Llama` has no argument for the setting.
+    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python
+    0.3.36), and `Llama` has no argument for the setting.
     """
     from llama_cpp import llama_cpp
 

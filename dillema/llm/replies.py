@@ -13,7 +13,7 @@ def find_json(text: str) -> dict[str, Any] | None:
     write their reasoning before it, which may hold drafts of the object.
     """
     reply = text.rpartition(END_OF_REASONING)[2]
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(strict=False)  # grammars of llama.cpp let control characters into strings
     start = reply.find("{")
     while start >= 0:
         try:

@@ -34,6 +34,8 @@ STATE_KEYS = (
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before the name of each weight."""
 
+_HOW_TO_SAVE = "torch.save(model.state_dict(), ...) writes such a file"
+
 
 def expand_home(path: str) -> str:
     """Returns a path with the home folder for a leading ~; anything else as it is."""
@@ -49,23 +51,22 @@ def read_weights(path: str, setting: str) -> dict[str, "Tensor"]:
     if not Path(path).is_file():
         raise UserError(f"{setting}={path}: there is no such file")
     content = _read_content(path, setting)
-    state, key = content, ""
-    if not _is_state(content):
-        key = next((key for key in STATE_KEYS if _is_state(content.get(key))), "")
-        if not key:
-            names = (
-                ", ".join(map(str, list(content)[:10]))
-                if isinstance(content, Mapping)
-                else type(content).__name__
-            )
-            raise UserError(
-                f"{setting}={path} holds no weights that can be found: it has {names}. Weights lie at its "
-                "top or under one "
-                f"of {', '.join(STATE_KEYS)}: torch.save(model.state_dict(), ...) writes such a file"
-            )
-        state = content[key]
-        if others := [k for k in STATE_KEYS if k != key and _is_state(content.get(k))]:
-            log.warning("%s: of the weights %s, those of %s are used", path, ", ".join([key, *others]), key)
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{setting}={path} holds no weights: it holds a {type(content).__name__}. {_HOW_TO_SAVE}"
+        )
+    if _is_state(content):
+        return {_strip_wrappers(str(name)): value for name, value in content.items()}
+    keys = [key for key in STATE_KEYS if _is_state(content.get(key))]
+    if not keys:
+        names = ", ".join(map(str, list(content)[:10]))
+        raise UserError(
+            f"{setting}={path} holds no weights that can be found: it has {names}. They should lie at its "
+            f"top or under one of {', '.join(STATE_KEYS)}. {_HOW_TO_SAVE}"
+        )
+    if len(keys) > 1:
+        log.warning("%s: of the weights %s, those of %s are used", path, ", ".join(keys), keys[0])
+    state = content[keys[0]]
     return {_strip_wrappers(str(name)): value for name, value in state.items()}
 
 
@@ -133,7 +134,8 @@ def _list_harmless_globals() -> Iterable[Any]:
     import numpy as np
 
     yield from (argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath)
-    yield from (np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct)  # type: ignore[attr-defined]
+    multiarray: Any = np._core.multiarray  # where pickle finds the parts of arrays
+    yield from (np.dtype, np.ndarray, multiarray.scalar, multiarray._reconstruct)
     yield from (
         type(np.dtype(kind))
         for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")

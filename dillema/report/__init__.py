@@ -2,9 +2,9 @@
 
 from ..run_folder import RunFolder
 from . import retraining, words
-from .page import write_page
+from .page import write_failed, write_page
 
-__all__ = ["words", "write"]
+__all__ = ["words", "write", "write_failed"]
 
 
 def write(folder: RunFolder) -> None:

@@ -130,6 +130,8 @@ def _read_answers(predictions: Predictions, images: set[str]) -> dict[str, tuple
     """Returns by counterfactual what a model answered about its original and about it."""
     before, after = predictions.pairs()
     chosen = np.array([name in images for name in predictions.image[after].tolist()], bool)
+    if not chosen.any():
+        return {}
     answers = [predictions.answers(rows[chosen]) for rows in (before, after)]
     return dict(zip(predictions.image[after[chosen]].tolist(), zip(*answers, strict=True), strict=True))
 

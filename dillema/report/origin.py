@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
@@ -35,7 +35,7 @@ def read_origin(folder: RunFolder) -> dict[str, Any]:
     config = folder.path / ".hydra" / "config.yaml"
     if not config.exists():
         return machine | {"command": "", "config": ""}
-    command = shlex.join(["python", "-m", "dillema", *folder.settings.overrides])
+    command = shlex.join(["python", "-m", "dillema", *typed_overrides(folder.settings.overrides)])
     # both as they were given: values from the environment are not in them
     return machine | {
         "command": hide_passwords(command),
@@ -46,6 +46,20 @@ def read_origin(folder: RunFolder) -> dict[str, Any]:
 def hide_passwords(text: str) -> str:
     """Returns a text in which the passwords of addresses are replaced."""
     return re.sub(r"(\w://[^/\s:@]*:)[^/\s@]+@", r"\1***@", text)
+
+
+def typed_overrides(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides as a user types them; Hydra gets a longer form (see `dillema.overrides`)."""
+    removed = {override.removeprefix("~") for override in overrides if override.startswith("~")}
+    replaced = {override.partition("=")[0].removeprefix("+") for override in overrides} & removed
+    typed = []
+    for override in overrides:
+        name = override.partition("=")[0].lstrip("+~")
+        if override.startswith("~") and name in replaced:
+            continue
+        is_longer = override.startswith("++") or name in replaced
+        typed.append(override.lstrip("+") if is_longer else override)
+    return typed
 
 
 def _versions() -> Iterator[tuple[str, str]]:

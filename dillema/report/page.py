@@ -41,6 +41,22 @@ def write_page(folder: RunFolder) -> None:
     write_atomically(folder.path / "report.html", page)
 
 
+def write_failed(folder: RunFolder, message: str) -> None:
+    """Writes report.html into the folder of a run that ended with an error."""
+    page = (
+        environment()
+        .get_template("failed.html.j2")
+        .render(
+            name=folder.name,
+            message=message,
+            images=folder.count_generated(),
+            failures=folder.failures(),
+            origin=read_origin(folder),
+        )
+    )
+    write_atomically(folder.path / "report.html", page)
+
+
 def environment() -> "Environment":
     """Returns what renders the templates of this package; texts are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined

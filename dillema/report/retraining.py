@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..retraining.arms import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
+from ..retraining import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
 from ..run_folder import RunFolder
 from ..store import write_atomically
 from . import words
@@ -49,11 +49,12 @@ def verdict(model: str, figures: Figures) -> list[str]:
             f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."
         ]
     sentences = [
-        f"Retraining on counterfactuals {_change(metric, model, gain)} more than originals alone, on {where} "
+        f"With counterfactuals, {metric} of {model} is {_difference(gain)} than with originals alone, "
+        f"on {where} "
         f"({_describe_interval(figures, gain)}).",
-        f"Compared with classical augmentation, {_difference(augmentation_gain)} "
+        f"Compared with classical augmentation, it is {_difference(augmentation_gain)} "
         f"({_describe_interval(figures, augmentation_gain)}).",
-        f"On the originals themselves, {_difference(on_originals)} compared with originals alone "
+        f"On the originals themselves, it is {_difference(on_originals)} than with originals alone "
         f"({_describe_interval(figures, on_originals)}).",
         *_describe_intervals_over_sources(figures, kind, sources),
     ]
@@ -112,17 +113,9 @@ def _embed_example(example: Figures, folder: RunFolder) -> dict[str, Any]:
     return {"text": example["text"], "images": images}
 
 
-def _change(metric: str, model: str, figure: Figures) -> str:
-    verb = "raises" if figure["mean"] >= 0 else "lowers"
-    return f"{verb} {metric} of {model} by {_size(figure)} points"
-
-
 def _difference(figure: Figures) -> str:
-    return f"it is {_size(figure)} points {'higher' if figure['mean'] >= 0 else 'lower'}"
-
-
-def _size(figure: Figures) -> str:
-    return words.points(abs(figure["mean"]))
+    size = words.points(abs(figure["mean"]))
+    return f"{size} points {'higher' if figure['mean'] >= 0 else 'lower'}"
 
 
 def _describe_interval(figures: Figures, figure: Figures) -> str:

@@ -184,12 +184,8 @@ def _describe_placebo(figures: Figures) -> list[str]:
         return [
             "No image was painted from its unchanged caption, so what the generator alone does is not known."
         ]
-    change, bounds = _direction(placebo)
-    within = f" ({bounds})" if bounds else ""
-    return [
-        f"Where nothing was changed, the generator alone does this: "
-        f"{name_of(figures['metric'])} {change}{within}."
-    ]
+    change = f"{name_of(figures['metric'])} {describe_change(placebo)}"
+    return [f"Where nothing was changed, the generator alone does this: {change}."]
 
 
 def _describe_harm(figures: Figures) -> list[str]:
@@ -201,6 +197,12 @@ def _describe_harm(figures: Figures) -> list[str]:
         return ["No edit is shown to cost more than that."]
     verb = "edit is" if len(harmful) == 1 else "edits are"
     return [f"{len(harmful)} {verb} harmful beyond that: {join_names(harmful)}."]
+
+
+def describe_change(figures: Figures, prefix: str = "") -> str:
+    """Returns whether a figure drops or rises, by how many points, and the interval in the same direction."""
+    change, bounds = _direction({name: figures.get(f"{prefix}{name}") for name in ("drop", "low", "high")})
+    return change + (f" ({bounds})" if bounds else "")
 
 
 def _direction(figures: Figures) -> tuple[str, str]:

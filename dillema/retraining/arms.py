@@ -23,6 +23,7 @@ from ..steps.predict import read_file
 from ..store import digest, identity, link
 from ..task import get_task
 from ..types import Sample
+from . import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
 
 if TYPE_CHECKING:
     from .training import Schedule, Source
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAINING_VERSION = 3  # raised whenever the same settings give other weights
-ORIGINALS, AUGMENTATION, COUNTERFACTUALS = ARMS = ("originals", "augmentation", "counterfactuals")
 CACHED_BYTES = 2**29  # of images and truths in memory: a small network needs them faster than they are read
 
 

@@ -37,7 +37,8 @@ from typing import Any
 
 import numpy as np
 
-from ..predictions import ORIGINAL, Labels, read
+from ..predictions import ORIGINAL, read
+from ..task import Labels
 from .comparison import compare, compare_trainings, comparisons, sums_by_group
 from .intervals import ENOUGH_GROUPS, ENOUGH_SEEDS, LEVEL, means, over_seeds, to_number
 from .summary import summary

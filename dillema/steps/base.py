@@ -52,11 +52,17 @@ class Step(ABC, Generic[Item]):
 
     @abstractmethod
     def key(self, item: Item) -> Any:
-        """Returns, as JSON, what the result depends on besides the step's version and the back-end's identity."""
+        """Returns, as JSON.
+
+        What the result depends on besides the step's version and the back-end's identity.
+        """
 
     @abstractmethod
     def work(self, backend: Any, batch: Sequence[Item]) -> Sequence[Made | Exception]:
-        """Returns what was made of each item, or an exception in its place; see `dillema.backend` for what is promised."""
+        """Returns what was made of each item, or an exception in its place.
+
+        See `dillema.backend` for what is promised.
+        """
 
     def decode(self, value: Any) -> Any:
         """Returns the result that a record's JSON value stands for."""

@@ -44,7 +44,10 @@ class ControlStep(Step[ControlItem]):
         return item.sample.id
 
     def key(self, item: ControlItem) -> Any:
-        """Returns what the control image depends on: what a conditioning reads besides image and mask is part of it."""
+        """Returns what the control image depends on.
+
+        What a conditioning reads besides image and mask is part of it.
+        """
         parts = [dataset_key(self.dataset), item.source_key, list(self.size)]
         if hasattr(self.conditioning, "content"):
             parts.append(self._content(item.sample))

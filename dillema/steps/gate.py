@@ -59,6 +59,8 @@ class GateStep(Step[GateItem]):
         counterfactuals = [item.counterfactual for item in batch]
         scores = backend.score([item.sample for item in batch], counterfactuals, images, self.dataset)
         return [
-            row if isinstance(row, Exception) else Made({name: float(v) for name, v in row.items() if not isnan(v)})
+            row
+            if isinstance(row, Exception)
+            else Made({name: float(v) for name, v in row.items() if not isnan(v)})
             for row in scores
         ]

@@ -51,7 +51,10 @@ class GenerateStep(Step[GenerateItem]):
         return item.variant_id
 
     def key(self, item: GenerateItem) -> Any:
-        """Returns what the image depends on: of the counterfactual its text and edits, not how it was written."""
+        """Returns what the image depends on.
+
+        Of the counterfactual its text and edits, not how it was written.
+        """
         edits = [asdict(edit) for edit in item.counterfactual.edits]
         controls = {name: control.key for name, control in item.controls.items()}
         return [item.source_key, item.counterfactual.text, edits, controls, item.seed]
@@ -59,7 +62,10 @@ class GenerateStep(Step[GenerateItem]):
     def work(self, backend: Generator, batch: Sequence[GenerateItem]) -> Sequence[Made | Exception]:
         """Returns the images."""
         controls = [
-            {name: Control(open_image(control.path), control.weight) for name, control in item.controls.items()}
+            {
+                name: Control(open_image(control.path), control.weight)
+                for name, control in item.controls.items()
+            }
             for item in batch
         ]
         samples = [item.sample for item in batch]

@@ -1,7 +1,7 @@
 """Joins the results of steps to the items of the next ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from .keywords import KeywordsItem
 from .predict import PredictItem, read_file, read_resized
 from .quality import QualityItem
 from .rewrite import RewriteItem
+
 
 class Finished(Protocol):
     """A finished item of a step, as far as joins look at it."""
@@ -108,7 +109,7 @@ class ImageRecord:
     group: str
     kind: str
     edits: tuple[Edit, ...] = ()
-    verdict: Verdict = Verdict()
+    verdict: Verdict = field(default_factory=Verdict)
     digest: str = ""
 
 
@@ -123,7 +124,9 @@ class Prediction:
 
 def to_caption(sources: Outcomes, seed: int) -> list[CaptionItem]:
     """Returns every source to be captioned."""
-    return [CaptionItem(done.item, done.key, seed_for(seed, name, "caption")) for name, done in sources.items()]
+    return [
+        CaptionItem(done.item, done.key, seed_for(seed, name, "caption")) for name, done in sources.items()
+    ]
 
 
 def to_keywords(captions: Outcomes, dataset: Dataset, seed: int) -> list[KeywordsItem]:
@@ -165,7 +168,10 @@ def to_rewrite(
 
 
 def texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
-    """Returns what is to be painted: the counterfactuals, and the unchanged caption of every source that has any."""
+    """Returns what is to be painted.
+
+    The counterfactuals, and the unchanged caption of every source that has any.
+    """
     counterfactuals = []
     for name, done in rewritten.items():
         source_id, _, place = name.rpartition("_")
@@ -174,7 +180,9 @@ def texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
     unchanged = []
     for source_id in dict.fromkeys(text.source_id for text in counterfactuals) if placebos else ():
         caption = captions[source_id].value.text
-        unchanged.append(Text(f"{source_id}_placebo", source_id, -1, Counterfactual(caption, (), caption=caption)))
+        unchanged.append(
+            Text(f"{source_id}_placebo", source_id, -1, Counterfactual(caption, (), caption=caption))
+        )
     return counterfactuals + unchanged
 
 
@@ -193,7 +201,9 @@ def to_generate(
         if any(text.source_id not in made for made in controls.values()):
             continue
         files = {
-            name: ControlFile(made[text.source_id].image, made[text.source_id].value, made[text.source_id].key)
+            name: ControlFile(
+                made[text.source_id].image, made[text.source_id].value, made[text.source_id].key
+            )
             for name, made in controls.items()
         }
         source = sources[text.source_id]
@@ -285,7 +295,11 @@ def answered(
     with_original = {
         record.source_id for item, record in asked if record.kind == ORIGINAL and item.image_id in answers
     }
-    used: set[str] = {record.source_id for item, record in asked if record.kind == COUNTERFACTUAL and item.image_id in answers}
+    used: set[str] = {
+        record.source_id
+        for item, record in asked
+        if record.kind == COUNTERFACTUAL and item.image_id in answers
+    }
     return [
         Prediction(model, record, answers[item.image_id].value)
         for item, record in asked

@@ -20,7 +20,10 @@ BATCHES_PER_PROCESS = 512  # on several devices, where a process has to be start
 
 @dataclass(frozen=True)
 class PredictItem:
-    """An image of a sample: where it lies, or what makes it; `content` says what sets it apart from the original."""
+    """An image of a sample: where it lies, or what makes it.
+
+    `content` says what sets it apart from the original.
+    """
 
     image_id: str
     sample: Sample
@@ -68,9 +71,11 @@ class PredictStep(Step[PredictItem]):
         task = get_task(self.dataset.task)
         class_map = check_classes(backend, self.dataset)
         if class_map is not None:
-            backend.class_map = class_map  # type: ignore[attr-defined]  # of the loaded copy: the settings stay as given
+            # of the loaded copy: the settings stay as they are given
+            backend.class_map = class_map  # type: ignore[attr-defined]
         items = [
-            (str(number), item.read, task.read_truth(item.sample, self.size)) for number, item in enumerate(batch)
+            (str(number), item.read, task.read_truth(item.sample, self.size))
+            for number, item in enumerate(batch)
         ]
         records = evaluate(backend, items, self.dataset, self.model.batch_size, self.devices)
         return made([records[str(number)] for number in range(len(batch))])

@@ -109,9 +109,9 @@ class DistanceStep(Step[DistanceItem]):
 
     def work(self, backend: Quality, batch: Sequence[DistanceItem]) -> Sequence[Made | Exception]:
         """Returns the distances by name."""
-        return made([
-            backend.distance(
-                [partial(open_image, path) for path in item.originals], [partial(open_image, path) for path in item.images]
-            )
-            for item in batch
-        ])  # fmt: skip
+        distances = []
+        for item in batch:
+            originals = [partial(open_image, path) for path in item.originals]
+            images = [partial(open_image, path) for path in item.images]
+            distances.append(backend.distance(originals, images))
+        return made(distances)

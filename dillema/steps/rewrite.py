@@ -24,7 +24,10 @@ class RewriteItem:
 
 @dataclass(frozen=True)
 class RewriteStep(Step[RewriteItem]):
-    """Asks the editor for each variant. A variant without changes (a placebo) is no item: its text is the caption."""
+    """Asks the editor for each variant. A variant without changes (a placebo) is no item.
+
+    Its text is the caption.
+    """
 
     editor: Editor
 
@@ -50,7 +53,9 @@ class RewriteStep(Step[RewriteItem]):
         """Returns the counterfactuals."""
 
         def ask(item: RewriteItem) -> dict[str, Any]:
-            return asdict(backend.rewrite(item.caption, item.expressions, item.variant, item.label, item.seed))
+            return asdict(
+                backend.rewrite(item.caption, item.expressions, item.variant, item.label, item.seed)
+            )
 
         return made(in_threads(ask, batch))
 

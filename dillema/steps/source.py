@@ -15,7 +15,10 @@ from .base import Made, Step, dataset_key
 
 @dataclass(frozen=True)
 class SourceStep(Step[Sample]):
-    """Makes the original as models see it: as large as generated images, or a drop would hold what the size does."""
+    """Makes the original as models see it.
+
+    As large as generated images, or a drop would hold what the size does.
+    """
 
     dataset: Dataset
     size: Size
@@ -30,7 +33,12 @@ class SourceStep(Step[Sample]):
 
     def key(self, item: Sample) -> Any:
         """Returns what the original depends on: the sample's files and label, the task, and the size."""
-        return [dataset_key(self.dataset), get_task(self.dataset.task).version, sample_content(item), list(self.size)]
+        return [
+            dataset_key(self.dataset),
+            get_task(self.dataset.task).version,
+            sample_content(item),
+            list(self.size),
+        ]
 
     def work(self, backend: None, batch: Sequence[Sample]) -> Sequence[Made | Exception]:
         """Returns the resized originals; raises an ItemError for a sample that cannot be used."""

@@ -16,7 +16,9 @@ def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
     reasons: list[str] = []
     for gate in gates:
         prefix = f"{gate.name}."
-        values = {name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)}
+        values = {
+            name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)
+        }
         if values.get(FAILED):
             reasons.append(f"{gate.name}: could not be scored")
         else:

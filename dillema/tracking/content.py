@@ -30,7 +30,9 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
     results, unsent = folder.results, folder.path / UNSENT
     pending.tags["models"] = ", ".join(results["models"])
     pending.tags["mlflow.note.content"] = describe_run(folder)
-    pending.metrics = flatten_metrics(results | summarise_costs(results, price_per_hour))
+    counts = {name: count for name, count in results["counts"].items() if results["gates"] or name != "valid"}
+    costs = summarise_costs(results, price_per_hour)
+    pending.metrics = flatten_metrics(results | {"counts": counts} | costs)
     pending.dataset = _describe_generated_set(folder)
     tables = {
         "pairs": [_describe_image(image) for image in islice(folder.generated(), TABLE_ROWS)],

@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from ..context import JobContext
 from ..report.origin import hide_passwords
 from ..run_folder import RunFolder
 from .client import absolute, artifact_location, connect, run_address
@@ -27,25 +28,7 @@ ERROR_LENGTH = 5000
 TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
-class Job(Protocol):
-    """What is asked of a job (see `dillema.job.context`)."""
-
-    cfg: DictConfig
-    folder: Path
-    options: Mapping[str, str] | None
-    sweep: Path | None
-
-    @property
-    def name(self) -> str:
-        """Returns the name of the run."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """Returns the values of the configuration by their dotted names."""
-        ...
-
-
-def track(job: Job) -> AbstractContextManager["TrackedRun"]:
+def track(job: JobContext) -> AbstractContextManager["TrackedRun"]:
     """Opens a run in MLflow for a job, with the settings that the job was started with."""
     options = {**(job.options or {}), "model": ", ".join(job.cfg.model)}
     return open_run(

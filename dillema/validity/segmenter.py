@@ -74,7 +74,7 @@ class SegmenterGate:
         if not self._is_mapped:
             found = check_classes(self._segmenter, dataset, "validity")
             if found is not None:
-                self._segmenter.class_map = {**found}
+                self._segmenter.class_map = {index: target for index, target in found.items()}
             self._is_mapped = True
         pairs = zip(samples, images, self._segment(images), strict=True)
         return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]

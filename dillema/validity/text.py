@@ -28,7 +28,7 @@ class TextGate:
     model: Weights[str]
     name: Transient[str] = "text"
     min_similarity: Transient[float | None] = 0.5
-    min_label_distance: Transient[float | None] = None
+    min_label_distance: Transient[float | None] = 0.3
     batch_size: BatchSize = 64
     device: Transient[str] = "auto"
 

@@ -17,7 +17,9 @@ def folder(request, tmp_path_factory):
 
 def captions(captioner, names, seeds):
     captioner.load()
-    return [c.text for c in captioner.caption([tiny.sample(n, seed=ord(n)) for n in names], tiny.dataset(), seeds)]
+    return [
+        c.text for c in captioner.caption([tiny.sample(n, seed=ord(n)) for n in names], tiny.dataset(), seeds)
+    ]
 
 
 def test_an_image_has_the_same_caption_in_every_batch(folder):
@@ -32,7 +34,8 @@ def test_an_image_has_the_same_caption_in_every_batch(folder):
 
 def test_the_prompt_and_the_size_of_the_image_count(folder):
     texts = [
-        captions(ChatCaptioner(folder, dtype="float32", max_new_tokens=8, **fields), "a", [0]) for fields in ({}, {"prompt": "what?"}, {"longest_side": 16})
+        captions(ChatCaptioner(folder, dtype="float32", max_new_tokens=8, **fields), "a", [0])
+        for fields in ({}, {"prompt": "what?"}, {"longest_side": 16})
     ]
     assert texts[0] != texts[1]
     assert texts[0] != texts[2]
@@ -47,7 +50,12 @@ def test_sampled_captions_follow_their_own_seed(folder):
 
 def test_weights_can_be_quantised(folder):
     pytest.importorskip("bitsandbytes")
-    settings = (f"captioner.model={folder}", "captioner.dtype=float32", "captioner.max_new_tokens=8", "captioner.device=cpu")
+    settings = (
+        f"captioner.model={folder}",
+        "captioner.dtype=float32",
+        "captioner.max_new_tokens=8",
+        "captioner.device=cpu",
+    )
     quantised = "captioner.quantization={quant_method: bitsandbytes, load_in_8bit: true}"
     captioner = build(composed("captioner=qwen3_vl_2b", quantised, *settings).captioner)
     assert captions(captioner, "a", [0])[0]
@@ -57,3 +65,17 @@ def test_weights_can_be_quantised(folder):
 def test_a_model_without_a_chat_template_is_named(tmp_path):
     with pytest.raises(UserError, match="has no chat template"):
         captions(ChatCaptioner(checkpoints.blip(tmp_path)), "a", [0])
+
+
+def test_an_image_is_cut_into_as_many_tiles_as_its_longest_side_needs(tmp_path):
+    """As in SmolVLM2, whose processor enlarges every image to 2048 pixels, 4 tiles along each side."""
+    pytest.importorskip("num2words")
+    folder = checkpoints.smolvlm(tmp_path, tiles=4)
+    image = tiny.sample(seed=1).image.resize((64, 64))
+    tiles = []
+    for longest_side in (16, 64, 1000):
+        captioner = ChatCaptioner(folder, longest_side=longest_side, dtype="float32")
+        captioner.load()
+        inputs = captioner._processor(images=[[image]], text=["<image>"], return_tensors="pt")
+        tiles.append(inputs["pixel_values"].shape[1])
+    assert tiles == [1, 2 * 2 + 1, 4 * 4 + 1]  # and the whole image, small

@@ -39,7 +39,10 @@ def test_each_image_arrives_and_its_caption_comes_back():
     def answer(request, headers):
         return f"a picture\nof {np.asarray(seen(request)).mean():.0f}, seed {request['seed']}"
 
-    assert [c.text for c in captions(answer, flat("a", 40), flat("b", 200))] == ["a picture of 40, seed 0", "a picture of 200, seed 1"]
+    assert [c.text for c in captions(answer, flat("a", 40), flat("b", 200))] == [
+        "a picture of 40, seed 0",
+        "a picture of 200, seed 1",
+    ]
 
 
 def test_large_images_are_sent_smaller():
@@ -63,12 +66,30 @@ def test_a_real_server_sees_the_image(tmp_path):
     (tmp_path / "home" / "hub").mkdir(parents=True)
     folder = checkpoints.qwen3_vl(tmp_path / "model", checkpoints.WORDS)
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    with started("transformers.cli.transformers", "serve", folder, "--device", "cpu", "--dtype", "float32", env=environment) as url:
-        settings = (f"captioner.model={folder}", f"captioner.base_url={url}", "captioner.temperature=0.01", "captioner.batch_size=1")
+    with started(
+        "transformers.cli.transformers",
+        "serve",
+        folder,
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+        env=environment,
+    ) as url:
+        settings = (
+            f"captioner.model={folder}",
+            f"captioner.base_url={url}",
+            "captioner.temperature=0.01",
+            "captioner.batch_size=1",
+        )
         captioner = build(composed("captioner=server", *settings).captioner)
         captioner.load()
         samples = [tiny.sample("a", 1), tiny.sample("b", 2), flat("c", 0), flat("d", 255)]
-        texts = [captioner.caption([sample], tiny.dataset(), [0])[0].text for sample in (*samples, samples[0])]
-    said = [set(re.sub(r"<.+?>(assistant)?", "", text).split()) for text in texts]  # the server leaves the marks of the chat in
+        texts = [
+            captioner.caption([sample], tiny.dataset(), [0])[0].text for sample in (*samples, samples[0])
+        ]
+    said = [
+        set(re.sub(r"<.+?>(assistant)?", "", text).split()) for text in texts
+    ]  # the server leaves the marks of the chat in
     assert all(words and words <= set(checkpoints.WORDS) for words in said)
     assert len(set(texts)) > 1 and texts[4] == texts[0]

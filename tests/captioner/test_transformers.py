@@ -22,7 +22,14 @@ def captioner(request, tmp_path_factory):
     """An option of the configuration with a small checkpoint in the place of its own."""
     option = request.param
     folder = OPTIONS[option](tmp_path_factory.mktemp(option))
-    captioner = build(composed(f"captioner={option}", f"captioner.model={folder}", "captioner.max_new_tokens=8", "captioner.dtype=float32").captioner)
+    captioner = build(
+        composed(
+            f"captioner={option}",
+            f"captioner.model={folder}",
+            "captioner.max_new_tokens=8",
+            "captioner.dtype=float32",
+        ).captioner
+    )
     captioner.load()
     return captioner
 
@@ -33,7 +40,10 @@ def folder(tmp_path_factory):
 
 
 def captions(captioner, names, seeds):
-    return [caption.text for caption in captioner.caption([tiny.sample(n, seed=ord(n)) for n in names], tiny.dataset(), seeds)]
+    return [
+        caption.text
+        for caption in captioner.caption([tiny.sample(n, seed=ord(n)) for n in names], tiny.dataset(), seeds)
+    ]
 
 
 def test_an_image_has_the_same_caption_in_every_batch(captioner):
@@ -58,7 +68,9 @@ def test_sampled_captions_follow_their_own_seed(folder):
 
 def test_the_prompt_is_the_beginning_that_a_caption_goes_on_from(tmp_path):
     folder = checkpoints.blip(tmp_path)
-    without, prompted, other = (TransformersCaptioner(folder, prompt, max_new_tokens=8) for prompt in ("", "a", "b"))
+    without, prompted, other = (
+        TransformersCaptioner(folder, prompt, max_new_tokens=8) for prompt in ("", "a", "b")
+    )
     for captioner in (without, prompted, other):
         captioner.load()
     texts = [captions(captioner, "a", [0])[0] for captioner in (without, prompted, other)]

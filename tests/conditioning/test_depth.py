@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,13 +9,15 @@ from PIL import Image
 from dillema.conditioning.depth import DatasetDepth, Depth
 from dillema.errors import ItemError, UserError
 from tests import tiny
-from tests.backends import Noise, pipeline
+from tests.backends import Noise, run_pipeline
 
 
 def test_depth_spans_black_to_white_at_the_size_asked_for_and_depends_on_the_image(tmp_path):
     conditioning = Depth(tiny.depth(tmp_path / "depth"), weight=0.4)
     conditioning.load()
-    first, second = (conditioning.control(tiny.sample(seed=seed), tiny.dataset(), (40, 24)) for seed in (0, 1))
+    first, second = (
+        conditioning.control(tiny.sample(seed=seed), tiny.dataset(), (40, 24)) for seed in (0, 1)
+    )
     pixels = np.asarray(first.image)
     assert first.weight == 0.4
     assert pixels.shape == (24, 40, 3)
@@ -59,27 +61,28 @@ def test_depth_of_the_data_set_is_as_bright_as_a_network_would_paint_it():
 
 
 def test_depth_that_is_not_there_is_said():
-    with pytest.raises(UserError, match=r"no depth to s\. .*group depth.*conditioning=depth"):
+    with pytest.raises(UserError, match=r"no depth for s\. .*group depth.*conditioning=depth"):
         DatasetDepth().control(tiny.sample(), tiny.dataset(), (60, 30))
     with pytest.raises(ItemError, match="the depth of s cannot be read"):
         DatasetDepth().control(tiny.sample(read_depth=lambda: json.loads("no map")), tiny.dataset(), (60, 30))
 
 
-def test_another_depth_makes_another_control_image(tmp_path):
+def test_another_depth_makes_another_image(tmp_path):
+    @dataclass
     class Deep(Noise):
-        slope = 1
+        slope: int = 1
 
         def samples(self):
             plane = np.linspace(2, 50, 32 * 20, dtype=np.float32).reshape(20, 32) ** self.slope
-            return [replace(s, read_depth=lambda: plane) for s in super().samples()]
+            return [replace(sample, read_depth=lambda: plane) for sample in super().samples()]
 
-    runs = []
+    images = {}
     for name, slope in (("first", 1), ("again", 1), ("other", 2)):
-        (tmp_path / name).mkdir()
-        data = Deep()
-        data.slope = slope
-        out = pipeline(tmp_path / "store", dataset=data, conditioning=DatasetDepth()).run(tmp_path / name)
-        assert out.results["counts"]["generated"] == 12
-        runs.append([p.controls["depth"] for p in out.pairs])
-    assert runs[0] == runs[1]
-    assert not set(runs[0]) & set(runs[2])
+        parts = {"dataset": Deep(slope=slope), "conditionings": {"depth": DatasetDepth()}}
+        folder, _ = run_pipeline(tmp_path / name, tmp_path / "store", **parts)
+        images[name] = [
+            path.read_bytes() for path in sorted((folder.path / "generated" / "images").iterdir())
+        ]
+    assert len(images["first"]) == 12
+    assert images["first"] == images["again"]
+    assert not set(images["first"]) & set(images["other"])

@@ -15,7 +15,10 @@ def sample():
     return tiny.sample(mask=mask)
 
 
-@pytest.mark.parametrize(("palette", "sky", "road"), [("dataset", (70, 130, 180), (128, 64, 128)), ("ade20k", (6, 230, 230), (140, 140, 140))])
+@pytest.mark.parametrize(
+    ("palette", "sky", "road"),
+    [("dataset", (70, 130, 180), (128, 64, 128)), ("ade20k", (6, 230, 230), (140, 140, 140))],
+)
 def test_the_mask_is_painted_in_the_colours_of_the_palette_and_no_others(sample, palette, sky, road):
     control = Segmentation(palette, weight=0.5).control(sample, tiny.dataset(), (40, 24))
     assert control.weight == 0.5
@@ -31,14 +34,16 @@ def test_a_sample_without_a_mask_sends_the_user_to_another_conditioning():
 
 def test_an_unknown_class_id_is_an_error_of_its_sample():
     mask = np.full((32, 64), 99, np.uint8)
-    with pytest.raises(ItemError, match=r"mask of s holds class ids that tiny does not know: \[99\]"):
+    with pytest.raises(ItemError, match=r"mask of s holds class ids that tiny does not have: \[99\]"):
         Segmentation().control(tiny.sample(mask=mask), tiny.dataset(), (40, 24))
     Segmentation().control(tiny.sample(mask=mask), tiny.dataset(ignored=frozenset({99})), (40, 24))
 
 
 def test_ade20k_is_refused_for_classes_that_it_does_not_have(sample):
     with pytest.raises(UserError, match="palette=dataset"):
-        Segmentation("ade20k").control(sample, tiny.dataset(classes=tuple(f"part {i}" for i in range(23))), (40, 24))
+        Segmentation("ade20k").control(
+            sample, tiny.dataset(classes=tuple(f"part {i}" for i in range(23))), (40, 24)
+        )
 
 
 def test_other_data_sets_are_painted_by_the_names_of_their_classes(sample):

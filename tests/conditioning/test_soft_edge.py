@@ -51,6 +51,21 @@ def test_each_block_has_a_fifth_of_the_say_and_the_mean_colour_is_subtracted(tmp
     assert np.abs(np.asarray(control.image, float) - expected).max() <= 1
 
 
+def test_safe_edges_have_three_levels(tmp_path):
+    def grow(tensors):
+        tensors["block1.convs.0.weight"][0, 0, 1, 1] = 1  # red
+        tensors["block1.convs.1.weight"][0, 0, 1, 1] = 1
+        tensors["block1.projection.weight"][0, 0] = 0.2
+
+    ramp = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    ramp[..., 0] = np.linspace(0, 255, SIZE[0])
+    file = tiny.hed(tmp_path / "hed.pth", grow)
+    plain, safe = (np.asarray(edges(file, ramp, safe=safe).image)[..., 0] for safe in (False, True))
+    assert len(np.unique(plain)) > 10
+    assert set(np.unique(safe)) == {127, 255}  # of 0, 127 and 255: no edge here is below a third
+    assert (safe == np.where(plain < 2 / 3 * 255, 127, 255)).mean() > 0.97
+
+
 def test_a_file_that_is_no_hed_is_named(tmp_path):
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(1)}, other)

@@ -6,13 +6,18 @@ import pytest
 from PIL import Image
 
 from dillema.config import build
-from dillema.dataset import check_masks, check_sample, describe
+from dillema.dataset import check_sample, describe
 from dillema.dataset.classes import read_classes
 from dillema.dataset.folder import Folder
 from dillema.errors import ItemError, UserError
 from tests.test_config import composed
 
-SHAPES = "id,name,colour,ignore\n1,round,#ff8000,\n0,square,#0080ff,\n2,blurred,#808080,yes\n255,void,#000000,yes\n"
+SHAPES = """id,name,colour,ignore
+1,round,#ff8000,
+0,square,#0080ff,
+2,blurred,#808080,yes
+255,void,#000000,yes
+"""
 
 
 @pytest.fixture
@@ -193,9 +198,15 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path, shapes):
         ("name,id\nround,0\nsquare,0\n", "line 3: the id '0'"),
         ("name,id\nround,0\nsquare,2\n", "no class 1, but a class 2"),
         ("name,colour\nround,red\n", "line 2: the colour 'red'"),
-        ("name,color\nround,#ffffff\n", "line 1 has the columns name, color: the first line should be name,id,colour"),
+        (
+            "name,color\nround,#ffffff\n",
+            "line 1 has the columns name, color: the first line should be name,id,colour",
+        ),
         ("name,ignored\nround,yes\n", "line 1 has the columns name, ignored"),
-        ("name,ignore\nround,\nsquare,x\n", "line 3: the word 'x' in the column ignore should be yes, or nothing"),
+        (
+            "name,ignore\nround,\nsquare,x\n",
+            "line 3: the word 'x' in the column ignore should be yes, or nothing",
+        ),
         ("name,ignore\nround,ignore\n", "line 2: the word 'ignore'"),
         ("name,id\nzebra, Equus,0\n", "line 2 has 3 cells for 2 columns: put names with commas in quotes"),
         ("name\npolar bear\npolar_bear\n", "classes 'polar bear' and 'polar_bear' read the same"),
@@ -260,9 +271,15 @@ def test_a_class_without_a_readable_file_keeps_its_id_and_is_named(tmp_path, cap
     ("folders", "words"),
     [
         (("train", "val"), r"holds train, val, which are no classes: choose with dataset\.split"),
-        (("images", "masks"), r"holds images, masks, which are no classes: choose with dataset\.images and dataset\.m"),
+        (
+            ("images", "masks"),
+            r"holds images, masks, which are no classes: choose with dataset\.images and dataset\.m",
+        ),
         (("cat", "dog", "test"), r"holds test beside cat, dog: is it a class.*classes\.csv there"),
-        (("polar_bear", "polar bear"), r"classes 'polar bear' and 'polar_bear' read the same: rename or join them"),
+        (
+            ("polar_bear", "polar bear"),
+            r"classes 'polar bear' and 'polar_bear' read the same: rename or join them",
+        ),
     ],
 )
 def test_folders_that_seldom_are_classes_are_asked_about(tmp_path, folders, words):
@@ -279,97 +296,6 @@ def test_a_classes_file_says_that_a_train_is_a_class(tmp_path):
     data = Folder(root=str(tmp_path))
     assert data.classes == ("train", "bus")
     assert [s.label for s in data.samples()] == [1, 0]
-
-
-def masked(root, *masks, images="images"):
-    for i, content in enumerate(masks):
-        picture(root / images / f"s{i}.jpg", content.size)
-        (root / "masks").mkdir(exist_ok=True)
-        content.save(root / "masks" / f"s{i}.png")
-
-
-def painted(*values):
-    """Returns a mask of four columns."""
-    return Image.fromarray(np.tile(np.array(values, np.uint8), (4, 1)))
-
-
-def test_masks_in_the_colours_of_a_classes_file_beside_the_data_are_read(tmp_path):
-    colours = np.array([(0, 0, 0), (0, 255, 0)], np.uint8)
-    masked(tmp_path, Image.fromarray(np.tile(colours[[0, 1, 1, 0]], (4, 1, 1))))
-    (tmp_path / "classes.csv").write_text("name,id,colour\nbackground,0,#000000\nlane,1,#00ff00\n")
-    data = Folder(root=str(tmp_path), images="images", masks="masks")
-    (sample,) = data.samples()
-    check_sample(sample, data)
-    assert sample.mask[0].tolist() == [0, 1, 1, 0]
-    before = sample.digest
-    (tmp_path / "classes.csv").write_text("name,id,colour\nlane,0,#00ff00\nbackground,1,#000000\n")
-    (after,) = Folder(root=str(tmp_path), images="images", masks="masks").samples()
-    assert after.mask[0].tolist() == [1, 0, 0, 1]
-    assert after.digest != before  # or records of the other classes would be found
-
-
-def test_a_mask_that_is_turned_as_its_image_is_not_fits_after_all(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (40, 60)).save(tmp_path / "images" / "s0.jpg", exif=exif)
-    mask(tmp_path / "masks" / "s0.png", 0, (60, 40))
-    (tmp_path / "classes.csv").write_text("name,colour\nroad,#804080\n")
-    data = Folder(root=str(tmp_path), images="images", masks="masks")
-    check_sample(data.samples()[0], data)
-
-
-@pytest.mark.parametrize(
-    ("masks", "lines"),
-    [
-        ([painted(0, 2, 255)], ["class 0,0,#", "class 1,1,#", "class 2,2,#", "void,255,#000000,yes"]),
-        ([painted(0, 255)], ["class 0,0,#000000,", "class 1,1,#ffffff,"]),
-        ([Image.new("RGB", (4, 4), (0, 9, 0)), Image.fromarray(np.tile(np.array([(9, 0, 0), (0, 9, 0)], np.uint8), (4, 2, 1)))], ["class 0,0,#000900,", "class 1,1,#090000,"]),
-    ],
-)
-def test_without_a_classes_file_one_that_fits_is_proposed_and_works(tmp_path, masks, lines):
-    masked(tmp_path, *masks)
-    with pytest.raises(UserError, match=r"save what they mean as classes\.csv in dataset\.root") as error:
-        _ = Folder(root=str(tmp_path), images="images", masks="masks").classes
-    draft = str(error.value).partition("(edit the names):\n")[2].splitlines()
-    assert draft[0] == "name,id,colour,ignore"
-    assert all(line.startswith(start) for line, start in zip(draft[1:], lines, strict=True))
-    (tmp_path / "classes.csv").write_text("\n".join(draft))
-    data = Folder(root=str(tmp_path), images="images", masks="masks")
-    for sample in data.samples():
-        check_sample(sample, data)
-    check_masks(data.samples(), data)
-
-
-def test_ids_that_no_mask_should_hold_are_told_together_with_the_lines_that_are_missing(tmp_path):
-    masked(tmp_path, *[painted(0, 1, 255)] * 3)
-    (tmp_path / "classes.csv").write_text("name,colour\nother,#404040\nroad,#804080\n")
-    data = Folder(root=str(tmp_path), images="images", masks="masks")
-    with pytest.raises(UserError, match=r"255 in 3 of 3 masks: add `void,255,#000000,yes`"):
-        check_masks(data.samples(), data)
-    with pytest.raises(ItemError, match=r"unknown class ids \[255\].*add `void,255,#000000,yes` to dataset\.classes_f"):
-        check_sample(data.samples()[0], data)
-    (tmp_path / "classes.csv").write_text("name,id,colour,ignore\nother,0,#404040,\nroad,1,#804080,\nvoid,255,#000000,yes\n")
-    data = Folder(root=str(tmp_path), images="images", masks="masks")
-    check_masks(data.samples(), data)
-
-
-def test_a_class_that_no_mask_holds_is_warned_about(tmp_path, caplog):
-    masked(tmp_path, *[painted(0, 255, 255, 255)] * 2)  # 255 stood for the road
-    (tmp_path / "classes.csv").write_text("name,id,colour,ignore\nother,0,#404040,\nroad,1,#804080,\nvoid,255,#000000,yes\n")
-    data = Folder(root=str(tmp_path), images="images", masks="masks")
-    check_masks(data.samples(), data)
-    assert "In the 2 masks of folder that were looked at, only other is scored; 75 % of the pixels are ign" in caplog.text
-    assert "never found: road" in caplog.text
-
-
-def test_a_jpeg_mask_is_refused(tmp_path, shapes):
-    picture(tmp_path / "images/a.jpg")
-    (tmp_path / "masks").mkdir()
-    Image.new("L", (60, 40), 1).save(tmp_path / "masks/a.jpg")
-    data = Folder(root=str(tmp_path), images="images", masks="masks", mask_suffix=".jpg", classes_file=shapes)
-    with pytest.raises(ItemError, match="the mask of a is a lossy JPEG"):
-        check_sample(data.samples()[0], data)
 
 
 def test_one_line_says_what_was_understood(tmp_path):

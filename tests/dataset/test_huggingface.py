@@ -4,7 +4,7 @@ import pickle
 import pytest
 from PIL import Image
 
-from dillema.dataset import check_sample
+from dillema.dataset import check_sample, describe
 from dillema.dataset.huggingface import HuggingFace
 from dillema.errors import ItemError, UserError
 
@@ -108,3 +108,41 @@ def test_rows_of_one_video_belong_together(tmp_path):
     assert [s.group for s in samples] == [str(i // 4) for i in range(12)]
     with pytest.raises(UserError, match=r"has no column clip: set dataset\.group to one of"):
         HuggingFace(path=str(tmp_path / "saved"), image="img", label="fine", group="clip").samples()
+
+
+def test_labels_may_be_decimals_or_true_and_false(tmp_path):
+    path = folder(tmp_path / "set", decimal=[1.0, 0.0, None], flag=[True, False, True], score=[0.5, 1.0, 2.0])
+    (tmp_path / "classes.csv").write_text("name\nsky\nroad\n")
+    options = {"path": path, "split": "train"}
+    data = HuggingFace(**options, label="decimal", classes_file=str(tmp_path / "classes.csv"))
+    assert [s.label for s in data.samples()] == [1, 0, None]
+    data = HuggingFace(**options, label="flag")
+    assert (data.classes, [s.label for s in data.samples()]) == (("false", "true"), [1, 0, 1])
+    with pytest.raises(UserError, match=r"row 0 of .* has 0\.5 in its column score, which is no class id"):
+        HuggingFace(**options, label="score", classes_file=str(tmp_path / "classes.csv")).samples()
+
+
+def test_labels_that_are_numbers_as_words_count_as_numbers(tmp_path):
+    path = folder(tmp_path / "set", label=["10", "9", "10"])
+    table = datasets.load_dataset(path, split="train").cast_column("label", datasets.Value("string"))
+    table.save_to_disk(tmp_path / "saved")
+    data = HuggingFace(path=str(tmp_path / "saved"))
+    assert (data.classes, [s.label for s in data.samples()]) == (("9", "10"), [1, 0, 1])
+
+
+def test_without_a_classes_file_one_for_the_masks_is_proposed(tmp_path):
+    with pytest.raises(
+        UserError, match=r"name,id,colour,ignore\nclass 0,0,#\w+,\nclass 1,1,#\w+,\nclass 2,2,"
+    ):
+        _ = HuggingFace(path=folder(tmp_path / "set"), split="train", mask="mask").classes
+
+
+def test_the_number_before_the_limit_is_known(tmp_path):
+    labelled(tmp_path).save_to_disk(tmp_path / "saved")
+    data = HuggingFace(path=str(tmp_path / "saved"), image="img", label="fine", per_class=2, limit=5)
+    names = "n1 tabby, crane, bird, crane, machine"
+    line = describe(data, data.samples())
+    assert line.startswith(
+        "huggingface: 5 of 12 images (dataset.per_class, dataset.limit), classification into 3 c"
+    )
+    assert line.endswith(f": {names}")

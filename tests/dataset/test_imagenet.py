@@ -41,7 +41,7 @@ def test_per_class_and_limit_draw_by_the_seed(tmp_path):
 
 
 LINES = {
-    "Kaggle's": "ImageId,PredictionString\nb,n02510455 85 1 499 272 n02510455 3 4 50 60 \na,n01440764 1 2 3 4\n",
+    "Kaggle's": "ImageId,PredictionString\nb,n02510455 85 1 499 272 n02510455 3 4 5 6\na,n01440764 1 2 3 4\n",
     "class ids": "val/b.JPEG 388\nval/a.JPEG 0\n",
     "WordNet ids": "b.JPEG, n02510455\n\na.JPEG, n01440764\n",
 }
@@ -85,6 +85,12 @@ def test_labels_that_are_missing_or_wrong_are_said(tmp_path):
     listing.write_text("a.JPEG 1000\n")
     with pytest.raises(UserError, match=r"line 1: 'a\.JPEG 1000' should be"):
         ImageNet(root=str(tmp_path), labels=str(listing)).samples()
+    for line in ("a.JPEG 388.7", "a.JPEG true", "n01440764.JPEG"):
+        listing.write_text(f"b.JPEG 1\n{line}\n")
+        with pytest.raises(UserError, match=rf"line 2: '{line}' should be"):
+            ImageNet(root=str(tmp_path), labels=str(listing)).samples()
+    listing.write_bytes("a.JPEG 388\n".encode("utf-16"))
+    assert [s.label for s in ImageNet(root=str(tmp_path), labels=str(listing)).samples()] == [388]
     listing.write_text("b.JPEG 999\n")
     data = ImageNet(root=str(tmp_path), labels=str(listing))
     with pytest.raises(ItemError, match=r"the image of b cannot be read.*b\.JPEG"):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dillema.dataset import check_sample
 from dillema.backend import Renders
+from dillema.dataset import check_sample
 from dillema.dataset.mini import MiniImageNet, MiniShift, render_as
 from dillema.errors import UserError
 from dillema.mini.train.world import draw

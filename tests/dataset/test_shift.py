@@ -118,8 +118,8 @@ def test_fourteen_classes_are_scored(shift):
     scored = {name for i, name in enumerate(shift.classes) if i not in shift.ignored}
     assert len(shift.classes) == len(shift.colours) == len(set(shift.colours)) == 23
     assert scored == {
-        "building", "fence", "pedestrian", "pole", "road line", "road", "sidewalk", "vegetation", "vehicle", "wall",
-        "traffic sign", "sky", "traffic light", "terrain",
+        "building", "fence", "pedestrian", "pole", "road line", "road", "sidewalk", "vegetation", "vehicle",
+        "wall", "traffic sign", "sky", "traffic light", "terrain",
     }  # fmt: skip
 
 
@@ -235,6 +235,43 @@ def test_damaged_annotations_are_named(folder, shift, text, said):
     (folder / "det_2d.json").write_text(text)
     with pytest.raises(UserError, match=said):
         shift.samples()
+
+
+FRAME = {
+    "name": "00000000_img_front.jpg",
+    "videoName": "0000-17fb",
+    "attributes": {"weather_coarse": "clear"},
+}
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (3, "frame 1: 3 should be a mapping"),
+        (["a"], r"frame 1: \['a'\] should be a mapping"),
+        ({"name": "a"}, "frame 1: videoName should be a text, not None"),
+        (FRAME | {"name": 7}, "frame 1: name should be a text, not 7"),
+        (FRAME | {"attributes": ["clear"]}, "frame 1: .* should be a mapping with attributes"),
+    ],
+)
+def test_annotations_of_another_shape_are_named_with_their_frame(folder, shift, frame, words):
+    (folder / "det_2d.json").write_text(json.dumps([FRAME, frame]))
+    with pytest.raises(UserError, match=rf"det_2d\.json, {words}"):
+        shift.samples()
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '[{"name": "\x00', "[[[1,", "[1 2"])
+def test_annotations_that_are_no_json_are_named(folder, shift, text):
+    (folder / "det_2d.json").write_text(text)
+    with pytest.raises(UserError, match=r"det_2d\.json"):
+        shift.samples()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_annotations_are_read_with_any_byte_order_mark(folder, shift, encoding):
+    text = (folder / "det_2d.json").read_text()
+    (folder / "det_2d.json").write_bytes(text.encode(encoding))
+    assert [s.attributes["weather"] for s in shift.samples()][::2] == ["clear", "rainy", "foggy"]
 
 
 def test_a_large_annotation_file_is_never_whole_in_memory(tmp_path):

@@ -14,9 +14,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from dillema.context import JobContext
 from dillema.errors import UserError
 from dillema.fields import Weights
-from dillema.job.context import JobContext
 from dillema.job.prefetch import list_opened_files, needs, prefetch
 from tests import tiny
 
@@ -25,7 +25,7 @@ COMMIT = "a" * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The few addresses of the Hugging Face hub that a download asks for, over the folder of the server; `served` are the files it sent."""
+    """The few addresses of the hub that a download asks for; `served` of the server are the files it sent."""
 
     def do_HEAD(self) -> None:
         self.answer(body=False)
@@ -215,7 +215,8 @@ def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
     table.to_parquet(place / "some.parquet")
     (place / "unused.parquet").write_bytes(bytes(10_000_000))
     (place.parent / "README.md").write_text(
-        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: validation\n    path: data/some.parquet\n---\n"
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        "  - split: validation\n    path: data/some.parquet\n---\n"
     )
     small = (
         "captioner=label",

@@ -7,8 +7,8 @@ from mlflow import MlflowClient
 from omegaconf import open_dict
 
 from dillema.config import compose
+from dillema.context import JobContext, group_options
 from dillema.errors import UserError
-from dillema.job.context import JobContext, group_options
 from dillema.job.run import run
 from dillema.report.words import points
 from tests.backends import Backend
@@ -47,7 +47,9 @@ def start(tmp_path, monkeypatch, mlflow_tables):
 
 def tracked_runs():
     client = MlflowClient(f"sqlite:///{Path('outputs/mlflow.db').resolve()}")
-    return client.search_runs([client.get_experiment_by_name("dillema").experiment_id], order_by=["attributes.start_time ASC"])
+    return client.search_runs(
+        [client.get_experiment_by_name("dillema").experiment_id], order_by=["attributes.start_time ASC"]
+    )
 
 
 def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, capsys, caplog):
@@ -55,10 +57,20 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     start("outputs/day/time")
     folder = Path("outputs/day/time")
     files = {"results.json", "report.html", "predictions.parquet", "failures.jsonl"}
-    assert {p.name for p in folder.iterdir()} - {"report"} == files | {"generated", "placebo", "originals", "controls"}
+    assert {p.name for p in folder.iterdir()} - {"report"} == files | {
+        "generated",
+        "placebo",
+        "originals",
+        "controls",
+    }
     shown = capsys.readouterr().out
     drop = json.loads((folder / "results.json").read_text())["models"]["brightest"]["drop"]
-    assert f"│ {points(drop)} " in shown and "drop, points" in shown and "18 images, all valid" in shown and "18 generated" in shown
+    assert (
+        f"│ {points(drop)} " in shown
+        and "drop, points" in shown
+        and "18 images, all valid" in shown
+        and "18 generated" in shown
+    )
     assert "outputs/day/time (open report.html)" in caplog.text
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text
     (found,) = tracked_runs()
@@ -72,7 +84,9 @@ def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
     assert Backend.loads == ["Generator", "Gate", "Model"]
     found = tracked_runs()
     assert len(found) == 3
-    assert len({r.data.tags.get("mlflow.parentRunId") for r in found}) == 2  # none, for the parent, and the parent
+    assert (
+        len({r.data.tags.get("mlflow.parentRunId") for r in found}) == 2
+    )  # none, for the parent, and the parent
     assert sorted(r.data.params.get("generator.strength", "") for r in found) == ["", "", "2"]
 
 

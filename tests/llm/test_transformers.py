@@ -19,9 +19,9 @@ def save(folder, template):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    words = tokenizer()
-    words.chat_template = template
-    words.save_pretrained(folder)
+    tokens = tokenizer()
+    tokens.chat_template = template
+    tokens.save_pretrained(folder)
     sizes = {
         "hidden_size": 32,
         "intermediate_size": 37,

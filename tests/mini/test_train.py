@@ -1,3 +1,5 @@
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from torch import nn
 from dillema.captioner.transformers import TransformersCaptioner
 from dillema.dataset.mini import MiniShift
 from dillema.generator.diffusers import ControlNetGenerator
-from dillema.mini.train import autoencoder, captioner, diffusion, recognisers
+from dillema.mini.train import __main__ as command
 from dillema.mini.train.loop import fit
 from dillema.mini.train.world import World, load_world
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
@@ -56,32 +58,44 @@ def test_an_interrupted_training_resumes_and_ends_with_the_same_weights(tmp_path
     assert all(torch.equal(uninterrupted[name], interrupted[name]) for name in uninterrupted)
 
 
-def test_the_captioner_opens_what_its_recipe_saves(world: World, tmp_path: Path) -> None:
-    captioner.train([world], tmp_path, tmp_path / "weights", steps=1, batch=2)
-    backend = TransformersCaptioner(str(tmp_path / "weights"))
+@pytest.fixture(scope="module")
+def weights(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Yields what one step of every recipe saves, on a small world."""
+    folder, target = tmp_path_factory.mktemp("training"), tmp_path_factory.mktemp("weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "load_world", lambda *_: world)
+        patch.setattr(
+            sys, "argv", ["train", "--folder", str(folder), "--target", str(target), "--steps", "1"]
+        )
+        command.main()
+        yield target
+
+
+def test_the_captioner_opens_what_its_recipe_saves(weights: Path) -> None:
+    backend = TransformersCaptioner(str(weights / "captioner"))
     backend.load()
     dataset = MiniShift(limit=2)
     assert len(backend.caption(dataset.samples(), dataset, [0, 0])) == 2
 
 
-def test_the_models_open_what_the_recogniser_recipes_save(world: World, tmp_path: Path) -> None:
-    image = Image.fromarray(world.images[0])
-    for name, build in (("segmenter", recognisers.segformer), ("judge", recognisers.upernet)):
-        recognisers.train_segmenter(name, build, [world], tmp_path, tmp_path / name, steps=1, batch=2)
-        model = TransformersSegmentation(name, str(tmp_path / name))
-        model.load()
-        assert model.predict([image])[0].shape == (23, 160, 256)
-    attributes, target = recognisers.CLASSIFIER_ATTRIBUTES, tmp_path / "classifier"
-    recognisers.train_classifier("classifier", attributes, [world], tmp_path, target, steps=1, batch=2)
-    classifier = TransformersClassification("classifier", str(target))
-    classifier.load()
-    assert classifier.predict([image]).shape == (1, 6)
+@pytest.mark.parametrize("name", ["segmenter", "judge"])
+def test_segmentation_models_open_what_their_recipes_save(name: str, world: World, weights: Path) -> None:
+    model = TransformersSegmentation(name, str(weights / name))
+    model.load()
+    assert model.predict([Image.fromarray(world.images[0])])[0].shape == (23, 160, 256)
 
 
-def test_the_generator_opens_what_its_recipe_saves(world: World, tmp_path: Path) -> None:
-    vae = autoencoder.train([world], tmp_path, steps=1, batch=1)
-    diffusion.train(vae, [world], tmp_path, tmp_path / "weights", steps=1, batch=2)
-    backend = ControlNetGenerator(str(tmp_path / "weights"), width=256, height=160, steps=2)
+@pytest.mark.parametrize(("name", "labels"), [("classifier", 6), ("reader", 14), ("gate_reader", 14)])
+def test_classification_models_open_what_their_recipes_save(
+    name: str, labels: int, world: World, weights: Path
+) -> None:
+    model = TransformersClassification(name, str(weights / name))
+    model.load()
+    assert model.predict([Image.fromarray(world.images[0])]).shape == (1, labels)
+
+
+def test_the_generator_opens_what_its_recipe_saves(world: World, weights: Path) -> None:
+    backend = ControlNetGenerator(str(weights / "generator"), width=256, height=160, steps=2)
     backend.load()
     counterfactual = Counterfactual(world.rows[0]["caption"], ())
     controls = {"segmentation": Control(Image.new("RGB", (256, 160)))}

@@ -74,10 +74,14 @@ def test_a_class_map_that_names_refute_is_refused(tmp_path):
     model = named(tmp_path, KINDS)
     dataset = data(["rejected", *sorted(KINDS)])  # a folder that is no class moves all the others
     model.class_map = {name: i for i, name in enumerate(sorted(KINDS))}
-    with pytest.raises(UserError, match="class 'bicycle' to 0, which tiny calls 'rejected'; its class 'bicycle' is 1"):
+    with pytest.raises(
+        UserError, match="class 'bicycle' to 0, which tiny calls 'rejected'; its class 'bicycle' is 1"
+    ):
         check_classes(model, dataset)
     model.class_map = {"car": -1}
-    with pytest.raises(UserError, match=r"car goes to class -1, but tiny has the classes 0 to 6: rejected, bicycle"):
+    with pytest.raises(
+        UserError, match=r"car goes to class -1, but tiny has the classes 0 to 6: rejected, bicycle"
+    ):
         check_classes(model, dataset)
     model.class_map = {"cat": 0}
     with pytest.raises(UserError, match="the model has no class 'cat'; it has 6, called car, van"):
@@ -144,7 +148,9 @@ def test_the_number_of_classes_must_fit_in_both_directions():
     model = CallableModel("m", {"_target_": "tests.model.networks.brightness"})
     check_class_count(model, data(KINDS), 6)
     for count in (5, 7):
-        with pytest.raises(UserError, match=rf"model=m tells {count} classes apart, tiny has 6: car, van.*model\.m\.class"):
+        with pytest.raises(
+            UserError, match=rf"model=m tells {count} classes apart, tiny has 6: car, van.*model\.m\.class"
+        ):
             check_class_count(model, data(KINDS), count)
     model.class_map = {0: 1, 1: 4}
     check_class_count(model, data(KINDS), 5)
@@ -157,7 +163,9 @@ def test_numbers_that_are_none_are_an_error_of_their_image(tmp_path, value):
         next(model.module.parameters()).view(-1)[0] = value
     with pytest.raises(ItemError, match=r"the model returned NaN or infinite numbers \(6 of 6 logits\)"):
         model.predict([tiny.image(0)])
-    function = CallableModel("m", {"_target_": "tests.model.networks.broken", "_partial_": True}, class_map={0: 1, 1: 0})
+    function = CallableModel(
+        "m", {"_target_": "tests.model.networks.broken", "_partial_": True}, class_map={0: 1, 1: 0}
+    )
     function.load()
     with pytest.raises(ItemError, match="NaN or infinite"):
         function.predict([tiny.image(0), tiny.image(1)])

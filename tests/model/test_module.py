@@ -80,7 +80,7 @@ def test_mistakes_are_named(network, tmp_path):
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     with pytest.raises(
         UserError,
-        match=r"model.m.checkpoint=.*weights.safetensors does not hold the weights of Classifier: size mismatch: head",
+        match=r"checkpoint=.*\.safetensors does not hold the weights of Classifier: size mismatch",
     ):
         predicted(CLASSIFIER | {"classes": 7}, str(tmp_path / "weights.safetensors"))
     with pytest.raises(UserError, match=r"model.m.checkpoint=lost.pth: there is no such file"):

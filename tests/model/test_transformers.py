@@ -103,9 +103,17 @@ def test_a_mask_segmenter_that_transformers_4_saved_is_opened(tmp_path):
     assert len(unused) == 2
     for name in unused:
         del weights[name]
-    index = "model.pixel_level_module.encoder.encoder.layers.0.blocks.0.attention.self.relative_position_index"
+    index = (
+        "model.pixel_level_module.encoder.encoder.layers.0.blocks.0.attention.self.relative_position_index"
+    )
     save_file(weights | {index: torch.zeros(16, 16, dtype=torch.int64)}, path, {"format": "pt"})
-    torch.testing.assert_close(loaded(TransformersMaskSegmentation("m", folder)).predict([tiny.image(0)]), expected)
-    save_file({name: value for name, value in weights.items() if "class_predictor" not in name}, path, {"format": "pt"})
+    torch.testing.assert_close(
+        loaded(TransformersMaskSegmentation("m", folder)).predict([tiny.image(0)]), expected
+    )
+    save_file(
+        {name: value for name, value in weights.items() if "class_predictor" not in name},
+        path,
+        {"format": "pt"},
+    )
     with pytest.raises(UserError, match="was not trained for this task: it lacks weights of Mask2Former"):
         loaded(TransformersMaskSegmentation("m", folder))

@@ -1,4 +1,7 @@
-"""A headless Chromium, spoken to over its debugging pipe (https://chromedevtools.github.io/devtools-protocol), so that no driver is needed."""
+"""A headless Chromium, by its debugging pipe: no driver is needed.
+
+See https://chromedevtools.github.io/devtools-protocol.
+"""
 
 import base64
 import fcntl
@@ -18,11 +21,14 @@ BROWSER = next(
     ),
     None,
 )
-FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-sync --no-first-run --hide-scrollbars"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking "
+    "--disable-sync --no-first-run --hide-scrollbars"
+)
 
 
 class Tab:
-    """A page in a browser; `complaints` are its errors and warnings, `requests` the addresses it asked for."""
+    """A page in a browser; `complaints` are its errors and warnings, `requests` what it asked for."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._answers, self._read, self._count, self._session = (

@@ -91,15 +91,21 @@ FIGURES = EFFECT | {
 MODELS = {"net": "foggy", "other <i>net": "scene-2"}
 """The models, and where each of them is wrong."""
 
-# the contrast of every text that is seen with what lies behind it, as WCAG 2 defines it; those below 4.5 come back
+# returns the texts whose contrast with what is behind them is below 4.5, as WCAG 2 defines it
 FAINT = """(() => {
   const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const rgba = colour => {
-    brush.clearRect(0, 0, 1, 1); brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1); return [...brush.getImageData(0, 0, 1, 1).data];
+    brush.clearRect(0, 0, 1, 1); brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1);
+    return [...brush.getImageData(0, 0, 1, 1).data];
   };
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const behind = node => { for (; node; node = node.parentElement) { const c = rgba(getComputedStyle(node).backgroundColor); if (c[3] === 255) return c; }
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const c = rgba(getComputedStyle(node).backgroundColor);
+      if (c[3] === 255) return c;
+    }
     return rgba(getComputedStyle(document.documentElement).getPropertyValue("--page")); };
   const faint = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   let seen = 0;
@@ -271,10 +277,12 @@ def test_a_phone_shows_whole_tables_and_plots(tab, made):
     folder = made.path
     tab.open(folder / "report.html", 360)
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
-    cut = "[...document.querySelectorAll('main section[id^=model] .scroll')].filter(part => part.scrollWidth > part.clientWidth)"
+    scrolling = "[...document.querySelectorAll('main section[id^=model] .scroll')]"
+    cut = f"{scrolling}.filter(part => part.scrollWidth > part.clientWidth)"
     assert tab.ask(f"{cut}.map(part => part.getAttribute('aria-label'))") == []
     ticks = tab.ask(
-        "[...document.querySelector('.axis').children].map(tick => tick.getBoundingClientRect()).map(({left, right}) => [left, right])"
+        "[...document.querySelector('.axis').children].map(tick => tick.getBoundingClientRect())"
+        ".map(({left, right}) => [left, right])"
     )
     assert len(ticks) > 2 and all(right < left for (_, right), (left, _) in pairwise(ticks))
     zero = tab.ask("document.querySelector('.forest .zero').getBoundingClientRect().left")
@@ -387,8 +395,8 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, made):
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     seen = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
     assert (
-        "Similarity of valid images to their originals: SSIM 0.50 (0.40 to 0.60), CLIP score with their captions 21.50."
-        in seen
+        "Similarity of valid images to their originals: SSIM 0.50 (0.40 to 0.60), "
+        "CLIP score with their captions 21.50." in seen
     )
     assert "FID 12.35 and KID 0.0100 from their 6 originals, on features of <b>net" in seen
     minus = "\N{MINUS SIGN}"
@@ -421,7 +429,8 @@ def test_the_first_screen_says_what_holds(tab, made):
         "Accuracy of net drops by 30.0 points (95 % interval, rough with so few sources: 10.0 to 40.0)"
     )
     placebo = seen.index(
-        "Where nothing was changed, the generator alone does this: accuracy drops by 10.0 points (0.0 to 20.0)"
+        "Where nothing was changed, the generator alone does this: "
+        "accuracy drops by 10.0 points (0.0 to 20.0)"
     )
     worst = seen.index(
         "accuracy drops by 30.0 points (10.0 to 40.0) beyond the generator alone: 20.0 points (5.0 to 30.0)"
@@ -516,7 +525,8 @@ def test_errors_of_a_segmenter_are_painted_over_its_images(tab, tmp_path):
     folder, _ = run_pipeline(tmp_path / "run", tmp_path / "store", models=models)
     report.write(folder)
     tab.open(folder.path / "report.html")
-    errors = "[...document.querySelectorAll('.errors')].filter(image => image.checkVisibility() && image.naturalWidth)"
+    errors = "[...document.querySelectorAll('.errors')]"
+    errors += ".filter(image => image.checkVisibility() && image.naturalWidth)"
     seen = f"{errors}.map(image => image.src)"
     legend = "document.getElementById('legend')"
     assert tab.ask(seen) == [] and not tab.ask(f"{legend}.checkVisibility()")
@@ -531,6 +541,7 @@ def test_errors_of_a_segmenter_are_painted_over_its_images(tab, tmp_path):
     in_dialog = "document.querySelectorAll('dialog .errors').length"
     assert tab.ask(f"new Promise(done => setTimeout(() => done({in_dialog}), 200))") == 2
     assert tab.ask(f"{legend}.innerText").endswith("sky road car") and tab.complaints == []
-    boxes = "['img', '.errors'].map(part => document.querySelector(`dialog ${part}`).getBoundingClientRect().toJSON())"
+    boxes = "['img', '.errors'].map(part => document.querySelector(`dialog ${part}`))"
+    boxes += ".map(part => part.getBoundingClientRect().toJSON())"
     base, layer = tab.ask(f"{boxes}.map(Object.values)")
     assert base == layer

@@ -8,14 +8,17 @@ import pytest
 from PIL import Image
 
 from dillema import report
+from dillema.errors import UserError
 from dillema.report import costs, gallery, origin, plots, thumbnails, validity, words
 from dillema.run_folder import RunFolder
-from tests.backends import Gate, Model, Noise, run_pipeline
+from tests.backends import Gate, Generator, Model, Noise, run_pipeline
 
 FIGURES = {
-    "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081, "high": 0.16,
+    "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081,
+    "high": 0.16,
     "level": 0.95, "rough": False, "original": {"mean_iou": 0.5}, "counterfactual": {"mean_iou": 0.377},
-    "placebo": {"drop": 0.14, "low": 0.1, "high": 0.18, "original": 0.5, "placebo": 0.36}, "per_attribute": [],
+    "placebo": {"drop": 0.14, "low": 0.1, "high": 0.18, "original": 0.5, "placebo": 0.36},
+    "per_attribute": [],
 }  # fmt: skip
 ROW = {
     "attribute": "weather",
@@ -120,13 +123,14 @@ def test_a_drop_and_a_rise_have_one_sign_through_the_sentence():
         "on 261 valid counterfactuals of 124 sources."
     )
     assert placebo == (
-        "Where nothing was changed, the generator alone does this: mean IoU drops by 14.0 points (10.0 to 18.0)."
+        "Where nothing was changed, the generator alone does this: "
+        "mean IoU drops by 14.0 points (10.0 to 18.0)."
     )
     assert harm == "1 edit is harmful beyond that: weather clear → foggy."
     rise = words.verdict("net", FIGURES | {"drop": -0.02, "low": -0.03, "high": 0.01, "rough": True})[0]
     assert (
-        "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), which may be chance"
-        in rise
+        "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), "
+        "which may be chance" in rise
     )
 
 
@@ -265,7 +269,7 @@ def test_the_page_says_how_the_run_was_made_and_hides_passwords(tmp_path):
     weights = tmp_path / "weights"
     weights.write_text("learned")
     (tmp_path / ".hydra/overrides.yaml").write_text(
-        "- dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n"
+        "- ++dataset.limit=3\n- prompt.text='a street'\n- llm.seed=${seed}\n"
     )
     (tmp_path / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
     backend = "dillema.model.transformers.TransformersSegmentation"
@@ -301,3 +305,19 @@ def test_a_page_of_a_run_without_images_says_so(folder, tmp_path):
     page = re.sub(r"\s+", " ", Path(empty / "report.html").read_text())
     assert "No counterfactual is valid, so nothing can be said about brightest." in page
     assert "There are none: no counterfactual was generated." in page
+
+
+def test_a_run_that_did_not_finish_has_a_page_of_what_failed(tmp_path):
+    with pytest.raises(UserError) as caught:
+        run_pipeline(tmp_path / "run", tmp_path / "store", generator=Generator(fails="scene"))
+    folder = RunFolder(tmp_path / "run")
+    report.write_failed(folder, str(caught.value))
+    page = re.sub(r"\s+", " ", (tmp_path / "run" / "report.html").read_text())
+    assert "of the step generate failed, most often because: no scene here" in page
+    assert "generate: 12" in page and "&lt;b&gt;what?&lt;/b&gt;" in page
+
+
+def test_the_command_is_the_one_that_was_typed():
+    overrides = ("~dataset.vary", "+dataset.vary={weather: [foggy]}", "++seed=1", "+new.key=2", "~quality")
+    typed = ["dataset.vary={weather: [foggy]}", "seed=1", "+new.key=2", "~quality"]
+    assert origin.typed_overrides(overrides) == typed

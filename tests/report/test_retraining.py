@@ -79,19 +79,21 @@ def gained(figures):
 def test_the_verdict_says_what_is_gained_in_the_truth_and_what_it_costs(figures):
     first, augmentation, originals, sources = verdict("net", figures)
     assert first == (
-        "Retraining on counterfactuals raises mean IoU of net by 20.0 points more than originals alone, on real renders of "
-        "24 untouched sources in 5 conditions other than their own (95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
+        "With counterfactuals, mean IoU of net is 20.0 points higher than with originals alone, "
+        "on real renders of 24 untouched sources in 5 conditions other than their own "
+        "(95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
     )
     assert augmentation == (
-        "Compared with classical augmentation, it is 10.0 points higher (95 % interval over 3 seeds, rough with so few: 9.0 to 11.0)."
+        "Compared with classical augmentation, it is 10.0 points higher "
+        "(95 % interval over 3 seeds, rough with so few: 9.0 to 11.0)."
     )
     assert originals.startswith(
-        "On the originals themselves, it is 0.2 points lower compared with originals alone"
+        "On the originals themselves, it is 0.2 points lower than with originals alone"
     )
     assert originals.endswith("\N{MINUS SIGN}0.8 to 1.2, which may be chance).")
     assert sources.endswith(
-        "the difference from originals alone would be 17.0 to 24.0, and that from augmentation \N{MINUS SIGN}1.0 to 24.0, "
-        "which may be chance (bootstrap over 24 sources, rough with so few)."
+        "the difference from originals alone would be 17.0 to 24.0, and that from augmentation "
+        "\N{MINUS SIGN}1.0 to 24.0, which may be chance (bootstrap over 24 sources, rough with so few)."
     )
     figures["over_sources"]["originals"]["truth"]["groups"] = 7
     assert verdict("net", figures)[3].endswith("(bootstrap over 7 groups of sources, rough with so few).")
@@ -100,9 +102,9 @@ def test_the_verdict_says_what_is_gained_in_the_truth_and_what_it_costs(figures)
 def test_what_may_be_chance_is_said_to_be(figures, gained):
     gained["truth"] = figure(0.003, 0.02)
     sentence = verdict("net", figures)[0]
-    assert "raises mean IoU of net by 0.3 points" in sentence and "which may be chance" in sentence
+    assert "mean IoU of net is 0.3 points higher" in sentence and "which may be chance" in sentence
     gained["truth"] = figure(-0.05)
-    assert "lowers mean IoU of net by 5.0 points" in verdict("net", figures)[0]
+    assert "mean IoU of net is 5.0 points lower" in verdict("net", figures)[0]
 
 
 def test_a_single_seed_has_no_interval(figures, gained):
@@ -142,8 +144,10 @@ def test_the_page_in_a_browser(figures, tmp_path):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes(thumbnails.shrink(tiny.image(number, (256, 160))))
     results = {
-        "version": 2, "name": "test", "dataset": "d", "task": "segmentation", "seed": 0, "seconds": {"training": 3.0},
-        "counts": {"sources": 120, "valid": 320}, "examples": [{"text": "a <b>foggy</b> night", "images": files}],
+        "version": 2, "name": "test", "dataset": "d", "task": "segmentation", "seed": 0,
+        "seconds": {"training": 3.0},
+        "counts": {"sources": 120, "valid": 320},
+        "examples": [{"text": "a <b>foggy</b> night", "images": files}],
         "models": {harmful: {"retraining": figures}, "other": {"retraining": other}},
     }  # fmt: skip
     (tmp_path / "results.json").write_text(json.dumps(results))
@@ -161,7 +165,7 @@ def test_the_page_in_a_browser(figures, tmp_path):
             address for address in tab.requests if not address.startswith("data:")
         ] == [(tmp_path / "report.html").as_uri()]
         assert tab.ask("document.querySelector('.verdict').innerText").startswith(
-            "Retraining on counterfactuals raises mean IoU of net<img src=x> by 20.0 points"
+            "With counterfactuals, mean IoU of net<img src=x> is 20.0 points higher"
         )
         assert tab.ask("document.querySelectorAll('svg.marks').length") == 6
         assert tab.ask("document.querySelectorAll('svg.marks')[0].querySelectorAll('path').length") == 4

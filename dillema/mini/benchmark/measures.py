@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from ...backend import Dataset, Model
+from ...backend import Model
 from ...config import build
-from ...dataset.mini import FIELDS, VALUES
+from ...dataset.mini import FIELDS, VALUES, MiniShift
 from ...dataset.shift import IGNORED
 from ...metrics import confusion_matrix, mean_iou
 from ...types import Counterfactual, Sample
@@ -24,7 +24,7 @@ BATCH_SIZE = 20
 
 
 def paint(
-    cfg: DictConfig, dataset: Dataset, samples: Sequence[Sample], texts: Sequence[str]
+    cfg: DictConfig, dataset: MiniShift, samples: Sequence[Sample], texts: Sequence[str]
 ) -> tuple[list[Image.Image], float]:
     """Returns one image for each text, painted over its sample, and the seconds that the generator took."""
     generator, conditioning = build(cfg.generator), build(cfg.conditioning)

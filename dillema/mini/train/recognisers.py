@@ -1,4 +1,4 @@
-"""The models that look at images: segmenters, the classifier under test, and the reader of attributes."""
+"""The models that look at images: segmenters, the classifier under test, and the readers of attributes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from transformers import (
     ConvNextConfig,
+    ConvNextForImageClassification,
     PreTrainedModel,
     ResNetConfig,
     ResNetForImageClassification,
@@ -79,6 +80,19 @@ def resnet(labels: int) -> ResNetForImageClassification:
             hidden_sizes=[32, 64, 128, 192],
             depths=[1, 1, 1, 1],
             layer_type="basic",
+            num_labels=labels,
+        )
+    )
+
+
+def convnext(labels: int) -> ConvNextForImageClassification:
+    """Returns an untrained ConvNeXt of 0.7 million parameters."""
+    return ConvNextForImageClassification(
+        ConvNextConfig(
+            patch_size=8,
+            hidden_sizes=[32, 64, 128, 160],
+            depths=[1, 1, 2, 1],
+            layer_scale_init_value=0.0,
             num_labels=labels,
         )
     )
