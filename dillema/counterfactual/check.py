@@ -10,21 +10,24 @@ from .vocabulary import Vocabulary
 from .words import WORD, singular
 
 
-def is_other_value(vocabulary: Vocabulary, attribute: str, value: str, original: str, label: str) -> bool:
+def is_other_value(
+    vocabulary: Vocabulary, attribute: str, value: str, expressions: Mapping[str, Expression], label: str
+) -> bool:
     """Returns whether a free value fits the attribute and is neither the original, a synonym nor the label.
 
-    A value that the vocabulary knows must be one of this attribute: a background is no weather.
+    A value that the vocabulary knows for another attribute of the caption does not fit: fog is no background.
     """
+    original = expressions[attribute].span
     words = {singular(word) for word in WORD.findall(value.casefold())}
     original_words = {singular(word) for word in WORD.findall(original.casefold())}
     if words & original_words or words & label_words(label):
         return False
-    known = vocabulary.get(attribute)
-    names = [v.name for v in known.values if v.is_called(value)]
-    if any(v.is_called(original) for v in known.values if v.name in names):
+    own = vocabulary.get(attribute)
+    if any(v.is_called(value) and v.is_expressed_by(original) for v in own.values):
         return False
     meanings = set(vocabulary.attributes_of(value))
-    return not meanings or known.name in meanings
+    others = {vocabulary.get(name).name for name in expressions}
+    return own.name in meanings or not meanings & others
 
 
 def check_sentence(

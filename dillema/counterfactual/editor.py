@@ -33,8 +33,9 @@ class Editor:
     Attributes:
         prompt: A text file, see `read_prompt`.
         vocabulary: Files of one's own, see `vocabulary/README.md`.
-        spans: Where the expressions come from. `vocabulary`: from it alone, for attributes that it has;
-            `model`: the language model is asked about attributes for which the vocabulary finds nothing.
+        spans: Where the expressions come from. `vocabulary`: from it alone for attributes that it has, and so
+            are their values where none are listed; `model`: the language model is asked about attributes for
+            which the vocabulary finds nothing, and for values that are not listed.
         mode: `listed` takes the values that are listed. `steps` and `single` are the paper's (arXiv
             2502.04378): the language model names spans, several alternatives for each, and writes the
             sentence, in three requests or in one.
@@ -168,10 +169,14 @@ class Editor:
         for name, allowed in variant.changes.items():
             if len(allowed) == 1:
                 chosen[name] = allowed[0]
-            elif (
-                allowed and not expressions[name].span
-            ):  # nothing in the caption that a choice could depend on
-                chosen[name] = str(rng.choice(allowed))
+                continue
+            candidates = (
+                [] if expressions[name].span else list(allowed)
+            )  # a choice can depend on nothing there
+            if not allowed and self.mode == "listed" and self.spans == "vocabulary":
+                candidates = self._other_values(name, expressions[name].span)
+            if candidates:
+                chosen[name] = str(rng.choice(candidates))
         alternatives: dict[str, tuple[str, ...]] = {}
         unknown = [a for a in variant.changes if a not in chosen]
         if unknown:
@@ -180,6 +185,10 @@ class Editor:
             )
             chosen |= {a: values[int(rng.integers(len(values)))] for a, values in alternatives.items()}
         return {a: chosen[a] for a in variant.changes}, alternatives
+
+    def _other_values(self, attribute: str, span: str) -> list[str]:
+        """Returns the values that the vocabulary has for an attribute, without the one that a span means."""
+        return [v.name for v in self._vocabulary.get(attribute).values if not v.is_expressed_by(span)]
 
     def _ask_alternatives(
         self,
@@ -202,7 +211,7 @@ class Editor:
             return {
                 a: tuple(
                     v for v in dict.fromkeys(proposed)
-                    if allowed[a] or is_other_value(self._vocabulary, a, v, expressions[a].span, label)
+                    if allowed[a] or is_other_value(self._vocabulary, a, v, expressions, label)
                 )
                 for a, proposed in values.items()
             }  # fmt: skip
@@ -263,8 +272,7 @@ class Editor:
         def accept(reply: Any) -> bool:
             values = reply["changes"]
             return all(
-                variant.changes[a]
-                or is_other_value(self._vocabulary, a, values[a], expressions[a].span, label)
+                variant.changes[a] or is_other_value(self._vocabulary, a, values[a], expressions, label)
                 for a in values
             )
 

@@ -49,6 +49,11 @@ class Value:
         words = (pattern for form in WORD_FORMS for pattern in self.forms.get(form, ()))
         return name in self.names or any(compile_pattern(pattern).fullmatch(name) for pattern in words)
 
+    def is_expressed_by(self, span: str) -> bool:
+        """Returns whether a span of a caption is one of the forms of this value."""
+        patterns = (pattern for form in self.forms.values() for pattern in form)
+        return self.is_called(span) or any(compile_pattern(pattern).fullmatch(span) for pattern in patterns)
+
 
 @dataclass(frozen=True)
 class Attribute:
