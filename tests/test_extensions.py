@@ -1,5 +1,6 @@
 """Extensions of one's own: a module, a YAML file and a test for each."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,11 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory, mlflow_tables):
+    home = tmp_path_factory.mktemp("home")
+    (home / "outputs").mkdir()
+    shutil.copy(mlflow_tables, home / "outputs" / "mlflow.db")
+    return home
 
 
 @pytest.fixture(scope="module")
