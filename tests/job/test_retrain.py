@@ -328,6 +328,11 @@ def test_training_parts_without_a_valid_counterfactual_are_refused(start):
         start("one", validity={"least": 2.0})
 
 
+def round_numbers(values):
+    """Returns JSON with its numbers rounded."""
+    return json.loads(json.dumps(values), parse_float=lambda number: round(float(number), 5))
+
+
 def test_images_that_are_asked_about_in_portions_give_the_same_figures(start, monkeypatch, tmp_path):
     whole = start("one", "job.seeds=[0]")[1]
     monkeypatch.setattr("dillema.job.retrain.IMAGES_IN_MEMORY", 5)
@@ -336,7 +341,8 @@ def test_images_that_are_asked_about_in_portions_give_the_same_figures(start, mo
         for arm in ("originals", "augmentation", "counterfactuals"):
             for key in ("seconds", "weights"):
                 del results["models"]["net"]["retraining"]["arms"][arm][key]
-    assert whole["models"] == portions["models"]
+    # other batches: a network's figures differ in their last digits
+    assert round_numbers(portions["models"]) == round_numbers(whole["models"])
 
 
 def test_sources_of_the_same_pixels_are_on_one_side(start):

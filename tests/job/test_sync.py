@@ -202,6 +202,25 @@ def test_what_is_sent_twice_is_there_once(server):
     assert content(uri) == found and not (folder / "unsent").exists()
 
 
+def test_a_copied_run_folder_is_sent_without_data_or_store(server, tmp_path):
+    uri = f"sqlite:///{Path('server.db').resolve()}"
+    path, copied = Path("outputs/day/time"), tmp_path / "elsewhere" / "copy"
+    run = tracked(uri, path)
+    run.__enter__()
+    shutil.copytree(path, copied)
+    pending = json.loads((copied / "unsent" / "run.json").read_text())
+    end = {"status": "FINISHED", "end": pending["start"]}
+    (copied / "unsent" / "run.json").write_text(json.dumps(pending | end))
+    shutil.rmtree("store")
+    shutil.rmtree(path)
+    sync(context(), [str(tmp_path / "elsewhere" / "*")])
+    status, metrics, _, _, files, *_ = content(uri)["time"]
+    assert status == "FINISHED" and "drop" in metrics and {"report.html", "predictions.parquet"} <= set(files)
+    assert not (copied / "unsent").exists()
+    path.mkdir()  # where the process of the run still writes
+    run.__exit__(None, None, None)
+
+
 def test_a_run_of_many_models_and_images_is_sent(server):
     uri = f"sqlite:///{Path('server.db').resolve()}"
     folder = Path("outputs/day/time")

@@ -128,7 +128,7 @@ def tab():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def run_folder(tmp_path_factory):
     """Returns the folder of a run of two models, with texts that would harm a careless page."""
     base = tmp_path_factory.mktemp("run")
     parts = {
@@ -217,8 +217,8 @@ def choose(tab, **choices):
     ("width", "media", "scheme"),
     [(1280, "screen", "light"), (360, "screen", "light"), (360, "screen", "dark"), (720, "print", "dark")],
 )
-def test_the_page_fits_is_readable_and_asks_for_nothing(tab, made, width, media, scheme):
-    folder = made.path
+def test_the_page_fits_is_readable_and_asks_for_nothing(tab, run_folder, width, media, scheme):
+    folder = run_folder.path
     tab.open(folder / "report.html", width, media=media, scheme=scheme)
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert tab.complaints == []
@@ -233,8 +233,8 @@ def test_the_page_fits_is_readable_and_asks_for_nothing(tab, made, width, media,
     )
 
 
-def test_everything_that_can_be_met_has_a_name(tab, made):
-    folder = made.path
+def test_everything_that_can_be_met_has_a_name(tab, run_folder):
+    folder = run_folder.path
     tab.open(folder / "report.html")
     nodes = [node for node in tab.do("Accessibility.getFullAXTree")["nodes"] if not node.get("ignored")]
     met = [(node["role"]["value"], node.get("name", {}).get("value", "").strip()) for node in nodes]
@@ -250,8 +250,8 @@ def test_everything_that_can_be_met_has_a_name(tab, made):
     assert levels.count(1) == 1 and all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_figures_of_several_models_have_names_and_numbers_of_their_own(tab, made, tmp_path):
-    folder = copy_run(made, tmp_path / "run")
+def test_figures_of_several_models_have_names_and_numbers_of_their_own(tab, run_folder, tmp_path):
+    folder = copy_run(run_folder, tmp_path / "run")
     models = {
         "net": FIGURES | {"all": FIGURES | {"images": 12}},
         "other": FIGURES | {"low": -0.05, "p_adjusted": 0.3, "all": FIGURES},
@@ -273,8 +273,8 @@ def test_figures_of_several_models_have_names_and_numbers_of_their_own(tab, made
     )  # the same images do not stand there twice
 
 
-def test_a_phone_shows_whole_tables_and_plots(tab, made):
-    folder = made.path
+def test_a_phone_shows_whole_tables_and_plots(tab, run_folder):
+    folder = run_folder.path
     tab.open(folder / "report.html", 360)
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     scrolling = "[...document.querySelectorAll('main section[id^=model] .scroll')]"
@@ -296,8 +296,8 @@ def test_a_phone_shows_whole_tables_and_plots(tab, made):
     assert len(rows) == tab.ask("document.querySelectorAll('tr').length")  # the plot is still a table
 
 
-def test_an_image_opens_large_beside_its_original(tab, made):
-    folder = made.path
+def test_an_image_opens_large_beside_its_original(tab, run_folder):
+    folder = run_folder.path
     tab.open(folder / "report.html")
     ids = tab.ask("[...document.querySelectorAll('#cards h3 button')].map(button => button.textContent)")
     shown = "document.querySelector('dialog[open] h3 a')?.textContent"
@@ -320,7 +320,9 @@ def test_an_image_opens_large_beside_its_original(tab, made):
     assert tab.ask(width.replace("article", "dialog")) > 1.5 * tab.ask(
         width.replace("article", "#cards article")
     )
-    label = {image.id: made.labels.classes[int(image.label["label"])] for image in made.generated()}
+    label = {
+        image.id: run_folder.labels.classes[int(image.label["label"])] for image in run_folder.generated()
+    }
     assert f"{ids[1]}, class: {label[ids[1]]}, valid, net" in tab.ask(
         "document.querySelector('dialog h3').textContent"
     )
@@ -342,10 +344,10 @@ def test_an_image_opens_large_beside_its_original(tab, made):
     assert tab.ask(FAINT)["faint"] == [] and tab.complaints == []
 
 
-def test_filters_choose_the_images(tab, made):
-    tab.open(made.path / "report.html")
+def test_filters_choose_the_images(tab, run_folder):
+    tab.open(run_folder.path / "report.html")
     images, everything = (
-        list(made.generated()),
+        list(run_folder.generated()),
         {"validity": "", "edit": "", "outcome": "", "class": "", "model": ""},
     )
     valid = sum(image.verdict.valid for image in images)
@@ -362,7 +364,7 @@ def test_filters_choose_the_images(tab, made):
     assert count() == len(images)
     assert count(validity="valid") == valid and count(validity="rejected") == len(images) - valid
     assert count(edit="weather") == len(weather) and count(edit="weather → foggy") == len(foggy)
-    roads = sum(made.labels.classes[int(image.label["label"])] == "road" for image in images)
+    roads = sum(run_folder.labels.classes[int(image.label["label"])] == "road" for image in images)
     assert count(**{"class": "road"}) == roads
     assert count(outcome="flipped", model="net") == len(foggy)
     of_scene = [image for image in images if image.source == "scene-2"]
@@ -374,14 +376,14 @@ def test_filters_choose_the_images(tab, made):
     assert tab.ask("new Promise(done => setTimeout(() => done(cards.childElementCount), 50))") == valid
 
 
-def test_an_edit_in_a_table_leads_to_its_images(tab, made):
-    tab.open(made.path / "report.html")
+def test_an_edit_in_a_table_leads_to_its_images(tab, run_folder):
+    tab.open(run_folder.path / "report.html")
     tab.ask("document.querySelector('table.plot a').click()")
     chosen = "document.querySelector('select[name=edit]').value"
     assert tab.ask(f"new Promise(done => setTimeout(() => done({chosen}), 50))") == "weather → foggy"
     foggy = [
         image
-        for image in made.generated()
+        for image in run_folder.generated()
         if any(e.replacement == "foggy" for e in image.counterfactual.edits)
     ]
     assert tab.ask("cards.childElementCount") == sum(image.verdict.valid for image in foggy)
@@ -390,8 +392,8 @@ def test_an_edit_in_a_table_leads_to_its_images(tab, made):
     assert tab.ask(f"new Promise(done => setTimeout(() => done({shown}), 50))").startswith("0 of")
 
 
-def test_what_models_and_errors_say_is_shown_as_text(tab, made):
-    tab.open(made.path / "report.html")
+def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
+    tab.open(run_folder.path / "report.html")
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
     seen = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
     assert (
@@ -421,8 +423,8 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, made):
     )
 
 
-def test_the_first_screen_says_what_holds(tab, made):
-    tab.open(made.path / "report.html")
+def test_the_first_screen_says_what_holds(tab, run_folder):
+    tab.open(run_folder.path / "report.html")
     seen = re.sub(r"\s+", " ", tab.ask("document.querySelector('header').innerText"))
     warnings = seen.index("Check net first: on the originals its accuracy is 90.0 %, and always giving")
     verdict = seen.index(
@@ -445,8 +447,8 @@ def test_the_first_screen_says_what_holds(tab, made):
     assert "always together with night" in body
 
 
-def test_images_beside_the_page_are_shown_and_missed(tab, made, tmp_path, monkeypatch):
-    folder = copy_run(made, tmp_path / "run")
+def test_images_beside_the_page_are_shown_and_missed(tab, run_folder, tmp_path, monkeypatch):
+    folder = copy_run(run_folder, tmp_path / "run")
     monkeypatch.setattr(thumbnails, "EMBEDDED_BYTES", 0)
     report.write(folder)
     tab.open(folder.path / "report.html")
@@ -476,8 +478,8 @@ def repeat_images(folder, times):
     return len(lines)
 
 
-def test_five_thousand_images_are_fast(tab, made, tmp_path):
-    folder = copy_run(made, tmp_path / "run")
+def test_five_thousand_images_are_fast(tab, run_folder, tmp_path):
+    folder = copy_run(run_folder, tmp_path / "run")
     repeat_images(folder, 5010 // folder.count_generated() + 1)
     start = time.monotonic()
     tab.open(folder.path / "report.html")
@@ -493,8 +495,8 @@ def test_five_thousand_images_are_fast(tab, made, tmp_path):
     assert tab.ask("new Promise(done => setTimeout(() => done(cards.childElementCount), 500))") > 40
 
 
-def test_paper_gets_the_first_of_the_chosen_images_and_says_so(tab, made, tmp_path):
-    folder = copy_run(made, tmp_path / "run")
+def test_paper_gets_the_first_of_the_chosen_images_and_says_so(tab, run_folder, tmp_path):
+    folder = copy_run(run_folder, tmp_path / "run")
     total = repeat_images(folder, 60)
     tab.open(folder.path / "report.html", 720, media="print")
     choose(tab, edit="weather → foggy")

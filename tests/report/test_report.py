@@ -277,17 +277,17 @@ def test_the_page_says_how_the_run_was_made_and_hides_passwords(tmp_path):
         f"seed: 3\ntracking: {{uri: 'http://me:secret@host'}}\nmodel:\n  net:\n    _target_: {backend}\n"
         f"    model: {weights}\n    name: net\nllm:\n- _target_: {backend}\n  model: a/b\n  name: net\n"
     )
-    made = origin.read_origin(RunFolder(tmp_path))
+    page_origin = origin.read_origin(RunFolder(tmp_path))
     assert (
-        made["command"]
+        page_origin["command"]
         == "python -m dillema dataset.limit=3 'prompt.text='\"'\"'a street'\"'\"'' 'llm.seed=${seed}'"
     )
-    assert "seed: 3" in made["config"] and "secret" not in made["config"]
-    described = [(name, value, len(part)) for name, value, part in made["weights"]]
+    assert "seed: 3" in page_origin["config"] and "secret" not in page_origin["config"]
+    described = [(name, value, len(part)) for name, value, part in page_origin["weights"]]
     assert described == [("model.net.model", str(weights), 12), ("llm.0.model", "a/b", 0)]
-    assert {"python", "torch", "dillema"} <= set(made["versions"])
+    assert {"python", "torch", "dillema"} <= set(page_origin["versions"])
     weights.unlink()  # a page that is written again keeps what was found the first time
-    assert [list(row) for row in made["weights"]] == [
+    assert [list(row) for row in page_origin["weights"]] == [
         list(row) for row in origin.read_origin(RunFolder(tmp_path))["weights"]
     ]
 
