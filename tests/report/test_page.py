@@ -1,4 +1,4 @@
-"""The page as a browser shows it."""
+"""The page in a browser."""
 
 import base64
 import json
@@ -129,7 +129,7 @@ def tab():
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    """Returns the folder of a run of two models, with texts that would harm a careless page."""
+    """Returns the folder of a run of two models, with texts that must be escaped."""
     base = tmp_path_factory.mktemp("run")
     parts = {
         "captioner": Captioner(sentence=HOSTILE),
@@ -265,11 +265,11 @@ def test_figures_of_several_models_have_names_and_numbers_of_their_own(tab, run_
         "[...document.querySelectorAll('[role=region]')].map(region => region.getAttribute('aria-label'))"
     )
     assert len(names) > 10 and len(names) == len(set(names))
-    seen = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
-    assert "Accuracy of other drops by 30.0 points" in seen and "which may be chance" in seen
-    assert "\N{MINUS SIGN}5.0 to 40.0" in seen
+    shown_text = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
+    assert "Accuracy of other drops by 30.0 points" in shown_text and "which may be chance" in shown_text
+    assert "\N{MINUS SIGN}5.0 to 40.0" in shown_text
     assert (
-        "12 images, valid or not" in seen and seen.count("valid or not") == 1
+        "12 images, valid or not" in shown_text and shown_text.count("valid or not") == 1
     )  # the same images do not stand there twice
 
 
@@ -395,18 +395,18 @@ def test_an_edit_in_a_table_leads_to_its_images(tab, run_folder):
 def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
     tab.open(run_folder.path / "report.html")
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
-    seen = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
+    shown_text = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
     assert (
         "Similarity of valid images to their originals: SSIM 0.50 (0.40 to 0.60), "
-        "CLIP score with their captions 21.50." in seen
+        "CLIP score with their captions 21.50." in shown_text
     )
-    assert "FID 12.35 and KID 0.0100 from their 6 originals, on features of <b>net" in seen
+    assert "FID 12.35 and KID 0.0100 from their 6 originals, on features of <b>net" in shown_text
     minus = "\N{MINUS SIGN}"
     assert (
         f"net minus other <i>net\tthe same 9 images of 6 sources (rough)\t{minus}10.0\t{minus}10.0\t25.0"
-        in seen
+        in shown_text
     )
-    assert "no valid image and no source in common" in seen
+    assert "no valid image and no source in common" in shown_text
     for text in (
         "<script>document.title = 'owned'</script>",
         "other <i>net",
@@ -414,7 +414,7 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
         "no night here",
         "<b>pole",
     ):
-        assert text in seen
+        assert text in shown_text
     assert tab.ask("document.title").startswith("DILLEMA")
     assert tab.ask("document.querySelector('i:not(#legend i), b b, [onerror]')") is None
     values = "['clear', 'day', 'rainy', 'foggy', 'snowy', 'dusk']"
@@ -425,16 +425,16 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
 
 def test_the_first_screen_says_what_holds(tab, run_folder):
     tab.open(run_folder.path / "report.html")
-    seen = re.sub(r"\s+", " ", tab.ask("document.querySelector('header').innerText"))
-    warnings = seen.index("Check net first: on the originals its accuracy is 90.0 %, and always giving")
-    verdict = seen.index(
+    shown_text = re.sub(r"\s+", " ", tab.ask("document.querySelector('header').innerText"))
+    warnings = shown_text.index("Check net first: on the originals its accuracy is 90.0 %, and always giving")
+    verdict = shown_text.index(
         "Accuracy of net drops by 30.0 points (95 % interval, rough with so few sources: 10.0 to 40.0)"
     )
-    placebo = seen.index(
+    placebo = shown_text.index(
         "Where nothing was changed, the generator alone does this: "
         "accuracy drops by 10.0 points (0.0 to 20.0)"
     )
-    worst = seen.index(
+    worst = shown_text.index(
         "accuracy drops by 30.0 points (10.0 to 40.0) beyond the generator alone: 20.0 points (5.0 to 30.0)"
     )
     assert warnings < verdict < placebo < worst
@@ -468,8 +468,8 @@ def repeat_images(folder, times):
     file = folder.path / "generated" / "metadata.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     lines = []
-    for number, row in product(range(times), rows):
-        name = row["file_name"].removesuffix(".png") + f"-{number}.png"
+    for copy, row in product(range(times), rows):
+        name = row["file_name"].removesuffix(".png") + f"-{copy}.png"
         (folder.path / "generated" / name).hardlink_to(folder.path / "generated" / row["file_name"])
         lines.append(json.dumps(row | {"file_name": name}))
     file.write_text("\n".join(lines))
@@ -502,7 +502,7 @@ def test_paper_gets_the_first_of_the_chosen_images_and_says_so(tab, run_folder, 
     choose(tab, edit="weather → foggy")
     tab.ask("document.getElementById('more').click()")
     assert tab.ask("cards.childElementCount") > 40
-    seen = tab.ask("document.getElementById('images').innerText")
+    shown_text = tab.ask("document.getElementById('images').innerText")
     foggy = [
         image
         for image in folder.generated()
@@ -511,7 +511,7 @@ def test_paper_gets_the_first_of_the_chosen_images_and_says_so(tab, run_folder, 
     valid = sum(image.verdict.valid for image in foggy)
     assert (
         f"Chosen: {valid} of {total} images (change: weather → foggy; validity: valid); these are the 40"
-        in seen
+        in shown_text
     )
     visible = "[...document.querySelectorAll('#cards article')].filter(card => card.checkVisibility())"
     assert tab.ask(f"{visible}.length") == 40
@@ -529,15 +529,15 @@ def test_errors_of_a_segmenter_are_painted_over_its_images(tab, tmp_path):
     tab.open(folder.path / "report.html")
     errors = "[...document.querySelectorAll('.errors')]"
     errors += ".filter(image => image.checkVisibility() && image.naturalWidth)"
-    seen = f"{errors}.map(image => image.src)"
+    shown_text = f"{errors}.map(image => image.src)"
     legend = "document.getElementById('legend')"
-    assert tab.ask(seen) == [] and not tab.ask(f"{legend}.checkVisibility()")
+    assert tab.ask(shown_text) == [] and not tab.ask(f"{legend}.checkVisibility()")
     tab.ask("document.querySelector('#filters [aria-pressed]').click()")
-    first = tab.ask(f"new Promise(done => setTimeout(() => done({seen}), 200))")
+    first = tab.ask(f"new Promise(done => setTimeout(() => done({shown_text}), 200))")
     assert len(first) == 2 * folder.count_generated()
     assert tab.ask("document.querySelectorAll('[aria-pressed=true]').length") == 2
     choose(tab, model="second")
-    second = tab.ask(f"new Promise(done => setTimeout(() => done({seen}), 200))")
+    second = tab.ask(f"new Promise(done => setTimeout(() => done({shown_text}), 200))")
     assert len(second) == len(first) and set(first).isdisjoint(second)
     tab.ask("document.querySelector('#cards button').click()")
     in_dialog = "document.querySelectorAll('dialog .errors').length"

@@ -155,10 +155,10 @@ def test_without_gates_nothing_is_called_valid():
 
 def test_a_model_that_fails_on_the_originals_is_named_first():
     figures = FIGURES | {"near_chance": True, "chance": 0.48, "dead_classes": ["pole"]}
-    chance, dead, verdict, *_ = words.verdict("net", figures)
+    near_chance, dead, verdict, *_ = words.verdict("net", figures)
     assert (
         "on the originals its mean IoU is 50.0 %, and always giving the most common answer reaches 48.0 %"
-        in chance
+        in near_chance
     )
     assert "it never recognises this class: pole" in dead and "class_map" in dead and "drops by" in verdict
 
