@@ -1,1 +1,1 @@
-"""Captioners: what a person would write under an image."""
+"""Captioners: they describe an image in words."""

@@ -1,4 +1,4 @@
-"""Captions without a model: from what the data set knows."""
+"""Captions from the annotations of the data set, without a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ..errors import ItemError, UserError
 from ..fields import BatchSize
 from ..types import Caption, Sample
 
-SMALLEST_SHARE = 0.01  # of the pixels, for a class to be named
+SMALLEST_SHARE = 0.01  # of the pixels; smaller classes are not named
 
 
 @dataclass
@@ -20,7 +20,7 @@ class AnnotationCaptioner:
 
     Attributes:
         template: May name any attribute of the sample, `{label}` (the name of its class) and `{classes}`
-            (what its mask shows, the largest first).
+            (the classes in its mask, the largest first).
     """
 
     template: str = "a {weather} {time of day} scene with {classes}"
@@ -34,7 +34,7 @@ class AnnotationCaptioner:
     def caption(
         self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]
     ) -> list[Caption | Exception]:
-        """Returns one caption a sample; an ItemError where a sample lacks what the template names."""
+        """Returns one caption a sample; an ItemError if a sample lacks a name of the template."""
         captions: list[Caption | Exception] = []
         for sample in samples:
             try:

@@ -1,4 +1,4 @@
-"""Captions by a chat model that sees."""
+"""Captions by a vision language model with a chat template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ PROMPT = (
 
 @dataclass
 class ChatCaptioner:
-    """A vision model of transformers that is asked by its chat template: Qwen-VL, SmolVLM, LLaVA, ...
+    """A vision model of transformers with a chat template: Qwen-VL, SmolVLM, LLaVA, ...
 
     Attributes:
         model: A folder or a hub id.
         prompt: The question.
         longest_side: Larger images are shown with this many pixels along their longer side: time and memory
-            grow with the area. Models that tile an image make no more tiles than this needs.
+            grow with the area. Models that cut an image into tiles make only the tiles of this size.
         top_p: The share of the probability that is sampled from; None takes the most likely text.
         max_new_tokens: The longest caption.
         quantization: A quantization_config of transformers.
@@ -55,7 +55,7 @@ class ChatCaptioner:
                 f"captioner.model: {self.model} has no chat template; "
                 "a model without one is an option like captioner=blip"
             )
-        self._processor.tokenizer.padding_side = "left"  # a reply goes on where its question ends
+        self._processor.tokenizer.padding_side = "left"  # the reply follows the question directly
         _limit_tiles(self._processor.image_processor, self.longest_side)
         self._network = hub.network(
             transformers.AutoModelForImageTextToText,
@@ -94,7 +94,7 @@ class ChatCaptioner:
 def _limit_tiles(image_processor: Any, longest_side: int) -> None:
     """Limits the size to which a processor that cuts images into tiles (SmolVLM) enlarges them first.
 
-    SmolVLM2's enlarges every image to 2048 pixels first, which makes up to 17 tiles of an image of any size.
+    The processor of SmolVLM2 enlarges every image to 2048 pixels, which makes up to 17 tiles.
     """
     enlarged = getattr(getattr(image_processor, "size", None), "longest_edge", None)
     tile = (getattr(image_processor, "max_image_size", None) or {}).get("longest_edge")

@@ -35,7 +35,7 @@ class OpenAICaptioner(Server):
     def caption(
         self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]
     ) -> list[Caption | Exception]:
-        """Returns one caption a sample; all requests are under way at the same time."""
+        """Returns one caption a sample; all requests are sent at the same time."""
         return in_threads(self._caption, list(zip(samples, seeds, strict=True)))
 
     def _caption(self, item: tuple[Sample, int]) -> Caption:

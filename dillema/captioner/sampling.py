@@ -1,4 +1,4 @@
-"""Nucleus sampling whose draws belong to an item, not to a batch."""
+"""Nucleus sampling in which the draws of an item do not depend on its batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ from typing import Any
 def nucleus(top_p: float, seeds: Sequence[int], rows: int) -> dict[str, Any]:
     """Returns arguments with which generate() samples `rows` texts an item from the nucleus of mass `top_p`.
 
-    The draws of an item follow from its seed alone. generate() itself draws for all rows from one global
-    generator, so that a text would depend on what else is in the batch. Nucleus sampling: Holtzman et al.
+    The draws of an item depend only on its seed. generate() itself draws for all rows from one global
+    generator, so that a text would depend on the other items of the batch. Nucleus sampling: Holtzman et al.
     2020, arXiv 1904.09751.
     """
     import torch

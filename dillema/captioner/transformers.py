@@ -22,9 +22,9 @@ class TransformersCaptioner:
         model: A folder or a hub id.
         prompt: How the text begins (BLIP, BLIP-2: "a photo of") or the task (Florence-2:
             "<DETAILED_CAPTION>"); GIT and encoder-decoders take none.
-        num_captions: How many sentences are sampled; the different ones are joined.
-        top_p: The share of the probability that is sampled from; None looks for the most likely text in the
-            way that the checkpoint's settings say.
+        num_captions: How many sentences are sampled; different ones are joined.
+        top_p: The share of the probability to sample from; None searches the most likely text with the
+            settings of the checkpoint.
         max_new_tokens: The longest caption.
         quantization: A quantization_config of transformers, such as {quant_method: bitsandbytes,
             load_in_8bit: true}.
@@ -43,7 +43,7 @@ class TransformersCaptioner:
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        """Refuses several captions where all would be the same."""
+        """Raises a UserError for several captions that would all be equal."""
         if self.num_captions > 1 and self.top_p is None:
             raise UserError(
                 f"captioner.num_captions={self.num_captions}: "
@@ -54,7 +54,7 @@ class TransformersCaptioner:
         """Loads the model, its tokenizer and its image processor."""
         import transformers
 
-        # processors of models that take no text may have no tokenizer class
+        # the processor of a model without a text input may have no tokenizer class
         processor = transformers.AutoProcessor if self.prompt else transformers.AutoImageProcessor
         self._processor = hub.load(processor, self.model, ALTERNATIVES)
         self._tokenizer = hub.load(transformers.AutoTokenizer, self.model, ALTERNATIVES)
@@ -72,7 +72,7 @@ class TransformersCaptioner:
         import torch
 
         images = [sample.image for sample in samples]
-        # only a processor that takes a text may be given one
+        # only some processors accept a text
         text = {"text": [self.prompt] * len(images)} if self.prompt else {}
         inputs = self._processor(images=images, **text, return_tensors="pt")
         inputs = inputs.to(self._network.device, self._network.dtype)

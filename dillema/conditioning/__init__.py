@@ -1,1 +1,1 @@
-"""Conditionings: the structure of the source image that a generated one must keep."""
+"""Conditionings: they extract the structure of the source that a generated image must keep."""

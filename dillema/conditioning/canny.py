@@ -18,9 +18,9 @@ class Canny:
     """White edges on black (Canny, 1986).
 
     Attributes:
-        low: Gradient, in grey levels, from which on a pixel continues an edge.
-        high: Gradient from which on a pixel begins one.
-        weight: Of the control image.
+        low: The lowest gradient, in grey levels, of a pixel that continues an edge.
+        high: The lowest gradient of a pixel that starts an edge.
+        weight: The weight of the control image.
     """
 
     low: Gradient = 100

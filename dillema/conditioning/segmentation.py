@@ -50,7 +50,7 @@ class Segmentation:
 
     Attributes:
         palette: The data set's own colours, or those of ADE20K for ControlNets that were trained on them.
-        weight: Of the control image.
+        weight: The weight of the control image.
     """
 
     palette: Literal["dataset", "ade20k"] = "dataset"

@@ -19,13 +19,13 @@ class Several:
     parts: dict[str, Any]
 
     def __post_init__(self) -> None:
-        """Refuses two conditionings of one kind: control images are told apart by it."""
+        """Raises a UserError for two conditionings of one name, by which control images are identified."""
         counts = Counter(part.name for part in self.parts.values())
         if repeated := [name for name, count in counts.items() if count > 1]:
             raise UserError(f"conditioning.parts holds {repeated[0]} more than once")
 
 
 def conditionings_by_name(conditioning: Any) -> dict[str, Conditioning]:
-    """Returns the conditionings that an option of the group stands for: one, or the parts of `Several`."""
+    """Returns the conditionings of an option by name: the option itself, or the parts of `Several`."""
     parts = conditioning.parts.values() if isinstance(conditioning, Several) else [conditioning]
     return {part.name: part for part in parts}

@@ -20,9 +20,9 @@ class SoftEdge:
     Attributes:
         model: ControlNetHED.pth, with which the published soft-edge ControlNets were trained: a path, or
             <owner>/<repository>/<file> on the hub.
-        weight: Of the control image.
-        safe: Rounds the edges to black, grey and white. Plain edges hold faint traces of shadows, reflections
-            and textures, from which a ControlNet restores the old light.
+        weight: The weight of the control image.
+        safe: Rounds the edges to black, grey and white. Plain edges contain faint traces of shadows,
+            reflections and textures, from which a ControlNet restores the original light.
     """
 
     model: Weights[str]
@@ -44,7 +44,7 @@ class SoftEdge:
         network = HED()
         try:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch.load raises errors of many kinds, by what the bytes are
+        except Exception as error:  # torch.load raises errors of many types
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"conditioning.model={self.model} does not hold the weights of ControlNetHED.pth: {reason}"

@@ -1,4 +1,4 @@
-"""Models under test, run over images."""
+"""Runs models under test on images."""
 
 from .module import Item, Records, evaluate
 

@@ -1,4 +1,4 @@
-"""A model under test, run over images by Lightning: one record an image, and nothing else stays in memory."""
+"""Runs a model under test on images with Lightning; keeps one record an image in memory."""
 
 import logging
 import os
@@ -38,7 +38,7 @@ TRAINER_OPTIONS: dict[str, Any] = {
 }
 
 Item = tuple[str, Callable[[], Image.Image], Callable[[], Truth]]
-"""A key, and functions that read the image and what the model is held against."""
+"""A key, and functions that read the image and its truth."""
 
 Records = dict[str, dict[str, Any] | Exception]
 """The record of each item by its key (see `Task.record`), or the exception that the item raises."""
@@ -56,7 +56,7 @@ class Evaluation(L.LightningModule):
     def test_step(self, batch: list[Item], index: int) -> None:
         """Reads the items of a batch in threads, and adds their records.
 
-        Raises a UserError when the model's classes cannot be those of the data set.
+        Raises a UserError if the model's classes do not fit the data set.
         """
         contents = in_threads(lambda item: (item[1](), item[2]()), batch)
         content_by_key = dict(zip((key for key, _, _ in batch), contents, strict=True))
@@ -90,10 +90,10 @@ class _Items(IterableDataset[Item]):
 
 
 class _Share(Evaluation):
-    """One process's share of an evaluation: indices of a list of items. It opens its own model.
+    """The part of an evaluation that one process does: indices of a list of items.
 
-    The model, the data set and the items lie in a folder, where it leaves its records, or the UserError that
-    ends it.
+    It reads the model, the data set and the items from a folder, and writes its records, or the UserError
+    that ends it, to the same folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -103,7 +103,7 @@ class _Share(Evaluation):
     def __setstate__(self, state: dict[str, Any]) -> None:
         warnings.filterwarnings(
             "ignore", module="lightning"
-        )  # this process knows nothing of those in `evaluate`
+        )  # the filters in `evaluate` do not apply to this process
         super().__setstate__(state)
 
     def setup(self, stage: str) -> None:
@@ -121,7 +121,7 @@ class _Share(Evaluation):
             super().test_step([self.items[i] for i in batch], index)
 
     def on_test_end(self) -> None:
-        """Leaves the records; exceptions as ItemErrors, for not all of them can be pickled."""
+        """Writes the records; turns exceptions into ItemErrors, because some cannot be pickled."""
         for key, record in self.records.items():
             if isinstance(record, Exception) and not isinstance(record, ItemError):
                 self.records[key] = ItemError(f"{type(record).__name__}: {record}")
@@ -141,20 +141,19 @@ def evaluate(
 ) -> Records:
     """Returns the record of each item, or the exception that it raises.
 
-    Reads the items as it goes and holds one batch of images at a time. `model` is loaded. On several
-    `devices`, GPUs or processes, each has its share of the items. Raises a UserError for what is no item's:
-    one of the model's or of the data set's, and a process that ended.
+    Holds one batch of images in memory. `model` must be loaded. The items are divided among `devices` (GPUs
+    or processes). Raises a UserError for a failure that is not of one item: of the model, of the data set, or
+    of a process.
     """
     with warnings.catch_warnings():
-        # advice about worker processes, whose work threads do here, and what Lightning's own code is warned
-        # about
+        # advice about worker processes (threads do that work here), and warnings about Lightning's own code
         warnings.filterwarnings("ignore", module="lightning")
         if devices > 1:
             items = list(items)
             if len(items) > batch_size:
                 return _evaluate_in_processes(model, items, dataset, batch_size, devices)
         evaluation = Evaluation(model, dataset)
-        # on the CPU, as far as Lightning knows: a model knows its own device
+        # Lightning is told to use the CPU, because a model manages its own device
         trainer = L.Trainer(accelerator="cpu", devices=1, plugins=LightningEnvironment(), **TRAINER_OPTIONS)
         loader = DataLoader(_Items(items), batch_size=batch_size, collate_fn=list)
         trainer.test(evaluation, loader, verbose=False)
@@ -164,19 +163,19 @@ def evaluate(
 def _evaluate_in_processes(
     model: Model, items: Sequence[Item], dataset: Dataset, batch_size: int, devices: int
 ) -> Records:
-    """Returns what `evaluate` does, from new processes, one a device.
+    """Returns the result of `evaluate`, computed in new processes, one for each device.
 
-    A process that used torch cannot be forked. Lightning's DistributedSampler gives some items to two
-    processes, so that all have as many: here each counts once.
+    A process that has used torch cannot be forked. Lightning's DistributedSampler gives some items to two
+    processes, so that all have equally many; here each item counts once.
     """
     import cloudpickle  # type: ignore[import-untyped]  # the readers of images may be lambdas
 
     with tempfile.TemporaryDirectory() as folder:
-        torch.cuda.empty_cache()  # what models before this one left to this process, the others cannot have
+        torch.cuda.empty_cache()  # frees the memory of earlier models for the other processes
         try:
             unloaded = replace(cast(Any, model))
             Path(folder, "inputs").write_bytes(cloudpickle.dumps((unloaded, dataset, items)))
-            # the processes are Lightning's to start, whatever Slurm or torchrun started this one
+            # Lightning must start the processes, even if Slurm or torchrun started this one
             plugins = LightningEnvironment()
             trainer = L.Trainer(devices=devices, strategy="ddp_spawn", plugins=plugins, **TRAINER_OPTIONS)
             indices: Any = range(len(items))
@@ -186,7 +185,9 @@ def _evaluate_in_processes(
             raise UserError(f"devices={devices}: {error}") from error
         except Exception as error:
             if messages := [path.read_text() for path in Path(folder).glob("*.error")]:
-                raise UserError(max(messages, key=len)) from error  # one may have been cut off as it wrote
+                raise UserError(
+                    max(messages, key=len)
+                ) from error  # a process may have been stopped while it wrote
             log.error("%s", error)
             raise UserError(
                 f"devices={devices}: model={model.name} cannot be run by several processes, or one of them "
@@ -194,7 +195,7 @@ def _evaluate_in_processes(
                 "short, a smaller batch_size of the model may help"
             ) from error
         finally:
-            # Lightning would take the same port again, which may be another's by then
+            # otherwise Lightning uses the same port again, which another process may have taken
             os.environ.pop("MASTER_PORT", None)
         records: Records = {}
         for path in Path(folder).glob("*.records"):

@@ -1,1 +1,1 @@
-"""Language models, which answer in JSON that fits a schema."""
+"""Language models that reply with JSON for a schema."""

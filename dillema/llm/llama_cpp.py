@@ -28,15 +28,15 @@ NO_GPU = (
 
 @dataclass
 class LlamaCpp:
-    """Asks a GGUF file. A grammar that is made of the schema rules the sampling, so that every reply fits.
+    """Runs a GGUF file. A grammar made from the schema controls the sampling, so that every reply fits it.
 
     Attributes:
         model: The file's path, or <owner>/<repository>/<file> on the hub; its own chat template is used.
-        context: Tokens of a prompt and its reply together.
-        temperature: Of the sampling; 0 takes the likeliest token.
-        top_p: The share of the probability that is sampled from.
-        gpu_layers: How many layers a GPU takes; -1: all.
-        threads: CPU cores that are used; None: the physical cores that no other process keeps busy.
+        context: The number of tokens of a prompt and its reply.
+        temperature: The sampling temperature; 0 takes the most likely token.
+        top_p: The share of the probability to sample from.
+        gpu_layers: The number of layers on the GPU; -1: all.
+        threads: The number of CPU cores to use; None: the physical cores that are idle.
     """
 
     model: Weights[str]
@@ -52,7 +52,7 @@ class LlamaCpp:
     def load(self, turns: Sequence[list[Message]] = ()) -> None:
         """Loads the file and reads the turns that questions will follow.
 
-        Raises a UserError when the file is missing, is no GGUF file or does not fit the memory.
+        Raises a UserError if the file is missing, is no GGUF file or does not fit into the memory.
         """
         file = hub.file(self.model, ALTERNATIVE)
         with file.open("rb") as content:
@@ -145,8 +145,8 @@ class LlamaCpp:
     def _rewind(self, prefix: "_Prefix") -> None:
         """Brings the model back to the end of a prefix.
 
-        What was asked before must not change a bit. llama.cpp keeps what it can of the last prompt, and a
-        prompt that is cut into other batches gives other roundings, so every question goes on from the end of
+        Earlier questions must not change a single bit of a reply. llama.cpp reuses the common part with the
+        last prompt, and other batches of a prompt round differently, so every question starts at the end of
         the prefix.
         """
         length = len(prefix.tokens)
@@ -165,10 +165,9 @@ class _Prefix:
 
 
 def idle_cores() -> int:
-    """Returns how many physical cores this process may use and no other process keeps busy, at least 1.
+    """Returns the number of idle physical cores that this process may use, at least 1.
 
-    The threads of llama.cpp wait for each other at every layer: more threads than idle cores slow all of them
-    down.
+    The threads of llama.cpp wait for each other at every layer, so more threads than idle cores are slower.
     """
     import psutil  # type: ignore[import-untyped]
 
@@ -180,10 +179,10 @@ def idle_cores() -> int:
 
 @contextmanager
 def _without_amx() -> Iterator[None]:
-    """Keeps llama.cpp from its AMX kernels while a model is loaded, where the processor has AMX.
+    """Prevents llama.cpp from using its AMX kernels while a model is loaded, on processors with AMX.
 
-    With weights of SmolLM2 (Q4_1) they end the process in a segmentation fault (seen with llama-cpp-python
-    0.3.36), and `Llama` has no argument for the setting.
+    With the weights of SmolLM2 (Q4_1) they cause a segmentation fault (seen with llama-cpp-python 0.3.36),
+    and `Llama` has no argument for the setting.
     """
     from llama_cpp import llama_cpp
 
@@ -207,7 +206,7 @@ def _without_amx() -> Iterator[None]:
 
 @contextmanager
 def _errors_of_llama_cpp() -> Iterator[list[str]]:
-    """Yields a list of the errors that llama.cpp logs, which it would print otherwise."""
+    """Yields a list that collects the errors of llama.cpp, which it would otherwise print."""
     import ctypes
 
     import llama_cpp
@@ -219,7 +218,7 @@ def _errors_of_llama_cpp() -> Iterator[list[str]]:
         if level == GGML_LOG_LEVEL_ERROR:
             errors.append(text.decode(errors="replace"))
 
-    callback = llama_cpp.llama_log_callback(collect)  # lives as long as llama.cpp may call it
+    callback = llama_cpp.llama_log_callback(collect)  # must exist as long as llama.cpp may call it
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     try:
         yield errors

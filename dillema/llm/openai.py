@@ -12,7 +12,7 @@ from ..server import Server
 class OpenAILanguageModel(Server):
     """Asks a server for JSON that fits a schema.
 
-    Servers do not always keep to the schema: who asks checks the reply.
+    Servers do not always follow the schema, so the caller must check the reply.
 
     Attributes:
         response_format: The form in which the server takes the schema: json_schema (llama.cpp, vLLM, Ollama,

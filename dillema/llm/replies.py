@@ -1,4 +1,4 @@
-"""What is read out of the reply of a language model."""
+"""Reads the JSON in the reply of a language model."""
 
 import json
 from typing import Any
@@ -7,10 +7,10 @@ END_OF_REASONING = "</think>"
 
 
 def find_json(text: str) -> dict[str, Any] | None:
-    """Returns the first JSON object in a reply, or None where there is none.
+    """Returns the first JSON object in a reply, or None if there is none.
 
-    Servers that do not follow a schema wrap the object in a fence of Markdown or in prose; reasoning models
-    write their reasoning before it, which may hold drafts of the object.
+    Servers that do not follow a schema put the object into a Markdown code block or into prose. Reasoning
+    models write their reasoning before it, which may contain drafts of the object.
     """
     reply = text.rpartition(END_OF_REASONING)[2]
     decoder = json.JSONDecoder(strict=False)  # grammars of llama.cpp let control characters into strings

@@ -21,8 +21,8 @@ class TransformersLanguageModel:
 
     Attributes:
         model: A folder or a hub id.
-        temperature: Of the sampling; 0 takes the likeliest token.
-        top_p: The share of the probability that is sampled from.
+        temperature: The sampling temperature; 0 takes the most likely token.
+        top_p: The share of the probability to sample from.
         max_new_tokens: The longest reply.
         quantization: A quantization_config of transformers.
     """

@@ -1,1 +1,1 @@
-"""Models under test: options of the group `model`, and what they have in common."""
+"""Models under test: the options of the group `model`, and their common parts."""

@@ -23,8 +23,8 @@ class CallableModel:
 
     `function` names it (`_target_`) and its arguments. It returns logits or logarithms of probabilities, an
     array or tensor (images, classes) or (images, classes, height, width), or a list with one for each image.
-    `code` is a file or folder whose changes make old predictions obsolete (null: the file that holds the
-    function; name its weights if it has any). `class_map` is as in TransformersClassification.
+    `code` is a file or folder whose changes make old predictions invalid (null: the file of the function;
+    name its weights if it has any). `class_map` is as in TransformersClassification.
     """
 
     name: Transient[str]
@@ -37,7 +37,7 @@ class CallableModel:
     class_names: ClassVar[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
-        """Finds the code, which is part of what the predictions depend on."""
+        """Finds the code, on which the predictions depend."""
         if self.code is None:
             self.code = find_code_file(self.function)
 
@@ -46,7 +46,7 @@ class CallableModel:
         self._function = build(OmegaConf.create(dict(self.function)))
 
     def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns the logits of each image; raises a UserError when the callable returns something else."""
+        """Returns the logits of each image; raises a UserError if the callable returns anything else."""
         import torch
 
         output = self._function(list(images))

@@ -1,4 +1,4 @@
-"""Turns what a network returns into the output of a model under test."""
+"""Turns the output of a network into the output of a model under test."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 ClassMap = Mapping[int | str, int]
 """The data set's class id for some of a model's classes.
 
-These go by their id, their name in the checkpoint, or (of 1000) their WordNet id.
+A key is a class id of the model, a name in the checkpoint, or (for ImageNet's 1000 classes) a WordNet id.
 """
 
 
 def map_logits(
     logits: "Tensor", images: Sequence[Image.Image], class_map: ClassMap | None, names: Sequence[str] = ()
 ) -> "Tensor | list[Tensor]":
-    """Returns a network's logits as a model's: float32, the data set's classes, the size of the images.
+    """Returns the logits of a network in float32, for the data set's classes, at the size of the images.
 
-    The network's are (images, classes) or (images, classes, height, width); gradients flow through. The
-    probabilities of classes that `class_map` sends to one are added; those of classes that it leaves out are
-    divided among the rest. Raises a UserError for a class that the model, whose classes are called `names`,
-    does not have.
+    The logits of the network are (images, classes) or (images, classes, height, width); gradients flow
+    through. The probabilities of classes that `class_map` maps to the same class are added; those of classes
+    that it leaves out are divided among the others. `names` are the classes of the model; a UserError is
+    raised for other classes in `class_map`.
     """
     import torch
     from torch.nn import functional as F
@@ -60,7 +60,7 @@ def finish_prediction(logits: "Tensor | Sequence[Tensor]") -> "Tensor | list[Ten
 
 
 def find_model_ids(class_map: ClassMap, classes: int, names: Sequence[str]) -> list[int]:
-    """Returns the model's id for each key of a class_map; raises a UserError for a class that it lacks."""
+    """Returns the model's id for each key of a class_map; raises a UserError for an unknown class."""
     ids: dict[int | str, int] = {name: i for i, name in enumerate(names)}
     if classes == 1000:
         from ..dataset import imagenet

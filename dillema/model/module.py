@@ -1,4 +1,4 @@
-"""A network of the user's own as the model under test."""
+"""A network of the user as the model under test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +27,12 @@ class ModuleModel(Trainable):
 
     `network` names the class (`_target_`) and its arguments; null for a program (TorchScript, or .pt2 of
     torch.export, which runs pickled code and needs `trust`). `checkpoint` is a file of weights (see
-    `read_weights`); of its names those that begin with `prefix` are taken, less the prefix. The network takes
-    float images (images, 3, height, width): the shorter side brought to `resize` pixels, the middle `crop` by
-    `crop` of them, less `mean`, over `std`. It returns logits, (images, classes) or (images, classes, height,
-    width), alone or as the entry "out" or "logits" of a mapping. `code` is the file whose changes make old
-    predictions obsolete (null: the one that holds the class). `class_map` is as in
-    TransformersClassification.
+    `read_weights`); only names that begin with `prefix` are used, without the prefix. The network takes float
+    images (images, 3, height, width): the shorter side is resized to `resize` pixels, the central `crop` by
+    `crop` pixels are cut out, `mean` is subtracted, and the result is divided by `std`. It returns logits,
+    (images, classes) or (images, classes, height, width), alone or as the entry "out" or "logits" of a
+    mapping. `code` is the file whose changes make old predictions invalid (null: the file of the class).
+    `class_map` is as in TransformersClassification.
     """
 
     name: Transient[str]
@@ -53,7 +53,7 @@ class ModuleModel(Trainable):
     class_names: ClassVar[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
-        """Finds the code, which is part of what the predictions depend on."""
+        """Finds the code, on which the predictions depend."""
         self.checkpoint = expand_home(self.checkpoint)
         if self.network is not None and self.code is None:
             self.code = find_code_file(self.network)
@@ -74,11 +74,11 @@ class ModuleModel(Trainable):
 
     @property
     def trainable(self) -> bool:  # type: ignore[override]  # a program cannot change between training and use
-        """Returns whether there is a network, and not a program."""
+        """Returns whether the model is a network and not a program."""
         return self.network is not None
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as Trainable says."""
+        """Returns the logits; see `Trainable`."""
         import torch
 
         pixels = torch.stack([self._transform(image) for image in images])

@@ -37,12 +37,12 @@ class TimmClassification(Trainable):
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        """Finds the home folder that a path may begin with."""
+        """Replaces a leading ~ of a path by the home folder."""
         self.checkpoint = self.checkpoint and expand_home(self.checkpoint)
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Returns the names of the published weights; none for those of a file, which has none."""
+        """Returns the class names of the published weights; empty for a file, which has none."""
         if self.checkpoint is not None:
             return ()
         import timm
@@ -52,7 +52,7 @@ class TimmClassification(Trainable):
         return tuple(map(info.index_to_description, range(info.num_classes()))) if info else ()
 
     def downloads(self) -> list[str]:
-        """Returns the address of the published weights, if those are asked for."""
+        """Returns the address of the published weights, if they are used."""
         try:
             import timm
         except ImportError as error:
@@ -75,7 +75,7 @@ class TimmClassification(Trainable):
         return [f"{settings.hf_hub_id}/{settings.hf_hub_filename or 'model.safetensors'}"]
 
     def load(self) -> None:
-        """Loads the model; raises a UserError for names that timm lacks and for missing weights."""
+        """Loads the model; raises a UserError for unknown names and for missing weights."""
         published = self.downloads()
         import timm
 
@@ -95,7 +95,7 @@ class TimmClassification(Trainable):
         self._network = network.to(self._device).eval()
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as Trainable says."""
+        """Returns the logits; see `Trainable`."""
         import torch
 
         pixels = torch.stack([self._transform(image) for image in images])

@@ -33,20 +33,20 @@ class _Torchvision(Trainable):
     task: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Finds the home folder that a path may begin with."""
+        """Replaces a leading ~ of a path by the home folder."""
         self.checkpoint = expand_home(self.checkpoint)
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Returns the names of the published weights; none for those of a file, which has none."""
+        """Returns the class names of the published weights; empty for a file, which has none."""
         return () if self._is_file else self._names
 
     def downloads(self) -> list[str]:
-        """Returns the address of the weights, if they are published ones."""
+        """Returns the address of the published weights, if they are used."""
         return [] if self._is_file else [self._find_published(self.checkpoint).url]
 
     def load(self) -> None:
-        """Loads the model; raises a UserError for names that torchvision lacks and for missing weights."""
+        """Loads the model; raises a UserError for unknown names and for missing weights."""
         weights = self._find_published("DEFAULT" if self._is_file else self.checkpoint)
         network = self._load_file() if self._is_file else self._load_published(weights)
         categories = weights.meta["categories"]
@@ -58,7 +58,7 @@ class _Torchvision(Trainable):
         self._network = network.to(self._device).eval()
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as Trainable says."""
+        """Returns the logits; see `Trainable`."""
         import torch
 
         output = self._network(torch.stack([self._transform(image) for image in images]).to(self._device))

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Trainable:
-    """A model whose network can be trained, and its weights saved and loaded again by the same class.
+    """A model whose network can be trained, and whose class saves and loads the weights.
 
-    `load` leaves the network as `_network`.
+    `load` must set `_network`.
     """
 
     trainable: ClassVar[bool] = True
@@ -25,12 +25,12 @@ class Trainable:
 
     @property
     def module(self) -> "Module":
-        """Returns the network, which is loaded."""
+        """Returns the loaded network."""
         network: Module = self._network
         return network
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns what `predict` does, on the device of the network; gradients flow back through it."""
+        """Returns the logits of each image as `predict`, but on the network's device and with gradients."""
         raise NotImplementedError
 
     def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
@@ -41,10 +41,10 @@ class Trainable:
             return finish_prediction(self.logits(images))
 
     def save(self, folder: Path) -> None:
-        """Writes the weights of the network, which is loaded, to a folder."""
+        """Writes the weights of the loaded network to a folder."""
         from safetensors.torch import save_file
 
-        # what modules share is written for each of them: the file is read by name
+        # shared tensors are written for each module, because the file is read by name
         state = {
             name: value.detach().cpu().clone().contiguous()
             for name, value in self._network.state_dict().items()
@@ -52,5 +52,5 @@ class Trainable:
         save_file(state, folder / SAVED_WEIGHTS)
 
     def saved(self, folder: Path) -> Self:
-        """Returns this model, not loaded, with the weights that `save` left in a folder."""
+        """Returns this model, not loaded, with the weights that `save` wrote to a folder."""
         raise NotImplementedError

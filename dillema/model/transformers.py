@@ -34,12 +34,12 @@ class _Transformers(Trainable):
     auto_class: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Finds the home folder that a path may begin with."""
+        """Replaces a leading ~ of a path by the home folder."""
         self.model = expand_home(self.model)
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Returns the names in the checkpoint, which is loaded; none where it numbers its classes."""
+        """Returns the class names of the loaded checkpoint; empty if it only numbers its classes."""
         names = self._id2label
         return () if any(_NO_NAME.fullmatch(name) for name in names) else names
 
@@ -53,7 +53,7 @@ class _Transformers(Trainable):
         self._network = hub.network(auto_class, self.model, instead, self.device, self.dtype)
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns logits as Trainable says."""
+        """Returns the logits; see `Trainable`."""
         pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
         output = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype))
         return map_logits(self._read_logits(output), images, self.class_map, self._id2label)
@@ -81,10 +81,10 @@ class _Transformers(Trainable):
 class TransformersClassification(_Transformers):
     """An image classifier from a folder or the hub.
 
-    `class_map` gives the data set's class id for each of the model's, by id or name. Where it sends several
-    classes to one, their probabilities are added; classes that it leaves out do not count. Without it classes
-    are matched by their names, and then by `default_class_map`: the data set's class for each of the
-    checkpoint's, both by name, which holds where both have these names (see `dillema.model.classes`).
+    `class_map` gives the data set's class id for each class of the model, by id or name. If it maps several
+    classes to one, their probabilities are added; classes that it leaves out do not count. Without it,
+    classes are matched by their names, and then by `default_class_map`, which maps names of the checkpoint to
+    names of the data set and applies if both have these names (see `dillema.model.classes`).
     """
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
@@ -113,7 +113,7 @@ class TransformersMaskSegmentation(_Transformers):
     def _read_logits(self, output: Any) -> "Tensor":
         import torch
 
-        # the last class stands for no object
+        # the last class means "no object"
         classes = output.class_queries_logits.float().softmax(-1)[..., :-1]
         masks = output.masks_queries_logits.float().sigmoid()
         return torch.einsum("bqc,bqhw->bchw", classes, masks).clamp_min(1e-12).log()

@@ -1,4 +1,4 @@
-"""Reads weights from the files that training scripts leave, without running pickled code."""
+"""Reads weights from the files of training scripts, without running pickled code."""
 
 import argparse
 import logging
@@ -30,10 +30,10 @@ STATE_KEYS = (
     "model_ema",
     "ema",
 )
-"""Where training scripts put the weights, the ones preferred first."""
+"""The keys under which training scripts store the weights, preferred ones first."""
 
 WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before the name of each weight."""
+"""The prefixes that DataParallel and torch.compile add to the names of weights."""
 
 _HOW_TO_SAVE = "torch.save(model.state_dict(), ...) writes such a file"
 
@@ -47,7 +47,7 @@ def read_weights(path: str, setting: str) -> dict[str, "Tensor"]:
     """Returns the weights in a file: .safetensors, or what torch, Lightning or a training script saved.
 
     Names are without the prefixes of DataParallel and torch.compile. Raises a UserError, which names the
-    setting of the path, when there are none.
+    setting of the path, if the file has no weights.
     """
     if not Path(path).is_file():
         raise UserError(f"{setting}={path}: there is no such file")
@@ -76,8 +76,8 @@ def load_weights(
 ) -> None:
     """Loads weights into a network, whatever prefix their names share (Lightning's model., net.).
 
-    Names that begin with one of `ignore` are left out. Raises a UserError that names `source` and what does
-    not fit.
+    Names that begin with one of `ignore` are left out. Raises a UserError that names `source` and the weights
+    that do not fit.
     """
     expected = network.state_dict()
     state = {name: value for name, value in state.items() if not name.startswith(tuple(ignore))}
@@ -100,7 +100,7 @@ def load_weights(
 
 
 def _read_content(path: str, setting: str) -> Any:
-    """Returns what a file holds: a state dict, or a mapping with one in it."""
+    """Returns the content of a file: a state dict, or a mapping with one in it."""
     import torch
     from safetensors.torch import load_file
 
@@ -120,18 +120,18 @@ def _read_content(path: str, setting: str) -> Any:
 
 
 def _find_pickled_code(path: str) -> list[str]:
-    """Returns the functions and classes that a file of torch would import; none where it is no such file."""
+    """Returns the functions and classes that a file of torch would import; empty for other files."""
     import torch
 
     try:
         with torch.serialization.safe_globals(list(_list_harmless_globals())):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # whatever a file that is none of torch's makes it raise
+    except Exception:  # files of other formats raise errors of many types
         return []
 
 
 def _list_harmless_globals() -> Iterable[Any]:
-    """Yields classes that hold values and run nothing: arguments of scripts, paths and numbers of numpy."""
+    """Yields classes that are safe to unpickle: arguments of scripts, paths and numbers of numpy."""
     import numpy as np
 
     yield from (argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath)
@@ -155,13 +155,13 @@ def _is_state(content: Any) -> bool:
 
 
 def _strip_wrappers(name: str) -> str:
-    for wrapper in WRAPPERS * 2:  # one may be around the other
+    for wrapper in WRAPPERS * 2:  # wrappers may be nested
         name = name.removeprefix(wrapper)
     return name
 
 
 def _strip_prefix(state: Mapping[str, "Tensor"], expected: Iterable[str]) -> dict[str, "Tensor"]:
-    """Returns the weights below the one prefix under which all expected names lie; else all."""
+    """Returns the weights below the only prefix that has all expected names; without one, all."""
     names = list(expected)
     prefixes = {name.removesuffix(names[0]) for name in state if names and name.endswith(f".{names[0]}")}
     fitting = [prefix for prefix in prefixes if all(f"{prefix}{name}" in state for name in names)]

@@ -1,1 +1,1 @@
-"""Measures of generated images: how near they stay to their originals and texts."""
+"""Measures of the quality of generated images: their similarity to originals and texts."""

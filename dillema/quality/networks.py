@@ -34,13 +34,13 @@ OpenImage = Callable[[], Image.Image]
 
 @dataclass
 class Networks:
-    """Measures LPIPS and CLIP scores of images, and FID and KID of sets of images; what is null is left out.
+    """Measures LPIPS and CLIP scores of images, and FID and KID of sets; settings of null are left out.
 
     `features` names the network whose features FID and KID compare: a file or URL of the Inception weights of
-    torch-fidelity, on which published figures rest, in its own network with its own resizing (torchmetrics
-    smooths as it shrinks, and gives other figures); or an image encoder of transformers with a pooled output
+    torch-fidelity, as for published figures, with its network and its resizing (torchmetrics smooths when it
+    shrinks, and gives other figures); or an image encoder of transformers with a pooled output
     (DINOv2, ResNet, ...), by folder or hub id. Figures on different features cannot be compared. `clip` is a
-    CLIP model, by folder or hub id; a text longer than it takes is cut. `lpips` is a file or URL of
+    CLIP model, by folder or hub id; a text that is too long is cut. `lpips` is a file or URL of
     torchvision's AlexNet, whose linear heads torchmetrics brings.
 
     FID: Heusel et al., NeurIPS 2017; KID: Bińkowski et al., ICLR 2018, over 100 subsets; LPIPS: Zhang et al.,
@@ -63,7 +63,7 @@ class Networks:
         return tuple(name for name, network in networks.items() if network)
 
     def load(self) -> None:
-        """Loads the networks; raises a UserError (NoWeights) for those that cannot be had."""
+        """Loads the networks; raises a UserError (NoWeights) for missing ones."""
         import transformers
 
         self._device, _ = hub.placement(self.device, "float32")
@@ -96,13 +96,13 @@ class Networks:
         return [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
 
     def distance(self, originals: Sequence[OpenImage], images: Sequence[OpenImage]) -> dict[str, Any]:
-        """Returns FID and KID of images from originals, two or more of each, and on which features.
+        """Returns FID and KID between images and originals, two or more of each, and the network's name.
 
-        An image is opened when its turn comes, and one batch of images is in memory at a time. FID is biased:
-        it grows as sets shrink, and fewer images than features (Inception has 2048) give singular
-        covariances, so compare it only with the FID of sets as large. KID has no such bias, but scatters the
-        more the smaller the sets. Raises an ItemError for fewer than two images, for images that differ in
-        size where the features are Inception's, and for features that are not finite.
+        Images are opened one batch at a time. FID is biased: it is larger for smaller sets, and fewer images
+        than features (Inception has 2048) give singular covariances, so compare it only between sets of equal
+        size. KID has no such bias, but varies more for smaller sets. Raises an ItemError for fewer than two
+        images, for images that differ in size where the features are Inception's, and for features that are
+        not finite.
         """
         import torch
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -118,8 +118,8 @@ class Networks:
         identity = torch.nn.Identity()  # both metrics take the features, which are computed once
         identity.num_features = self._features([originals[0]]).shape[1]  # type: ignore[assignment]
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore", UserWarning)  # of KID's memory, which KID_IMAGES bounds
-            torch.manual_seed(0)  # of the images that KID draws, and of its subsets
+            warnings.simplefilter("ignore", UserWarning)  # about the memory of KID, which KID_IMAGES bounds
+            torch.manual_seed(0)  # for the images that KID draws, and its subsets
             fid = FrechetInceptionDistance(identity)
             kid = KernelInceptionDistance(identity, subset_size=min(KID_SUBSET, fewest))
             for side, real in ((originals, True), (images, False)):
@@ -131,7 +131,7 @@ class Networks:
             "features": _features_name(self.features),
             "originals": len(originals),
             "images": len(images),
-            "fid": max(0.0, fid.compute().item()),  # rounding takes that of equal sets below 0
+            "fid": max(0.0, fid.compute().item()),  # rounding may give a negative value for equal sets
             "kid": kid_mean.item(),
         }
 
@@ -188,14 +188,14 @@ def _open(open_image: OpenImage) -> Image.Image:
 
 
 def _features_name(features: str) -> str:
-    """Returns how results.json names a network of features."""
+    """Returns the name of a network of features in results.json."""
     if _is_file(features):
         return "Inception"
     return Path(features).name if Path(features).exists() else features
 
 
 def _is_file(name: str) -> bool:
-    """Returns whether a name is that of a file of weights, and not of a folder or on the hub."""
+    """Returns whether a name is that of a file of weights, not of a folder or a hub id."""
     return Path(name).suffix in (".pth", ".pt", ".safetensors")
 
 
@@ -261,7 +261,7 @@ def _load_inception(address: str) -> Any:
 
 def _load_lpips(address: str) -> Any:
     """Returns the network of LPIPS on AlexNet, which takes two batches of images, from -1 to 1."""
-    # the public class takes the backbone from nowhere but torchvision's server
+    # the public class can load the backbone only from the server of torchvision
     from torchmetrics.functional.image.lpips import _LPIPS
 
     path = _fetch(address, "quality.lpips")

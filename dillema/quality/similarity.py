@@ -1,13 +1,13 @@
-"""How near a generated image stays to its original.
+"""The similarity of a generated image to its original.
 
-An edit is meant to change light and colours: what should stay is the structure.
+An edit may change light and colours, but the structure should stay.
 """
 
 import numpy as np
 from PIL import Image
 
 SIMILARITIES = ("ssim", "psnr")
-EQUAL = 100.0  # decibels of equal images, whose ratio is infinite
+EQUAL = 100.0  # decibels for equal images, whose ratio is infinite
 
 
 def similarity(original: Image.Image, image: Image.Image) -> dict[str, float]:
