@@ -1,4 +1,4 @@
-"""Bytes of files to pixels and text: what they mean is decided by what the file says about itself."""
+"""Decodes the bytes of files to pixels and text, according to the metadata of the file."""
 
 import io
 import logging
@@ -23,14 +23,14 @@ MIN_RANGE = 4096
 
 
 class UnreadableImage(ItemError):
-    """The bytes are no image, or have no clear meaning; the message completes "the image of x ..."."""
+    """The bytes are no image, or are ambiguous; the message completes "the image of x ..."."""
 
 
 def decode_image(content: bytes) -> Image.Image:
     """Returns an image as a viewer shows it: turned by its EXIF orientation, RGB, 8 bits a channel.
 
-    Of 16 bits the upper 8 count, decimals count from 0 to 1, and what is transparent shows white. Raises an
-    UnreadableImage for damaged files, and for values whose range cannot be known.
+    Takes the upper 8 of 16 bits and decimals from 0 to 1; transparent pixels become white. Raises an
+    UnreadableImage for damaged files, and for values of unknown range.
     """
     image = _open(content)
     if image.mode == "F":
@@ -50,8 +50,8 @@ def decode_mask(content: bytes, colours: Mapping[Colour, int] | None = None) -> 
     """Returns the class ids of a mask (height, width), uint8.
 
     Ids are the values of a mask with one channel (0 and 1 with one bit), the indices of a palette, or the
-    first of several channels. `colours` gives the class id of each colour: then masks may also be painted in
-    these colours, or in grey (0 and 255). Raises an UnreadableImage for damaged files, lossy compression, and
+    first of several channels. With `colours`, the class id of each colour, masks may also be painted in these
+    colours, or in grey (0 and 255). Raises an UnreadableImage for damaged files, lossy compression, and
     values that are no class ids.
     """
     image = _open(content)
@@ -119,16 +119,16 @@ def _open(content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, and about images that are large but allowed
             if content.startswith(b"\x89PNG"):
-                Image.open(io.BytesIO(content)).verify()  # decoding does not look at the checksums of pixels
+                Image.open(io.BytesIO(content)).verify()  # decoding does not check the checksums of pixels
             image = Image.open(io.BytesIO(content))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-    except UnidentifiedImageError as error:  # its own words name an object in memory
+    except UnidentifiedImageError as error:  # its message names an object in memory
         raise UnreadableImage("cannot be read: it is damaged, or no image") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise UnreadableImage(f"has more than {limit} million pixels: store a smaller one") from error
-    except MemoryError:  # the machine's
+    except MemoryError:  # an error of the machine, not of the file
         raise
     except (
         Exception
@@ -196,7 +196,7 @@ def _decode_colours(pixels: np.ndarray, colours: Mapping[Colour, int]) -> np.nda
 
 
 def _decode_greys(values: np.ndarray, colours: Mapping[Colour, int]) -> np.ndarray:
-    """Returns values that are class ids as they are; else the ids of the greys, as of masks of 0 and 255."""
+    """Returns class ids as they are, and otherwise the ids of grey values, as in masks of 0 and 255."""
     present = list_ids(values)
     ids = {value: colours[value, value, value] for value in present if (value, value, value) in colours}
     if set(present) <= set(colours.values()) or len(ids) < len(present):
@@ -205,7 +205,7 @@ def _decode_greys(values: np.ndarray, colours: Mapping[Colour, int]) -> np.ndarr
 
 
 def _decode_palette(image: Image.Image, colours: Mapping[Colour, int]) -> np.ndarray:
-    """Returns the indices of a palette, or the ids of its colours where the indices are no ids."""
+    """Returns the indices of a palette, or the ids of its colours if the indices are no ids."""
     indices = np.asarray(image)
     present = list_ids(indices)
     flat = image.getpalette("RGB") or []
@@ -214,9 +214,7 @@ def _decode_palette(image: Image.Image, colours: Mapping[Colour, int]) -> np.nda
     if len(ids) < len(present) or list(ids.values()) == present:
         return indices
     if set(present) <= set(colours.values()):
-        if (
-            len(present) == 1
-        ):  # one colour alone says little: black is often both class 0 and what is not labelled
+        if len(present) == 1:  # a single colour is ambiguous: black is often both class 0 and unlabelled
             return indices
         raise UnreadableImage(
             f"has the indices {present} in its palette, whose colours are those of the classes "

@@ -1,4 +1,4 @@
-"""Opens weights: the local copy first, then the hub; says in a message what is missing."""
+"""Opens weights, first a local copy, then from the hub; error messages say what is missing."""
 
 import errno
 import logging
@@ -25,9 +25,9 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
-    """Returns `kind.from_pretrained(name, **options)`; code that a repository holds is never run.
+    """Returns `kind.from_pretrained(name, **options)`; never runs code of a repository.
 
-    What the hub's cache holds is opened without a request to the hub.
+    Cached files are opened without a request to the hub.
 
     Args:
         kind: A class of transformers or diffusers.
@@ -131,11 +131,10 @@ def network(
 
 
 def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
-    """Returns the device and the type of number that two settings stand for.
+    """Returns the device and the number type for two settings.
 
-    A device of "auto" is the GPU where there is one. A type of "auto" is bfloat16 where the device computes
-    in it; otherwise float16 on a GPU (T4, V100) and float32 on a CPU: emulated bfloat16 takes many times as
-    long.
+    A device of "auto" is the GPU if there is one. A type of "auto" is bfloat16 if the device supports it, and
+    otherwise float16 on a GPU (T4, V100) and float32 on a CPU, because emulated bfloat16 is very slow.
     """
     import torch
 
@@ -151,7 +150,7 @@ def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
 
 
 def _unused_keys(model: Any, missing: Any) -> set[str]:
-    """Returns the missing keys that a part of the model can do without, as its class lists.
+    """Returns the missing keys that the class of a part of the model lists as unnecessary.
 
     transformers reads this list of the whole model, and not every version reads it of its parts: checkpoints
     of Mask2Former that were saved before version 5.10 lack a norm of the Swin backbone that is not used.
@@ -167,7 +166,7 @@ def _unused_keys(model: Any, missing: Any) -> set[str]:
 
 
 def _problem(name: str, error: BaseException) -> UserError | None:
-    """Returns a message for what is not the absence of a model: a package, a permission, memory, the disk."""
+    """Returns a message for errors other than a missing model: a package, access, memory, the disk."""
     from huggingface_hub.errors import GatedRepoError
 
     causes = list(_causes(error))
@@ -195,7 +194,7 @@ def _problem(name: str, error: BaseException) -> UserError | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yields an error and those that it was raised from."""
+    """Yields an error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__
@@ -204,7 +203,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _ask_hub(repository: str, name: str, what: str, instead: str) -> None:
     """Raises a UserError when the hub does not have a repository, refuses it or cannot be reached.
 
-    It is asked once; the libraries would try again and again for two minutes.
+    Asks only once; the libraries would retry for two minutes.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NO_KEY = "no-key-is-set"  # the client insists on one
-MAX_REPLY = 10_000  # characters of a reply or a message that are kept
+NO_KEY = "no-key-is-set"  # the client requires a key
+MAX_REPLY = 10_000  # characters of a reply or a message that are used
 OPTIONAL = ("temperature", "top_p", "seed", "max_tokens")  # parameters that some servers refuse
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line feeds
 UNSUPPORTED = re.compile(
@@ -27,16 +27,16 @@ UNSUPPORTED = re.compile(
 class Server:
     """A chat model behind a server.
 
-    A request that is refused for now (429, 5xx) or not answered in time is sent again, after as long as the
-    server says or twice as long each time. A server that refuses `max_tokens` is sent
-    `max_completion_tokens`; one that refuses another parameter is sent requests without it.
+    A request that fails temporarily (429, 5xx) or times out is sent again, after the time that the server
+    gives, or after twice the time of the last attempt. If a server refuses `max_tokens`, requests have
+    `max_completion_tokens`; another refused parameter is left out.
 
     Attributes:
         model: The name by which the server knows the model.
         base_url: The server's address.
-        api_key_variable: The environment variable that holds the key; servers of one's own need none.
-        temperature: Of the sampling; 0 takes the likeliest token.
-        top_p: The share of the probability that is sampled from.
+        api_key_variable: The environment variable with the key; your own servers need none.
+        temperature: The sampling temperature; 0 takes the most likely token.
+        top_p: The share of the probability to sample from.
         max_tokens: The longest reply.
         timeout: Seconds for the whole of a response.
         retries: How often a request is sent again.
@@ -55,10 +55,10 @@ class Server:
 
     version: ClassVar[int] = 2
     group: ClassVar[str]
-    """The group of the configuration that a subclass is an option of."""
+    """The configuration group of the subclass."""
 
     def connect(self) -> None:
-        """Opens connections; raises a UserError when no server answers or it refuses the key."""
+        """Opens connections; raises a UserError if no server answers or it refuses the key."""
         import openai
 
         from .bounded_http import BoundedTransport
@@ -89,7 +89,7 @@ class Server:
 
         Raises:
             ItemError: There is no reply, or it was cut short.
-            UserError: No other request would do better.
+            UserError: All other requests would fail, too.
         """
         response = self._send(messages, seed, options)
         choices: Any = getattr(response, "choices", None)
@@ -136,9 +136,9 @@ class Server:
             raise ItemError(f"the answer of {self.base_url} is no JSON: {self._one_line(error)}") from error
 
     def _learn_refusal(self, error: "openai.APIStatusError", sent: dict[str, Any]) -> bool:
-        """Returns whether a request without the parameter that was refused may be answered.
+        """Returns whether a request without the refused parameter may succeed.
 
-        Raises a UserError for a refused format of replies, without which no request makes sense.
+        Raises a UserError if the format of replies is refused, because every request needs it.
         """
         message = self._one_line(error)
         if not UNSUPPORTED.search(message):
@@ -163,11 +163,11 @@ class Server:
         return ItemError(f"{self.base_url} did not answer: {self._one_line(error)}")
 
     def _one_line(self, answer: Any) -> str:
-        """Returns what a server answered, in one line and without the key, which some servers repeat."""
+        """Returns the answer of a server in one line, without the key, which some servers repeat."""
         return " ".join(clean(str(answer)).replace(self._key, "<key>").split())[:500]
 
 
 def clean(text: str) -> str:
-    """Returns the beginning of a text from outside, as valid Unicode and without control characters."""
+    """Returns the beginning of an external text, as valid Unicode and without control characters."""
     valid = text[:MAX_REPLY].encode("utf-8", "replace").decode()
     return CONTROL.sub("", valid)

@@ -1,4 +1,4 @@
-"""Where the labelled samples come from, and what they are checked for before anything is made of them."""
+"""Data sets, and the checks of their samples before a run."""
 
 from .check import check_masks, check_sample, describe
 from .selection import split, subset

@@ -1,4 +1,4 @@
-"""What is wrong with a sample or with all masks, and what was understood of a data set."""
+"""Checks samples and masks, and describes a data set."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,7 @@ NAMES_TO_SHOW = 8
 
 
 def check_sample(sample: Sample, dataset: Dataset) -> None:
-    """Raises an ItemError that says what is wrong with a sample's image or mask."""
+    """Raises an ItemError if the image or the mask of a sample is wrong."""
     try:
         width, height = sample.image.size
     except Exception as error:
@@ -42,11 +42,10 @@ def check_sample(sample: Sample, dataset: Dataset) -> None:
 
 
 def check_masks(samples: Sequence[Sample], dataset: Dataset) -> None:
-    """Looks at up to 24 masks together, before anything is made.
+    """Checks up to 24 masks before a run.
 
-    Raises a UserError where none of them holds class ids of the data set alone; the message has the lines
-    that the classes file lacks. Warns where no more than one class is scored in them. Damaged masks are left
-    to `check_sample`.
+    Raises a UserError if all of them contain unknown class ids; the message lists the lines that the classes
+    file lacks. Warns if they contain at most one scored class. `check_sample` reports damaged masks.
     """
     step = max(len(samples) // MASKS_TO_LOOK_AT, 1)
     masks = [
@@ -69,7 +68,7 @@ def check_masks(samples: Sequence[Sample], dataset: Dataset) -> None:
         )
     if (
         len(dataset.classes) < 2 or samples[0].label is not None
-    ):  # with a label the mask is for control images alone
+    ):  # for samples with a label, masks are used for control images only
         return
     scored = sorted(counts.keys() - dataset.ignored - set(unknown))
     if len(scored) < 2:
@@ -91,10 +90,10 @@ def check_masks(samples: Sequence[Sample], dataset: Dataset) -> None:
 
 
 def describe(dataset: Dataset, samples: Sequence[Sample]) -> str:
-    """Returns one line about what was understood of a data set.
+    """Returns a description of a data set in one line.
 
     For example "folder: 24 of 200 images (dataset.limit), classification into 2 classes: cat, dog". A data
-    set may keep the number of its samples before limits as `available`.
+    set may have an attribute `available`, the number of its samples before limits.
     """
     available = getattr(dataset, "available", None) or len(samples)
     limits = [
@@ -112,7 +111,7 @@ def describe(dataset: Dataset, samples: Sequence[Sample]) -> str:
 def _read_mask(sample: Sample) -> np.ndarray | None:
     try:
         return sample.mask
-    except Exception:  # `check_sample` says what it is
+    except Exception:  # `check_sample` reports it
         return None
 
 

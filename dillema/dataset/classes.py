@@ -1,4 +1,4 @@
-"""Classes as a table: what each is called, its id, its colour, and whether it is scored."""
+"""The table of classes: name, id, colour, and whether a class is scored."""
 
 import colorsys
 import csv
@@ -24,10 +24,10 @@ _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 @dataclass(frozen=True)
 class Classes:
-    """`names[i]` and `colours[i]` are those of class id i; ids in `ignored` are not scored.
+    """`names[i]` and `colours[i]` belong to class id i; ids in `ignored` are not scored.
 
-    They may lie beyond the names. `mask_colours` has the class id of each colour, without colours of several
-    classes.
+    An ignored id may have no name. `mask_colours` has the class id of each colour, without colours that
+    several classes share.
     """
 
     names: tuple[str, ...]
@@ -36,9 +36,9 @@ class Classes:
     mask_colours: Mapping[Colour, int] = field(default_factory=dict)
 
     def find_ids(self, names: Sequence[str], where: str) -> dict[str, int]:
-        """Returns the id of each name, compared as it is or as people write it (`make_readable`).
+        """Returns the id of each name; accepts the original and the readable form (`make_readable`).
 
-        Raises a UserError for names of no class.
+        Raises a UserError for names that are no class.
         """
         index = {name: i for i, name in enumerate(self.names)}
         ids = {
@@ -54,7 +54,7 @@ class Classes:
 
 
 class HasClasses:
-    """The part of a data set that tells its classes, from the table `_table_of_classes`."""
+    """The properties of a data set that describe its classes, from the table `_table_of_classes`."""
 
     @cached_property
     def _table_of_classes(self) -> Classes:
@@ -67,7 +67,7 @@ class HasClasses:
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """Returns the colours of the classes, by id; none where no classes file gives them."""
+        """Returns the colours of the classes, by id; empty without a classes file that has them."""
         return self._table_of_classes.colours
 
     @property
@@ -79,8 +79,8 @@ class HasClasses:
 def read_classes(path: str) -> Classes:
     """Returns the classes of a CSV file with the columns name, id, colour (#8040a0) and ignore (yes or none).
 
-    Only `name` must be there: without `id` the classes count from 0, without `colour` there are none.
-    Raises a UserError that names the line at fault.
+    Only `name` is required: without `id` the classes are numbered from 0, without `colour` they have none.
+    Raises a UserError that names the wrong line.
     """
     source = f"dataset.classes_file={path}"
     names: dict[int, str] = {}
@@ -118,16 +118,16 @@ def read_classes(path: str) -> Classes:
     if not count:
         raise UserError(f"{source} holds no class: {_FIRST_LINE}")
     listed = tuple(names[i] for i in range(count))
-    make_readable(listed, source)  # refuses two that read the same
+    make_readable(listed, source)  # raises an error for two equal readable names
     listed_colours = tuple(colours[i] for i in range(count) if colours)
     return Classes(listed, listed_colours, frozenset(ignored), _invert_colours(colours, ignored))
 
 
 def make_readable(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Returns names as people write them: without underscores, and the first of several synonyms.
+    """Returns readable names: without underscores, and only the first of several synonyms.
 
-    All synonyms stay where another class has the same first one. Raises a UserError for two names that read
-    the same.
+    All synonyms are kept if another class has the same first one. Raises a UserError for two equal readable
+    names.
     """
     full_names = [" ".join(make_printable(name).replace("_", " ").split()) for name in names]
     first = [name.partition(",")[0] for name in full_names]
@@ -147,7 +147,7 @@ def make_readable(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def sort_names(names: Sequence[str]) -> list[str]:
-    """Returns names in their order: as numbers where all are numbers, else as text."""
+    """Returns sorted names: sorted as numbers if all are numbers, otherwise as text."""
     if all(name.isdecimal() for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
@@ -156,7 +156,7 @@ def sort_names(names: Sequence[str]) -> list[str]:
 def read_classes_of_masks(path: str | None, list_masks: Callable[[], Sequence[Read]]) -> Classes:
     """Returns the classes of a file.
 
-    Raises a UserError when there is none, with a file that fits the masks, or when it gives no colours.
+    Raises a UserError if there is none (with a draft that fits the masks), or if it has no colours.
     """
     if path is None:
         draft = _draft_classes(list_masks())
@@ -175,7 +175,7 @@ def read_classes_of_masks(path: str | None, list_masks: Callable[[], Sequence[Re
 
 
 def _read_rows(path: str, source: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields the place of each row, for messages, and its cells by their columns."""
+    """Yields the position of each row, for messages, and its cells by column."""
     reader = csv.reader(
         io.StringIO(read_text(Path(path).expanduser(), "dataset.classes_file")), skipinitialspace=True
     )
@@ -206,7 +206,7 @@ def _read_rows(path: str, source: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _invert_colours(colours: Mapping[int, Colour], ignored: set[int]) -> dict[Colour, int]:
-    """Returns the class id of each colour; a colour of several classes has none, unless all are ignored."""
+    """Returns the class id of each colour, without colours of several classes, unless all are ignored."""
     ids_by_colour: dict[Colour, list[int]] = {}
     for class_id, colour in colours.items():
         ids_by_colour.setdefault(colour, []).append(class_id)
@@ -214,7 +214,7 @@ def _invert_colours(colours: Mapping[int, Colour], ignored: set[int]) -> dict[Co
 
 
 def _draft_classes(masks: Sequence[Read]) -> str:
-    """Returns the text of a classes file for what the first masks hold; "" where none can be read."""
+    """Returns a draft of a classes file from the content of the first masks; "" if none is readable."""
     ids: set[int] = set()
     colours: set[Colour] = set()
     for read_mask in masks[:MASKS_TO_LOOK_AT]:
@@ -222,7 +222,7 @@ def _draft_classes(masks: Sequence[Read]) -> str:
             content = read_mask()
             ids |= set(list_ids(decode_mask(content)))
             colours |= set(list_colours(content))
-        except (ItemError, OSError):  # one that can be read says enough
+        except (ItemError, OSError):  # one readable mask is enough
             continue
     if not ids:
         return ""

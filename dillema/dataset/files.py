@@ -1,4 +1,4 @@
-"""Files of a folder or of a zip archive: listed, read and named alike."""
+"""Lists, reads and names the files of a folder or of a zip archive in the same way."""
 
 import hashlib
 import os
@@ -14,9 +14,9 @@ from ..errors import ItemError, UserError
 
 IMAGES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 MAX_ID_BYTES = 120
-"""File names end at 255 bytes, and those that begin with an id go on after it."""
+"""File names have at most 255 bytes, and those that begin with an id are longer than it."""
 
-# files of systems, and the thumbnails and bins of network storage
+# files of operating systems, and thumbnails and recycle bins of network storage
 _HIDDEN = re.compile(
     r"(^|/)(\.|(__MACOSX|@eaDir|@__thumb|@Recycle|#recycle|\$RECYCLE\.BIN|lost\+found)(/|$))"
 )
@@ -27,15 +27,15 @@ Read = Callable[[], bytes]
 def list_files(source: Path) -> list[str]:
     """Returns the files at any depth of a folder or of a zip archive: relative paths with '/', sorted.
 
-    Hidden files, thumbnails of network storage and what is no file (a pipe) are left out; a folder that links
-    to one that it lies in is not entered again.
+    Hidden files, thumbnails of network storage and special files (pipes) are left out. Links to a parent
+    folder are not followed.
     """
     names = _walk(str(source), "", ()) if source.is_dir() else iter(_members(str(source), os.getpid()))
     return sorted(name for name in names if not name.endswith("/") and not _HIDDEN.search(name))
 
 
 def list_folders(source: Path) -> list[str]:
-    """Returns the folders directly in a folder or a zip archive, empty ones too, without hidden ones."""
+    """Returns the folders directly in a folder or a zip archive, also empty ones, without hidden ones."""
     if source.is_dir():
         names = {entry.name for entry in os.scandir(source) if entry.is_dir()}
     else:
@@ -44,7 +44,7 @@ def list_folders(source: Path) -> list[str]:
 
 
 def read_later(source: Path, name: str) -> Read:
-    """Returns the function that reads one of the files of `list_files`; it can be sent to another process."""
+    """Returns a function that reads one of the files of `list_files`; the function can be pickled."""
     return partial(_read, source, name)
 
 
@@ -56,7 +56,7 @@ def report_missing(message: str) -> Read:
 def make_ids(names: Sequence[str]) -> list[str]:
     """Returns an id for each relative path: '_' for '/', without extension.
 
-    It has a hash at its end where it would not be a safe, unique and short file name otherwise.
+    A hash is added if the id would otherwise not be a safe, unique and short file name.
     """
     plain = [normalise(name.rpartition(".")[0] or name).replace("/", "_") for name in names]
     safe = [re.sub(r"[^\w-]|^-", "_", name) for name in plain]
@@ -70,17 +70,17 @@ def make_ids(names: Sequence[str]) -> list[str]:
 
 
 def normalise(name: str) -> str:
-    """Returns a name with composed characters (NFC): systems write the same name in two ways."""
+    """Returns a name with composed characters (NFC), because systems encode names differently."""
     return unicodedata.normalize("NFC", name)
 
 
 def make_printable(name: str) -> str:
-    """Returns a file name that can be written anywhere: a sign stands for what is not UTF-8 in it."""
+    """Returns a file name for messages: a replacement character stands for invalid UTF-8."""
     return normalise(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 def _walk(folder: str, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Yields the paths of the files below a folder; `above` identifies the folders that it lies in."""
+    """Yields the paths of the files below a folder; `above` identifies its parent folders."""
     status = Path(folder).stat()
     folder_key = (status.st_dev, status.st_ino)
     if folder_key in above:
@@ -92,13 +92,13 @@ def _walk(folder: str, path: str, above: tuple[tuple[int, int], ...]) -> Iterato
                 yield from _walk(entry.path, f"{name}/", (*above, folder_key))
         elif entry.is_file() or (
             entry.is_symlink() and not Path(entry.path).exists()
-        ):  # a broken link fails by itself
+        ):  # reading a broken link gives its own error
             yield name
 
 
 @lru_cache(maxsize=8)
 def _open(path: str, process: int) -> zipfile.ZipFile:
-    """Returns an archive opened by this process: forks that share a file handle disturb each other."""
+    """Returns an archive opened by this process, because forked processes must not share a file handle."""
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -109,7 +109,7 @@ def _open(path: str, process: int) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=8)
 def _members(path: str, process: int) -> dict[str, str]:
-    """Returns the names in an archive by their paths; archives of Windows have backslashes."""
+    """Returns the names in an archive by path; archives of Windows have backslashes."""
     names = _open(path, process).namelist()
     return {name.replace("\\", "/").removeprefix("./").lstrip("/"): name for name in names}
 
@@ -126,7 +126,7 @@ def _fail(message: str) -> bytes:
 
 
 def _cut(name: str) -> str:
-    """Returns the beginning of a name that leaves room for a hash."""
+    """Returns a name, cut so that a hash can be added."""
     return name.encode()[: MAX_ID_BYTES - 9].decode(errors="ignore")
 
 

@@ -1,4 +1,4 @@
-"""Your own images: a folder a class, or a mask an image."""
+"""Images of the user: one folder for each class, or one mask for each image."""
 
 import logging
 import re
@@ -35,12 +35,12 @@ PARTS = {"images", "image", "imgs", "img", "masks", "mask", "labels", "annotatio
 class Folder(HasClasses):
     """Images below `<root>/<images>/<split>/`, at any depth.
 
-    Without `masks` the first folder of an image names its class. With `masks`, a folder beside `images` or
-    the same one, every image has a mask there: the same path less `image_suffix` (null: any extension) and
-    plus `mask_suffix`. `classes_file` (see `read_classes`; null: classes.csv in `root`, where there is one)
-    gives the ids; class folders may do without, and then count in the order of their names, as numbers where
-    all are numbers. `group` is a regular expression: images in whose paths it finds the same belong together,
-    such as the frames of a video.
+    Without `masks`, the first folder of an image is the name of its class. With `masks`, a folder in `root`,
+    every image has a mask there: its path has `mask_suffix` instead of `image_suffix` (null: any extension).
+    `classes_file` (see `read_classes`; null: classes.csv in `root`, if it exists) gives the ids. Class
+    folders need no such file: their ids follow the order of their names (as numbers if all are numbers).
+    `group` is a regular expression: images with the same match in their paths are a group, such as the frames
+    of a video.
     """
 
     root: str
@@ -59,7 +59,7 @@ class Folder(HasClasses):
 
     @property
     def task(self) -> str:
-        """Returns what the images are for."""
+        """Returns the name of the task."""
         return "classification" if self.masks is None else "segmentation"
 
     @property
@@ -68,12 +68,12 @@ class Folder(HasClasses):
         return len(self._names if self.masks is None else self._stems)
 
     def samples(self) -> list[Sample]:
-        """Returns the samples by path; raises a UserError for none, or for folders that are no classes."""
+        """Returns the samples by path; raises a UserError if there are none, or for unknown classes."""
         return self._list_labelled() if self.masks is None else self._list_masked()
 
     @cached_property
     def _classes_path(self) -> str | None:
-        """Returns the path of the classes file, None where there is none."""
+        """Returns the path of the classes file; None if there is none."""
         default_path = Path(self.root).expanduser() / CLASSES_FILE
         if self.classes_file is not None or not default_path.is_file():
             return self.classes_file
@@ -105,7 +105,7 @@ class Folder(HasClasses):
 
     @cached_property
     def _class_folders(self) -> list[str]:
-        """Returns the folders that name classes, in the order of their ids, those without images too."""
+        """Returns the class folders in the order of their ids, also those without images."""
         folder = self._find_folder(self.images)
         if any("/" not in name for name in self._names):
             raise UserError(
@@ -129,7 +129,7 @@ class Folder(HasClasses):
 
     @cached_property
     def _image_names(self) -> dict[str, str]:
-        """Returns the paths of the images below their folder by what their masks share with them."""
+        """Returns the paths of the images below their folder by the part that their masks share."""
         suffix = self.image_suffix
         names = {
             normalise(n.removesuffix(suffix) if suffix else n.rpartition(".")[0]): n for n in self._names
@@ -216,7 +216,7 @@ class Folder(HasClasses):
 
 
 def _refuse_other_layouts(folder: Path, folders: Sequence[str]) -> None:
-    """Raises a UserError for folders that seldom are classes; a classes file says that they are."""
+    """Raises a UserError for folders that are probably no classes, unless a classes file has them."""
     for names, settings in ((SPLITS, "dataset.split"), (PARTS, "dataset.images and dataset.masks")):
         stray = [name for name in folders if name.lower() in names]
         if len(stray) == len(folders):

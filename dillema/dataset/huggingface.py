@@ -21,8 +21,8 @@ class HuggingFace(HasClasses):
 
     `path` is a hub id, a folder that `save_to_disk` wrote, or a folder of images with or without metadata.
     With a column `mask` the task is segmentation, else classification. Classes have the names that the label
-    column has or holds, or those of `classes_file` (see `read_classes`), which masks and bare numbers need.
-    Rows with the same value in the column `group` belong together, such as the frames of a video.
+    column defines or contains, or those of `classes_file` (see `read_classes`), which masks and plain numbers
+    need. Rows with the same value in the column `group` are a group, such as the frames of a video.
     """
 
     path: str
@@ -41,13 +41,13 @@ class HuggingFace(HasClasses):
     name: str = "huggingface"
 
     def __post_init__(self) -> None:
-        """Finds the home folder that a path may begin with."""
+        """Replaces a leading ~ of a path by the home folder."""
         if self.path.startswith("~"):
             self.path = str(Path(self.path).expanduser())
 
     @property
     def task(self) -> str:
-        """Returns what the images are for."""
+        """Returns the name of the task."""
         return "classification" if self.mask is None else "segmentation"
 
     @property
@@ -56,7 +56,7 @@ class HuggingFace(HasClasses):
         return len(self._table)
 
     def samples(self) -> list[Sample]:
-        """Returns a sample a row, called by its number; raises a UserError for no rows, or no such column."""
+        """Returns a sample for each row; raises a UserError if there are no rows or a column is missing."""
         rows = range(len(self._table))
         if not rows:
             raise UserError(f"{self.path} has no rows in its split {self.split}")
@@ -76,7 +76,7 @@ class HuggingFace(HasClasses):
         ]
 
     def published(self) -> dict[str, int]:
-        """Returns the bytes of the files to fetch from the hub; none where they are on this machine."""
+        """Returns the sizes of the files to fetch from the hub; empty for a data set on this machine."""
         if Path(self.path).exists():
             return {}
         import huggingface_hub
@@ -118,7 +118,7 @@ class HuggingFace(HasClasses):
 
     @cached_property
     def _names(self) -> list[str] | None:
-        """Returns the names of the labels, by id where they are ids; None for bare numbers."""
+        """Returns the names of the labels, by id if they are ids; None for plain numbers."""
         if self._dtype == "bool":
             return ["false", "true"]
         if self._dtype in ("string", "large_string"):
@@ -151,13 +151,13 @@ class HuggingFace(HasClasses):
         ids = self._table_of_classes.find_ids(self._names, self.path)
         if self._dtype in ("string", "large_string"):
             return [ids.get(value) for value in values]
-        # -1 stands for a row without a label
+        # -1 marks a row without a label
         return [
             ids[self._names[int(value)]] if value is not None and value >= 0 else None for value in values
         ]
 
     def _read_number(self, value: float | None, row: int) -> int | None:
-        """Returns the class id of a number; tables with gaps hold 1.0 for 1, and NaN for none."""
+        """Returns the class id of a number; tables with gaps contain 1.0 instead of 1, and NaN."""
         if value is None or value != value:
             return None
         if not isinstance(value, int | float) or value != int(value):
@@ -189,9 +189,7 @@ def _open(source: Source) -> Any:
         if Path(path, "state.json").exists():
             return datasets.load_from_disk(path)
         return datasets.load_dataset(path, config, revision=revision, split=split)
-    except (
-        Exception
-    ) as error:  # a missing split, a damaged file and a hub out of reach have nothing in common
+    except Exception as error:  # errors of many types: a missing split, a damaged file, no network
         raise UserError(
             f"the split {split} of {path} cannot be opened: {error}\nGive dataset.path (a folder, or the id "
             "of a data set "

@@ -1,4 +1,4 @@
-"""ImageNet-1k (Russakovsky et al., IJCV 2015) in the layouts that people have it in."""
+"""ImageNet-1k (Russakovsky et al., IJCV 2015) in its common layouts."""
 
 import re
 from dataclasses import dataclass, field
@@ -34,10 +34,10 @@ class ImageNet:
     """Photographs of some or all of the 1000 classes.
 
     They lie below `<root>/<split>/`, below Kaggle's `ILSVRC/Data/CLS-LOC/<split>/`, or below `root` itself,
-    in folders called by WordNet ids, or together with a file of `labels`: lines of a file name and a WordNet
-    id or a class id (0 to 999, in the order of the WordNet ids). Kaggle's own file is found beside its
-    ILSVRC/. torchvision's meta.bin is not needed. `per_class` draws that many of each class, then `limit`
-    that many of all.
+    in folders named by WordNet ids, or together with a file of `labels`: lines of a file name and a WordNet
+    id or a class id (0 to 999, in the order of the WordNet ids). The file of Kaggle is found beside ILSVRC/.
+    torchvision's meta.bin is not needed. First `per_class` limits the photographs of each class, then `limit`
+    those of all.
     """
 
     root: str
@@ -141,6 +141,6 @@ def _index_classes() -> dict[str, int]:
 
 
 def _find_label(word: str, index: dict[str, int]) -> int | None:
-    """Returns the class id of a WordNet id or a number, None where there is no such class."""
+    """Returns the class id of a WordNet id or a number, None if there is no such class."""
     label = index.get(word, int(word) if word.isdecimal() else len(index))
     return label if label < len(index) else None

@@ -1,4 +1,4 @@
-"""The small world as a data set: a scene is rendered, always alike, whenever its bytes are read."""
+"""The small world as a data set: a scene is rendered, always identically, when its bytes are read."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +34,9 @@ VALUES = {"weather": WEATHERS, "time of day": TIMES, "colour": COLOURS}
 
 @dataclass
 class _Mini:
-    """Rendered scenes; those of one split are in no other.
+    """Rendered scenes; every split has its own.
 
-    `where` gives the values an attribute may have: a scene drawn with another value takes one of these
-    instead.
+    `where` gives the allowed values of an attribute: a scene with another value gets one of these instead.
     """
 
     split: str = "val"
@@ -67,7 +66,7 @@ class _Mini:
         return [self._sample(index) for index in subset(range(SCENES), self.limit, self.seed)]
 
     def render(self, sample: types.Sample, edits: Sequence[types.Edit]) -> Callable[[], Image.Image] | None:
-        """Returns a function that renders the edited scene, or None for what this world does not have."""
+        """Returns a function that renders the edited scene; None for edits that it cannot render."""
         if any(edit.replacement not in VALUES.get(edit.attribute, ()) for edit in edits):
             return None
         changes = {edit.attribute: edit.replacement for edit in edits}
@@ -107,8 +106,8 @@ class MiniShift(_Mini):
 class MiniImageNet(_Mini):
     """Scenes with one dominant vehicle, labelled by its kind.
 
-    They have masks too, for control images; `colours` paints those, so its ids are SHIFT's and not the
-    labels'.
+    They also have masks for control images. `colours` belongs to the masks, so its ids are those of SHIFT
+    and not those of the labels.
     """
 
     name: str = field(default="mini_imagenet", init=False)
@@ -127,7 +126,7 @@ def render_as(sample_id: str, attributes: Mapping[str, str]) -> Image.Image:
     return Image.fromarray(_render(scene_seed(split, scenes, int(index)), cast(Task, scenes), look)[0])
 
 
-@lru_cache(maxsize=32)  # the stages of one batch read the same scenes again and again
+@lru_cache(maxsize=32)  # the steps read the same scenes repeatedly
 def _render(seed: int, task: Task, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
     from ..mini.render import render
 

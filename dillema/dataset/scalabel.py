@@ -15,10 +15,10 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 
 def read_frames(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the frames of a Scalabel file one at a time: the real files have hundreds of megabytes.
+    """Yields the frames of a Scalabel file one at a time, because real files have hundreds of megabytes.
 
     Each has the texts `name` and `videoName`, and a mapping `attributes`. Raises a UserError that names the
-    frame at fault.
+    wrong frame.
     """
     if not path.is_file():
         raise UserError(
@@ -56,7 +56,7 @@ def _decode_list(path: Path) -> Iterator[Any]:
                     item, position = decoder.raw_decode(text, position)
                 except json.JSONDecodeError:
                     more = file.read(CHUNK_SIZE)
-                    if not more or len(text) - position > 16 * CHUNK_SIZE:  # no frame is as long as that
+                    if not more or len(text) - position > 16 * CHUNK_SIZE:  # no frame is that long
                         raise
                     text, position = text[position:] + more, 0
                 else:

@@ -1,4 +1,4 @@
-"""Draws samples of a data set, and divides it into two parts."""
+"""Draws samples of a data set, and splits them into two parts."""
 
 import hashlib
 from collections import defaultdict
@@ -20,8 +20,8 @@ def subset(
 ) -> list[T]:
     """Returns `limit` of the items, drawn by the seed, in their order.
 
-    `per_class` first draws that many with each of the labels. Each item is ranked by a hash of itself, so a
-    larger limit adds to the choice of a smaller one.
+    `per_class` first limits the items of each label. Items are ranked by a hash of themselves, so a larger
+    limit keeps all items of a smaller one.
     """
     indices = list(range(len(items)))
     if per_class is not None:
@@ -36,9 +36,9 @@ def subset(
 
 
 def split(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
-    """Returns the samples of two parts, the second with a fraction of the groups, drawn by the seed.
+    """Returns the samples of two parts; the second has a fraction of the groups, drawn by the seed.
 
-    A sample without a group is one of its own. Raises a UserError for fewer than two groups.
+    A sample without a group is a group of its own. Raises a UserError for fewer than two groups.
     """
     groups = sorted({sample.group or sample.id for sample in samples})
     if len(groups) < 2:

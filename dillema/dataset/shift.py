@@ -1,4 +1,4 @@
-"""SHIFT, the synthetic driving data set (Sun et al., CVPR 2022), as its download script lays it out."""
+"""SHIFT, the synthetic driving data set (Sun et al., CVPR 2022), in the layout of its download script."""
 
 import io
 import re
@@ -56,9 +56,9 @@ Key = tuple[str, str]  # sequence, frame
 class Shift:
     """Street scenes with masks below `<root>/discrete/<framerate>/<split>/<view>/` and continuous siblings.
 
-    Images and masks are read from the zip archives as they were downloaded, or from folders of the same name;
-    depth, too, where it is there. `where` keeps the frames whose attributes (named as in det_2d.json) have
-    one of the listed values; `limit` draws that many of them.
+    Images, masks and (if present) depth are read from the downloaded zip archives or from folders of the same
+    name. `where` keeps the frames whose attributes (named as in det_2d.json) have one of the listed values;
+    `limit` draws this many of them.
     """
 
     root: str
@@ -89,7 +89,7 @@ class Shift:
         return len(self._keys)
 
     def samples(self) -> list[Sample]:
-        """Returns one sample a frame with an image or a mask, by sequence and time; a UserError for none."""
+        """Returns a sample for each frame, by sequence and time; raises a UserError if there are none."""
         images, masks, attributes = self._images, self._masks, self._attributes
         has_depth = any((self.folder / name).exists() for name in ("depth", "depth.zip"))
         depths = self._find_files("depth", "png") if has_depth else {}
@@ -150,7 +150,7 @@ class Shift:
 
     @cached_property
     def _attributes(self) -> dict[Key, dict[str, str]]:
-        """Returns the attributes of each frame that are used; none without det_2d.json and a filter."""
+        """Returns the used attributes of each frame; empty without det_2d.json and without a filter."""
         path = self.folder / "det_2d.json"
         if not path.is_file() and not self._filters:
             return {}

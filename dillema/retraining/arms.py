@@ -1,4 +1,4 @@
-"""The arms of a retraining: trained on originals alone, with augmentation, and with counterfactuals."""
+"""The arms of a retraining: originals only, with augmentation, and with counterfactuals."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAINING_VERSION = 3  # raised whenever the same settings give other weights
-CACHED_BYTES = 2**29  # of images and truths in memory: a small network needs them faster than they are read
+CACHED_BYTES = 2**29  # of images and truths in memory, because a small network is faster than reading them
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class TrainingSource:
 
 @dataclass
 class ArmTrainer:
-    """Trains models under test; keeps their weights, which a run that is repeated uses again.
+    """Trains models under test; stores their weights, so that a repeated run does not train again.
 
     Attributes:
-        weights_folder: Where weights are kept, for all runs.
-        sources: What is trained on.
-        schedule: Of all arms.
+        weights_folder: The folder of the weights of all runs.
+        sources: The training sources.
+        schedule: The schedule of all arms.
         models: The number of models that are trained.
-        statistics: What each training took, by model, arm and seed.
-        seconds: That were spent on training.
+        statistics: The statistics of each training, by model, arm and seed.
+        seconds: The time of all trainings of this run.
     """
 
     weights_folder: Path
@@ -68,9 +68,9 @@ class ArmTrainer:
     _starts: list[float] = field(default_factory=list)
 
     def variants(self, model: Any, run_folder: Path) -> Iterator[tuple[str, Any]]:
-        """Yields a model as it is, and after each arm with each seed, with their names.
+        """Yields the untrained model, and the model after each arm and seed, each with its name.
 
-        Trains what is not trained yet.         Links the weights to `weights/` in the run folder.
+        Trains missing variants. Links the weights to `weights/` in the run folder.
         """
         yield model.name, model
         for seed, arm in product(self.seeds, ARMS):
@@ -85,7 +85,7 @@ class ArmTrainer:
             yield variant_name(model.name, arm, seed), model.saved(stored)
 
     def augment_example(self, source: TrainingSource, seed: int) -> Image.Image:
-        """Returns the original of a source as classical augmentation changes it."""
+        """Returns the original of a source after classical augmentation."""
         from .augmentation import augment
 
         task = get_task(self.dataset.task)
@@ -116,7 +116,7 @@ class ArmTrainer:
         steps = self._train(model, arm, seed, schedule, stored)
         now = time.perf_counter()
         self.seconds += now - start
-        # between two trainings the test images are predicted
+        # the time between trainings includes the prediction of the test images
         minutes = (now - self._starts[0]) / len(self._starts) * (count - len(self.statistics) - 1) / 60
         log.info(
             "training %s: %d steps in %.1f s; about %.0f min left in all", title, steps, now - start, minutes
@@ -124,7 +124,7 @@ class ArmTrainer:
         return stored
 
     def _train(self, model: Any, arm: str, seed: int, schedule: "Schedule", target: Path) -> int:
-        """Trains a copy of a model and writes its weights to a folder as a whole; returns the steps."""
+        """Trains a copy of a model and writes its weights to a folder atomically; returns the steps."""
         from .training import train
 
         trained_model = copy.deepcopy(model)
@@ -143,12 +143,12 @@ class ArmTrainer:
             file.chmod(0o444)  # run folders link to it, as to images
         try:
             temporary.rename(target)
-        except OSError:  # another run has trained the same meanwhile
+        except OSError:  # another run has trained the same variant meanwhile
             shutil.rmtree(temporary)
         return figures.steps
 
     def _schedule_for(self, arm: str) -> "Schedule":
-        """Returns the schedule as far as an arm depends on it: originals alone draw nothing else."""
+        """Returns the part of the schedule that an arm depends on: the originals arm has no share."""
         return replace(self.schedule, share=0.0) if arm == ORIGINALS else self.schedule
 
     def _version_for(self, arm: str) -> list[int]:
@@ -157,7 +157,7 @@ class ArmTrainer:
         return [TRAINING_VERSION, AUGMENTATION_VERSION] if arm == AUGMENTATION else [TRAINING_VERSION]
 
     def _content(self, arm: str) -> Any:
-        """Returns what an arm is trained on, as JSON; what it does not draw is not part of it."""
+        """Returns a description of the training images of an arm, as JSON."""
         sources = [
             (
                 source.sample.digest,
@@ -169,7 +169,7 @@ class ArmTrainer:
 
     @cached_property
     def _images(self) -> list["Source"]:
-        """Returns the functions that read what is trained on, and keep it in memory while there is room."""
+        """Returns the functions that read the training images, and cache them while memory allows."""
         from .training import Source
 
         width, height = self.size
@@ -186,7 +186,7 @@ class ArmTrainer:
 
 
 def variant_name(model: str, arm: str, seed: int) -> str:
-    """Returns what predictions.parquet calls a model after an arm with a seed."""
+    """Returns the name, in predictions.parquet, of a model after an arm with a seed."""
     return f"{model}, {arm}, seed {seed}"
 
 

@@ -1,4 +1,4 @@
-"""Classical augmentation: what counterfactuals have to be better than to be worth their cost."""
+"""Classical augmentation, the baseline for training on counterfactuals."""
 
 from functools import cache
 
@@ -41,8 +41,8 @@ def _add_streaks(
 ) -> tv_tensors.Image:
     """Returns a darker image with falling streaks.
 
-    Their length is a share of the height, 0 for flakes; `density` bounds the share of pixels where one
-    begins, and `light` the share of the light that is left.
+    Their length is a share of the height, 0 for flakes. `density` limits the share of pixels where a streak
+    starts, and `light` the share of the remaining light.
     """
     height, width = pixels.shape[-2:]
     drops = (torch.rand(1, height, width) < _draw(density / 4, density)).float()
@@ -66,7 +66,7 @@ def _add_snow(pixels: tv_tensors.Image) -> tv_tensors.Image:
 
 @cache
 def _augmentation(height: int, width: int) -> v2.Compose:
-    # neither AugMix nor RandAugment of torchvision: they move the image and leave the mask where it was
+    # AugMix and RandAugment of torchvision are not used: they move the image but not the mask
     ratio = (0.85 * width / height, 1.15 * width / height)
     weathers = [v2.Lambda(weather, tv_tensors.Image) for weather in (_add_fog, _add_rain, _add_snow)]
     return v2.Compose(
@@ -85,11 +85,11 @@ def _augmentation(height: int, width: int) -> v2.Compose:
 def augment(image: Image.Image, truth: Truth, task: Task, seed: int) -> tuple[Image.Image, Truth]:
     """Returns an image and its truth after random changes of light, colour, weather, sharpness and view.
 
-    A change of the view moves the truth as well, as the task says.
+    A change of the view also moves the truth; see `Task.transform`.
     """
     pixels = tv_tensors.Image(v2.functional.pil_to_tensor(image))
     change = _augmentation(image.height, image.width)
-    with torch.random.fork_rng(devices=[]):  # what is drawn here must not change what the network draws
+    with torch.random.fork_rng(devices=[]):  # draws here must not change the random numbers of the network
         torch.manual_seed(seed)
         changed, truth = task.transform(change, pixels, truth)
     return v2.functional.to_pil_image(changed), truth

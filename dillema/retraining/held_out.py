@@ -1,4 +1,4 @@
-"""The split of sources, and the images of the test sources that models are tested on."""
+"""The images of held-out sources, on which models are tested."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from ..types import COUNTERFACTUAL, ORIGINAL, TRUTH, Edit, Sample
 
 @dataclass(frozen=True)
 class HeldOutImage:
-    """An image of a source that nothing is trained on.
+    """An image of a held-out source.
 
     Attributes:
-        name: Of the image; the original and the counterfactuals have other names.
-        kind: What it is: an original, a counterfactual or a render (the truth).
-        item: What a model is asked.
+        name: The name of the image, by which the images of a source differ.
+        kind: Its kind: an original, a counterfactual or a render (the truth).
+        item: The item of the predict step.
         condition: The values of the conditions that it shows; "" for a counterfactual.
     """
 
@@ -34,14 +34,14 @@ class HeldOutImage:
 
     @property
     def id(self) -> str:
-        """Returns what tells the image from all others."""
+        """Returns a unique id of the image."""
         return f"{self.name} ({self.kind})"
 
 
 def join_equal_samples(samples: Sequence[Sample]) -> list[Sample]:
-    """Returns samples of which those with equal pixels are in one group.
+    """Returns samples in which those with equal pixels have the same group.
 
-    The same image under another name must not be trained on and tested on.
+    An image that occurs under two names must not be in both training and test.
     """
     parents: dict[str, str] = {}
     group_of_content: dict[bytes, str] = {}
@@ -55,7 +55,7 @@ def join_equal_samples(samples: Sequence[Sample]) -> list[Sample]:
         group = find(sample.group or sample.id)
         try:
             content = hashlib.sha256(sample.image.tobytes()).digest()
-        except Exception:  # what is wrong with it is found, and recorded, by the pipeline
+        except Exception:  # the pipeline meets the same error and records it
             continue
         parents[group] = find(group_of_content.setdefault(content, group))
     return [replace(sample, group=find(sample.group or sample.id)) for sample in samples]
@@ -71,11 +71,11 @@ def list_real_images(
     """Returns the originals of samples, and renders of them in all combinations of conditions.
 
     Args:
-        samples: Those to test on.
-        sources: Their finished items of the step `source`, by id.
-        dataset: It renders, or there are no renders.
-        size: Of the images.
-        conditions: Attributes of the samples.
+        samples: The test samples.
+        sources: Their finished items of the source step, by id.
+        dataset: The data set; without `Renders` there are no renders.
+        size: The size of the images.
+        conditions: The attributes whose values are combined.
     """
     names = conditions if isinstance(dataset, Renders) else ()
     values = {
@@ -116,7 +116,7 @@ def make_counterfactual(
 
 
 def iterate_batches(images: Iterator[HeldOutImage], size: int) -> Iterator[list[HeldOutImage]]:
-    """Yields images a batch at a time: there may be many."""
+    """Yields images in batches, because there may be many."""
     batch: list[HeldOutImage] = []
     for image in images:
         batch.append(image)

@@ -1,6 +1,6 @@
-"""A model under test, trained further by Lightning.
+"""Trains a model under test further with Lightning.
 
-All arms take the same steps from the same weights, on other pictures of the same sources.
+All arms take the same number of steps from the same weights, on different images of the same sources.
 """
 
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 Batch = list[tuple[Image.Image, Truth]]
 
 WARM_UP = 0.1  # share of the steps over which the learning rate rises from 0
-SECONDS_BETWEEN_LINES = 30  # of a log that nobody watches
+SECONDS_BETWEEN_LINES = 30  # of the log, where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How all arms are trained.
+    """The training settings of all arms.
 
     Attributes:
         steps: Steps of the optimiser (AdamW; Loshchilov and Hutter, ICLR 2019).
         batch_size: Images a step.
-        learning_rate: Its largest value: it rises to this and falls to 0 along a cosine.
-        share: Of the images (0 to 1), those that an arm alters, if it alters any.
+        learning_rate: The largest learning rate: it rises to this and falls to 0 along a cosine.
+        share: The share of the images (0 to 1) that an arm replaces, if it replaces any.
     """
 
     steps: int
@@ -63,11 +63,11 @@ class Schedule:
 
 @dataclass
 class TrainingStatistics:
-    """What a training took.
+    """The statistics of a training.
 
     Attributes:
         steps: Steps of the optimiser.
-        seconds: How long it took.
+        seconds: The time of the training.
         drawn: How many images of each kind were drawn.
         loss: The mean loss of the first steps and of the last.
     """
@@ -81,8 +81,8 @@ class TrainingStatistics:
 class Batches(IterableDataset[Batch]):
     """The batches of one arm (originals, augmentation, counterfactuals); `drawn` counts images by kind.
 
-    The seed decides which sources a step sees, and which of them are altered, in the same way for all arms:
-    these differ in the pictures alone.
+    The seed selects the sources of a step, and which of them are altered, in the same way for all arms, so
+    that arms differ only in the images.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Batches(IterableDataset[Batch]):
             ]
 
     def _draw(self, source: Source, alter: bool, seed: int) -> tuple[Image.Image, Truth]:
-        """Returns the image and the truth of a source, altered as the arm does it."""
+        """Returns the image and the truth of a source, altered for the arm."""
         image, truth, kind = source.image(), source.truth(), "originals"
         if alter and self.arm == "augmentation":
             (image, truth), kind = augment(image, truth, self.task, seed), "augmented"
@@ -133,7 +133,7 @@ class Training(L.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Returns the loss of a batch.
 
-        Raises a UserError when it is no number, for the weights would be none either.
+        Raises a UserError if it is NaN, because the weights would become NaN, too.
         """
         images, truths = zip(*batch, strict=True)
         loss = self.task.loss(self.model.logits(images), truths, self.dataset.ignored)
@@ -143,7 +143,7 @@ class Training(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
-        """Logs from time to time how far the training is, where no bar shows it."""
+        """Logs the progress of the training from time to time, where there is no progress bar."""
         now, done = time.perf_counter(), index + 1
         if now - self.last_line > SECONDS_BETWEEN_LINES and not sys.stderr.isatty():
             left = (now - self.start) / done * (self.schedule.steps - done)
@@ -152,7 +152,7 @@ class Training(L.LightningModule):
             self.last_line = now
 
     def divergence(self, sign: str) -> UserError:
-        """Returns the error of a training whose numbers are no numbers any more."""
+        """Returns the error for a training that diverged."""
         return UserError(f"training {self.model.name} diverged: {sign}. Set job.learning_rate lower")
 
     def configure_optimizers(self) -> Any:
@@ -170,21 +170,21 @@ class Training(L.LightningModule):
 def train(
     model: Any, sources: Sequence[Source], dataset: Dataset, arm: str, schedule: Schedule, seed: int
 ) -> TrainingStatistics:
-    """Trains a model, which is loaded, on the pictures of an arm.
+    """Trains a loaded model on the images of an arm.
 
-    Raises a UserError for a training that diverges, and for one that does not fit the memory.
+    Raises a UserError if the training diverges or does not fit into the memory.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     trainer = _trainer(next(model.module.parameters()).device)
     batches = Batches(sources, arm, schedule, get_task(dataset.task), seed)
     training = Training(model, dataset, schedule)
-    torch.manual_seed(seed)  # of dropout and its like
+    torch.manual_seed(seed)  # for dropout and similar layers
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice about worker processes
         try:
             trainer.fit(training, DataLoader(batches, batch_size=None, collate_fn=list))
-        except SystemExit as end:  # what Lightning makes of Ctrl+C
+        except SystemExit as end:  # Lightning turns Ctrl+C into it
             raise KeyboardInterrupt from end
         except (RuntimeError, MemoryError) as error:
             if is_memory_error(error):

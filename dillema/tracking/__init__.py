@@ -1,10 +1,8 @@
-"""The runs in MLflow: a copy of what run folders hold.
+"""Copies the content of run folders to MLflow.
 
-No error here ends a run, and no server that is away delays one.
-
-Everything that MLflow is to receive about a run is kept in the folder `unsent` of its run folder until MLflow
-has all of it. Neither a server that is away nor a process that is killed loses anything: `job=sync` sends it
-later.
+An error here never ends a run, and an unreachable server never delays one. The data for MLflow stays in the
+folder `unsent` of the run folder until MLflow has all of it. So nothing is lost if the server is unreachable
+or the process is killed: `job=sync` sends it later.
 
 No other package imports mlflow.
 """

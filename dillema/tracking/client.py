@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
-# left to itself, MLflow waits for a server for minutes
+# by default, MLflow waits for a server for minutes
 TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 LOG_LEVELS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
 
 
 def connect(uri: str) -> "MlflowClient":
-    """Returns a client that soon gives up on a server that is away.
+    """Returns a client that gives up quickly if the server is unreachable.
 
-    The environment variables of MLflow that set time-outs have the last word.
-    Creates a SQLite database that does not exist. Raises a UserError for one that cannot be used.
+    Environment variables of MLflow for time-outs have priority. Creates a missing SQLite database. Raises a
+    UserError for one that cannot be used.
     """
     for name, value in ({"MLFLOW_DISABLE_TELEMETRY": "true"} | TIMEOUTS).items():
         os.environ.setdefault(name, value)
@@ -41,7 +41,7 @@ def absolute(uri: str) -> str:
     path = Path(uri.removeprefix(SQLITE)).expanduser()
     if path.is_absolute():
         return f"{SQLITE}{path}"
-    # an address escapes the percent sign, the name of a folder does not
+    # a percent sign is escaped in an address, but not in the name of a folder
     working_folder = str(Path.cwd()).replace("%", "%25")
     return f"{SQLITE}{working_folder}/{path}"
 
@@ -60,10 +60,10 @@ def run_address(uri: str, experiment_id: str, run_id: str) -> str:
 
 
 def _prepare_database(uri: str) -> None:
-    """Makes sure that a database exists whole and can be used.
+    """Makes sure that a database exists, is complete and can be used.
 
-    A new one is created under a lock, in a temporary file that is then renamed: neither several first runs at
-    the same time nor a process that is killed leaves half of its tables.
+    A new one is created under a lock, in a temporary file that is then renamed, so that neither simultaneous
+    first runs nor a killed process leave an incomplete database.
     """
     from mlflow import MlflowClient
 

@@ -1,4 +1,4 @@
-"""What MLflow receives about a finished run, from its run folder alone."""
+"""Collects the data of a finished run for MLflow from its run folder."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from ..report.words import describe_run
 from ..run_folder import RunFolder, StoredImage
 from .pending import UNSENT, PendingRun
 
-TABLE_ROWS = 10_000  # MLflow's page loads a table whole
+TABLE_ROWS = 10_000  # MLflow's page loads whole tables
 GRID_IMAGES = 16  # counterfactuals whose images are logged: the same ones in all runs on the same sources
 SKIPPED_KEYS = ("per_class", "per_condition", "plan", "seed", "level", "version")
 FIGURES = "figures.json"
@@ -26,7 +26,7 @@ FIGURES = "figures.json"
 
 
 def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None) -> None:
-    """Adds the figures, tables, images and the description of a finished run to what waits in its folder."""
+    """Adds the figures, tables, images and the description of a finished run to its unsent data."""
     results, unsent = folder.results, folder.path / UNSENT
     pending.tags["models"] = ", ".join(results["models"])
     pending.tags["mlflow.note.content"] = describe_run(folder)
@@ -51,7 +51,7 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
         join_images(image.original, image.path).save(
             unsent / "images" / f"{as_key(image.id)}.png", compress_level=1
         )
-    # under another name, so that nobody takes MLflow's copy for a run folder
+    # another name, so that MLflow's copy does not look like a run folder
     shutil.copyfile(folder.path / "results.json", unsent / FIGURES)
     pending.write(folder.path)
 
@@ -59,8 +59,8 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
 def flatten_metrics(results: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of results.json by the path to them, without the long tables.
 
-    The main metric of a model is called `original` and `counterfactual`. A single model's metrics are not
-    preceded by its name.
+    The main metric of a model is called `original` and `counterfactual`. The name of a single model is left
+    out.
     """
     metrics = _flatten({name: value for name, value in results.items() if name != "models"})
     models = results["models"]
@@ -75,7 +75,7 @@ def flatten_metrics(results: Mapping[str, Any]) -> dict[str, float]:
 
 
 def as_key(name: str) -> str:
-    """Returns a name as MLflow accepts it for a parameter, a metric or an image."""
+    """Returns a name in the form that MLflow accepts for parameters, metrics and images."""
     return re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)
 
 
@@ -139,7 +139,7 @@ def _flatten_comparison(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_table(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Writes rows as MLflow takes a table: the values of each column, JSON."""
+    """Writes rows in MLflow's format for tables: JSON with the values of each column."""
     rows = list(rows)
     path.parent.mkdir(exist_ok=True)
     path.write_text(

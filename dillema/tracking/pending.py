@@ -1,4 +1,4 @@
-"""What MLflow is to receive about a run, kept in its run folder until MLflow has it."""
+"""The unsent data of a run, kept in its run folder until MLflow has it."""
 
 import fcntl
 import json
@@ -16,12 +16,12 @@ UNSENT = "unsent"
 
 @dataclass
 class PendingRun:
-    """What MLflow is to receive besides the tables, images and files in the same folder.
+    """The unsent data of a run, besides the tables, images and files in the same folder.
 
     Attributes:
         uri: The address of MLflow.
         artifacts: Where MLflow keeps the files of runs.
-        start: In milliseconds, as `end` is.
+        start: The start in milliseconds, like `end`.
         sweep: The folder of the sweep that the run belongs to.
         dataset: The fields of MLflow's entity of the generated set.
     """
@@ -41,22 +41,22 @@ class PendingRun:
 
     @classmethod
     def read(cls, folder: Path) -> "PendingRun":
-        """Returns what waits in a run folder."""
+        """Returns the unsent data of a run folder."""
         return cls(**json.loads((folder / UNSENT / "run.json").read_text(encoding="utf-8")))
 
     def write(self, folder: Path) -> None:
-        """Writes it to a run folder."""
+        """Writes the unsent data to a run folder."""
         write_atomically(folder / UNSENT / "run.json", json.dumps(asdict(self)))
 
 
 def now_in_milliseconds() -> int:
-    """Returns the time as MLflow counts it."""
+    """Returns the time in MLflow's unit, milliseconds."""
     return int(time.time() * 1000)
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of this block for the same folder."""
+    """Locks a folder against other processes during this block."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # some file systems have no locks

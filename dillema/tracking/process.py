@@ -1,4 +1,4 @@
-"""Which process a run belongs to, so that a later one can find out that it died."""
+"""Identifies the process of a run, so that a later process can detect that it died."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def host_name() -> str:
-    """Returns the name of this machine and of its process table; containers may share one of them only."""
+    """Returns the names of this machine and its process table, because containers may share only one."""
     table = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()} {table.readlink() if table.is_symlink() else ''}".strip()
 
@@ -29,7 +29,7 @@ def process_died(tags: Mapping[str, str]) -> bool:
 def _start_time(process: int) -> str:
     """Returns when a process of this machine started, in clock ticks.
 
-    Returns "" when there is no such process, or when the system (not Linux) does not tell.
+    Returns "" if there is no such process, or on systems other than Linux.
     """
     try:
         state, *rest = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

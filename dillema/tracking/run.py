@@ -1,4 +1,4 @@
-"""One run in MLflow, for as long as its job takes."""
+"""A run in MLflow during its job."""
 
 import os
 import traceback
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PARAMETER_LENGTH = 500  # characters that MLflow takes
 ERROR_LENGTH = 5000
-# whoever stops a run waits for it to end
+# a user who stops a run waits for its end
 TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
@@ -54,16 +54,16 @@ def open_run(
     config: str,
     sweep: Path | None = None,
 ) -> Iterator["TrackedRun"]:
-    """Opens a run in MLflow for as long as the block takes.
+    """Opens a run in MLflow for the duration of the block.
 
-    A block that raises leaves a failed run with the error; one that is stopped (Ctrl-C, SIGTERM) leaves a
-    killed run.
+    A block that raises ends the run as failed, with the error; a block that is stopped (Ctrl-C, SIGTERM) ends
+    it as killed.
 
     Args:
         uri: Address of MLflow.
-        artifacts: Where MLflow keeps files, for a database; a server has a place of its own.
+        artifacts: Where MLflow keeps files if `uri` is a database; a server has its own place.
         experiment: The experiment that the run belongs to.
-        price_per_hour: What the machine costs.
+        price_per_hour: The price of an hour of the machine.
         folder: The run folder.
         name: The name of the run.
         params: The settings.
@@ -100,7 +100,7 @@ def open_run(
 
 
 class TrackedRun:
-    """One run in MLflow. Nothing is sent to a server that was away at its start: `job=sync` does that.
+    """A run in MLflow. If the server is unreachable at the start, only `job=sync` sends the data.
 
     Attributes:
         address: The link to the run; "" where MLflow does not have it.
@@ -112,7 +112,7 @@ class TrackedRun:
         self._run_id = self.address = ""
 
     def start(self, config: str) -> None:
-        """Creates the run, and ends those of this machine whose process died."""
+        """Creates the run, and ends runs of this machine whose process died."""
         unsent = self._folder / UNSENT
         unsent.mkdir(parents=True, exist_ok=True)
         (unsent / "config.yaml").write_text(config, encoding="utf-8")
@@ -130,7 +130,7 @@ class TrackedRun:
             collect(folder, self._pending, self._price)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Ends the run as finished, failed or killed, and sends everything that waits."""
+        """Ends the run as finished, failed or killed, and sends all unsent data."""
         was_stopped = error is not None and not isinstance(error, Exception)
         self._pending.status = "KILLED" if was_stopped else "FAILED" if error is not None else "FINISHED"
         self._pending.end = now_in_milliseconds()

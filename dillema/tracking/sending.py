@@ -1,4 +1,4 @@
-"""Sends to MLflow what waits in a run folder."""
+"""Sends the unsent data of a run folder to MLflow."""
 
 import json
 import logging
@@ -28,9 +28,9 @@ Entry = TypeVar("Entry")
 
 
 def send(folder: Path) -> bool:
-    """Sends what waits in a run folder; returns False, and sends nothing, when the run may still be at work.
+    """Sends the unsent data of a run folder; returns False, and sends nothing, if the run may be active.
 
-    The run is created if MLflow lacks it. What MLflow has already is not sent twice.
+    Creates the run if MLflow does not have it. Sends nothing twice.
     """
     with lock_folder(folder):
         pending = PendingRun.read(folder)
@@ -44,7 +44,7 @@ def send(folder: Path) -> bool:
 
 
 def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
-    """Ends the runs of this machine whose process has ended, with all that waits in their folders."""
+    """Ends the runs of this machine whose process has ended, and sends the unsent data of their folders."""
     experiment = client.get_experiment_by_name(experiment_name)
     if experiment is None:
         return
@@ -68,7 +68,7 @@ def begin_run(client: "MlflowClient", folder: Path, pending: PendingRun) -> str:
     from mlflow.entities import Param
 
     experiment = client.get_experiment_by_name(pending.experiment)
-    # a server knows best where its artifacts belong
+    # a server has its own place for artifacts
     location = None if pending.uri.startswith(("http", "databricks")) else pending.artifacts
     experiment_id = (
         experiment.experiment_id if experiment else client.create_experiment(pending.experiment, location)
@@ -84,10 +84,10 @@ def begin_run(client: "MlflowClient", folder: Path, pending: PendingRun) -> str:
 
 
 def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id: str) -> None:
-    """Sends everything that waits and is not there yet, ends the run, and removes what waited."""
+    """Sends the unsent data that MLflow lacks, ends the run, and removes the folder of unsent data."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
-    # what is sent again with the same time counts once
+    # a metric that is sent twice with the same time counts once
     time = pending.end or pending.start
     for batch in _split([Metric(key, value, time, 0) for key, value in pending.metrics.items()]):
         client.log_batch(run_id, metrics=batch)
@@ -98,7 +98,7 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
     for file in (folder / "predictions.parquet", folder / "report.html", folder / UNSENT / FIGURES):
         if file.exists():
             client.log_artifact(run_id, str(file))
-    if _page_needs_images(folder):  # thousands of small ones, each of which would take a call
+    if _page_needs_images(folder):  # thousands of small images, with one call for each
         archive = shutil.make_archive(str(folder / UNSENT / "report"), "zip", folder, "report")
         client.log_artifact(run_id, archive)
     for key in pending.tags.keys() & {"models", "error", "mlflow.note.content"}:
@@ -109,7 +109,7 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
 
 @contextmanager
 def log_tracking_errors(consequence: str) -> Iterator[None]:
-    """Turns an error into a warning that says what it means for the run in MLflow."""
+    """Turns an error into a warning that says its effect on the run in MLflow."""
     try:
         yield
     except Exception as error:
@@ -140,7 +140,7 @@ def _page_needs_images(folder: Path) -> bool:
 
 
 def _find_or_create_parent(client: "MlflowClient", experiment_id: str, pending: PendingRun) -> str:
-    """Returns the id of the run that stands for a sweep."""
+    """Returns the id of the parent run of a sweep."""
     sweep = Path(str(pending.sweep))
     tags = {"dillema.sweep": str(sweep), "mlflow.source.name": "dillema"}
     name = f"sweep {sweep.parent.name} {sweep.name}"
@@ -153,7 +153,7 @@ def _find_or_create_parent(client: "MlflowClient", experiment_id: str, pending: 
 def _find_or_create(
     client: "MlflowClient", experiment_id: str, tag: str, tags: dict[str, str], name: str, start: int
 ) -> tuple[str, bool]:
-    """Returns the id of the run with a tag, and whether it was created now."""
+    """Returns the id of the run with a tag, and whether it was just created."""
     value = tags[tag].replace("'", "\\'")
     runs = client.search_runs([experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
     if runs:
