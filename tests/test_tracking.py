@@ -181,7 +181,7 @@ def test_a_killed_run_whose_folder_is_gone_is_ended_too(tmp_path, settings):
             assert runs(tmp_path)[1][0].info.status == "KILLED"
 
 
-@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("reply", [False, True])
 def test_a_server_that_is_away_or_silent_delays_nothing(tmp_path, settings, caplog, monkeypatch, reply):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # what the user sets stays; else 5
     with socket.socket() as silent:
