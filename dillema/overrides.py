@@ -37,7 +37,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 
 
 def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of `job=judge` with the gates of the run that it names, where no others are named.
+    """Returns the arguments of `job=judge` with the gates of its run, where no others are named.
 
     Arguments of another job, or for a folder that is no run (which the job itself says), stay as they are.
     """
