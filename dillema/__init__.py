@@ -12,8 +12,9 @@ __version__ = "0.2.0"
 def run(overrides: Sequence[str] = ()) -> "RunFolder":
     """Runs a job in this process, as `python -m dillema` does, and returns its run folder.
 
-    For `job=run` (the default), `judge`, `report` and `retrain`. Works in a notebook, and leaves no state
-    of Hydra behind. Raises a UserError for a mistake in the configuration, and for what the machine lacks.
+    Takes `job=run` (the default), `judge`, `report` and `retrain`. Works in a notebook and leaves no state
+    of Hydra behind. Raises a UserError for a mistake in the configuration, or when the machine lacks
+    something that the run needs.
     """
     from .entry import run_job
 

@@ -44,8 +44,8 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + signal_number
 
 
-class Shown(CompactHydraException):
-    """A UserError as Hydra shows it at the end of a sweep: its message alone."""
+class SweepError(CompactHydraException):
+    """A UserError of a run in a sweep. Hydra shows only its message, at the end of the sweep."""
 
 
 def main() -> None:
@@ -53,8 +53,8 @@ def main() -> None:
 
     Ends with exit code 1 and the reason on the screen when the job fails, 130 when it is stopped.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, _stop)
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
         _check_early(sys.argv[1:])
@@ -80,10 +80,10 @@ def run_hydra(cfg: DictConfig) -> None:
         is_ours = not isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1"
         log.error(error, exc_info=is_ours)
         if isinstance(error, NoWeights):
-            log.error("This fetches all that the run needs: %s", _prefetch_command())
+            log.error("This command fetches everything that the run needs: %s", _prefetch_command())
         if is_sweep:
-            # an exit would take the other runs of the sweep with it; Hydra raises this one again at the end
-            raise Shown(str(error)) from error
+            # sys.exit would end the other runs of the sweep, too; Hydra raises this error again at the end
+            raise SweepError(str(error)) from error
         sys.exit(1)
 
 
@@ -92,11 +92,11 @@ def _check_early(arguments: list[str]) -> None:
     if any(argument in FLAGS_WITHOUT_RUN or argument in ("-m", "--multirun") for argument in arguments):
         return
     if any(argument.startswith("-") for argument in arguments):
-        return  # --config-dir and its like: Hydra composes, and the check follows
+        return  # flags such as --config-dir: Hydra composes the configuration, and the check follows
     try:
         cfg = compose(arguments)
     except (HydraException, CompactHydraException):
-        return  # Hydra composes again, and shows its own message
+        return  # Hydra composes the configuration again and shows its own message
     check(cfg)
 
 
@@ -106,8 +106,8 @@ def _prefetch_command() -> str:
     return shlex.join(["python", "-m", "dillema", "job=prefetch", *others])
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    raise Stopped(signal_number)
 
 
 def _exit_code(error: KeyboardInterrupt) -> int:

@@ -1,14 +1,18 @@
-"""The contracts: what the option of each group provides, said once.
+"""The contracts of the groups: what the option of a group must provide.
 
 A back-end is a dataclass, so that its fields are its settings. Fields that change no result are hinted
 `Transient` (or `BatchSize`), fields that name weights or prompts `Weights` (see `dillema.fields`).
 `version` is raised whenever the same settings give another result. `load()` is called once, in the process
 that does the work, before anything else.
 
-What every method that takes a batch promises: one result an item, in order; the result of an item depends
-on that item and its seed alone, not on the batch, on earlier calls or on the process; what is wrong with
-one item is an exception in its place, or is raised (the batch is then tried item by item). An `ItemError`
-is the item's, a `UserError` ends the run.
+Every method that takes a batch keeps these promises:
+
+- It returns one result an item, in order.
+- The result of an item depends only on the item and its seed, not on the batch, on earlier calls or on the
+  process.
+- When one item fails, its exception takes the place of its result, or is raised. After a raised exception
+  the batch is tried again item by item.
+- An `ItemError` concerns one item. A `UserError` ends the run.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,9 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Vary = Mapping[str, Sequence[str]]
-"""The attributes that may change without changing a label, each with its allowed values (none listed.
+"""The attributes that may change without changing a label, each with its allowed values.
 
-Any value).
+An attribute without listed values may take any value.
 """
 
 Size = tuple[int, int]
@@ -39,17 +43,17 @@ class Message(TypedDict):
 
 
 class Backend(Protocol):
-    """What all back-ends have; `batch_size` is a field, hinted `BatchSize`, or a constant of the class."""
+    """The common part of all back-ends; `batch_size` is a field hinted `BatchSize`, or a class constant."""
 
     version: ClassVar[int]
 
     @property
     def batch_size(self) -> int:
-        """Returns how many items are handed over at a time."""
+        """Returns how many items a batch has."""
         ...
 
     def load(self) -> None:
-        """Loads models and opens connections; raises a UserError that says what is missing."""
+        """Loads models and opens connections; raises a UserError when something is missing."""
         ...
 
 
@@ -63,19 +67,19 @@ class Dataset(Protocol):
 
     @property
     def task(self) -> str:
-        """Returns the name of a module of `dillema.task`, or the full name of a module of one's own."""
+        """Returns the name of a module of `dillema.task`, or the full name of another module."""
         ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Returns the names of the classes by id."""
+        """Returns the names of the classes, in the order of their ids."""
         ...
 
     @property
     def colours(self) -> tuple[tuple[int, int, int], ...]:
-        """Returns the colours of the classes in masks by id, RGB of 0 to 255.
+        """Returns the RGB colours (0 to 255) of the classes in masks, in the order of their ids.
 
-        Empty where nothing has a mask.
+        Empty for a data set without masks.
         """
         ...
 
@@ -86,7 +90,7 @@ class Dataset(Protocol):
 
     @property
     def vary(self) -> Vary:
-        """Returns what may change without changing a label."""
+        """Returns the attributes that may change without changing a label."""
         ...
 
     def samples(self) -> list[Sample]:
@@ -96,18 +100,15 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Renders(Protocol):
-    """A data set that can make the real image of what an edit stands for, so that the truth is known."""
+    """A data set that can render the true image of an edited sample."""
 
     def render(self, sample: Sample, edits: Sequence[Edit]) -> Callable[[], Image.Image] | None:
-        """Returns a function that makes the image of an edited sample.
-
-        Or None where an edit cannot be rendered.
-        """
+        """Returns a function that makes the image of an edited sample; None if it cannot be rendered."""
         ...
 
 
 class Captioner(Backend, Protocol):
-    """Writes what a person would write under an image."""
+    """Describes images in words."""
 
     def caption(
         self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]
@@ -127,33 +128,33 @@ class LanguageModel(Protocol):
         ...
 
     def load(self, turns: Sequence[list[Message]] = ()) -> None:
-        """Loads the weights, and reads the turns that questions will follow where that saves time."""
+        """Loads the weights; may read ahead the turns that all questions will start with, to save time."""
         ...
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a JSON schema.
 
-        The same question and seed give the same reply, whatever was asked before. Servers may ignore the
-        schema, so the reply is checked by whoever asks. Raises an ItemError for a reply that was cut short.
+        The same question and seed give the same reply, whatever was asked before. A server may ignore the
+        schema, so the caller must check the reply. Raises an ItemError for a reply that was cut short.
         """
         ...
 
 
 class Editor(Backend, Protocol):
-    """Finds out what a caption says, and rewrites it."""
+    """Finds the attributes that a caption expresses, and rewrites the caption."""
 
     def keywords(self, caption: Caption, vary: Vary, label: str, seed: int) -> Mapping[str, Expression]:
-        """Returns how the caption expresses each attribute that can be changed in it, in the order of `vary`.
+        """Returns the expression of each attribute that can change in the caption, in the order of `vary`.
 
-        `label` is the name of the sample's class, "" where it has none: no word of it is part of a span.
-        Raises an ItemError when nothing can be changed.
+        `label` is the name of the sample's class, or "" for a sample without one. No word of it may be part
+        of a span. Raises an ItemError when nothing can be changed.
         """
         ...
 
     def rewrite(
         self, caption: Caption, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int
     ) -> Counterfactual:
-        """Returns the caption with one edit for each attribute of the variant, to a value that it allows.
+        """Returns the caption with one edit for each attribute of the variant, to one of its allowed values.
 
         Raises an ItemError when no reply of the language model fits.
         """
@@ -168,9 +169,10 @@ class EditStrategy(Protocol):
     def plan(
         self, sample_id: str, expressions: Mapping[str, Expression], vary: Vary, count: int, seed: int
     ) -> list[Variant]:
-        """Returns up to `count` variants of one sample, of which no two can come out the same.
+        """Returns up to `count` variants of one sample; no two of them can give the same counterfactual.
 
-        None changes an attribute to the value it has. Depends on the arguments alone: never on other samples.
+        No variant changes an attribute to the value that it has. The result depends only on the arguments,
+        never on other samples.
         """
         ...
 
@@ -179,13 +181,13 @@ class Conditioning(Backend, Protocol):
     """Extracts the structure that a generated image must keep.
 
     Attributes:
-        name: What it is called among several, such as "depth".
+        name: Its name where a run has several conditionings, such as "depth".
     """
 
     name: ClassVar[str]
 
     def control(self, sample: Sample, dataset: Dataset, size: Size) -> Control:
-        """Returns the control image of a sample, RGB and of this size."""
+        """Returns the control image of a sample, in RGB and of the given size."""
         ...
 
 
@@ -193,7 +195,7 @@ class ReadsMore(Protocol):
     """A conditioning that reads more of a sample than its image and mask."""
 
     def content(self, sample: Sample) -> str:
-        """Returns a hash of what it reads."""
+        """Returns a hash of the additional data that it reads."""
         ...
 
 
@@ -210,18 +212,18 @@ class Generator(Backend, Protocol):
         controls: Sequence[Mapping[str, Control]],
         seeds: Sequence[int],
     ) -> Sequence[Image.Image | Exception]:
-        """Returns one RGB image a counterfactual; `controls` are by the name of their conditioning."""
+        """Returns one RGB image a counterfactual; the keys of `controls` are names of conditionings."""
         ...
 
 
 class Gate(Backend, Protocol):
-    """Decides whether a generated image may count: whether its label still holds, whether the edit happened.
+    """Measures whether the label of a generated image still holds, or whether the edit happened.
 
-    Thresholds are transient fields: other thresholds need no new scores.
+    Thresholds are transient fields, because other thresholds need no new scores.
 
     Attributes:
-        name: What it is called among several; begins the names of its scores.
-        scores: The names of what it measures.
+        name: Its name where a run has several gates; the prefix of the names of its scores.
+        scores: The names of its scores.
     """
 
     name: str
@@ -234,14 +236,14 @@ class Gate(Backend, Protocol):
         images: Sequence[Image.Image],
         dataset: Dataset,
     ) -> Sequence[Mapping[str, float] | Exception]:
-        """Returns what was measured of each generated image, by the name of the score.
+        """Returns the scores of each generated image by name.
 
-        A score that cannot be told (no pixel to compare, no answer) is left out or NaN.
+        A score that cannot be computed (no pixel to compare, no answer) is left out or NaN.
         """
         ...
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns why an image with these scores does not count, each in a few words; none when it passes."""
+        """Returns why an image with these scores does not count, in a few words each; none if it counts."""
         ...
 
 
@@ -252,78 +254,78 @@ class Model(Backend, Protocol):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Returns the names of the model's own classes, by its ids, once it is loaded.
+        """Returns the names of the model's own classes, in the order of their ids; empty if unknown.
 
-        None where they are unknown.
+        They are available once the model is loaded.
         """
         ...
 
     def predict(self, images: Sequence[Image.Image]) -> "Tensor | Sequence[Tensor]":
         """Returns the logits of the data set's classes for each image, float32, on the CPU.
 
-        Of shape (classes), or (classes, height, width) at the size of the image. Images of one batch are of
-        one size. Raises an ItemError for NaN and infinite logits.
+        Their shape is (classes), or (classes, height, width) at the size of the image. All images of a
+        batch have the same size. Raises an ItemError for NaN and infinite logits.
         """
         ...
 
 
 class Quality(Backend, Protocol):
-    """Measures generated images by networks."""
+    """Measures the quality of generated images with networks."""
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Returns the names of what is measured of each image."""
+        """Returns the names of the figures of an image."""
         ...
 
     @property
     def features(self) -> str | None:
-        """Returns the network on whose features sets are compared, None where none is."""
+        """Returns the network whose features are used to compare sets; None if sets are not compared."""
         ...
 
     def score(
         self, originals: Sequence[Image.Image], images: Sequence[Image.Image], texts: Sequence[str]
     ) -> Sequence[Mapping[str, float] | Exception]:
-        """Returns the figures of each image; all images are of one size."""
+        """Returns the figures of each image; all images have the same size."""
         ...
 
     def distance(
         self, originals: Sequence[Callable[[], Image.Image]], images: Sequence[Callable[[], Image.Image]]
     ) -> dict[str, Any]:
-        """Returns how far a set of images is from another one."""
+        """Returns the distances between two sets of images, by name."""
         ...
 
 
 class Work(Protocol):
-    """What an executor runs: a step, as far as an executor looks at it."""
+    """The part of a step that an executor uses."""
 
     @property
     def backend(self) -> Any:
-        """Returns the back-end that is loaded for the work; None where there is none to load."""
+        """Returns the back-end that must be loaded for the work; None if there is none."""
         ...
 
     def work(self, backend: Any, batch: Sequence[Any]) -> Sequence[Any]:
-        """Returns one result, or an exception in its place, for each item."""
+        """Returns a result or an exception for each item."""
         ...
 
 
 class Executor(Protocol):
-    """Maps a step over batches. It knows nothing of records, of failures that are allowed, or of other steps.
+    """Runs a step on batches. It knows nothing of records, of allowed failures, or of other steps.
 
     Attributes:
-        devices: GPUs (processes, where there are none) that a model under test runs on side by side.
+        devices: On how many GPUs (or processes, on a machine without GPUs) a model under test runs.
     """
 
     devices: int
 
     def load(self, backend: Any) -> None:
-        """Loads a back-end, after the memory of the one before was given back."""
+        """Frees the memory of the back-end loaded before, then loads this one."""
         ...
 
     def map(self, step: Work, batches: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
         """Yields the results of each batch, in order.
 
-        A batch that fails is tried again item by item; a batch that does not fit the memory is halved.
-        Raises a UserError for what is nobody's item: memory that does not suffice for one item, a lost
-        network, a full disk.
+        A batch that fails is tried again item by item. A batch that does not fit into the memory is halved.
+        Raises a UserError for a failure of the machine: memory that does not suffice for a single item, a
+        lost network, a full disk.
         """
         ...

@@ -1,7 +1,4 @@
-"""Where the configuration lies, what is wrong with one.
-
-And the only place where a block of it becomes an object.
-"""
+"""Finds and composes the configuration, and builds the objects that its blocks describe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +17,18 @@ Block = NewType("Block", DictConfig)
 """The option of a group: a `_target_` and its arguments."""
 
 Blocks = NewType("Blocks", DictConfig)
-"""The options of a group of which a run may have several, by name."""
+"""The options of a group that may have several in one run, by name."""
 
 
 @dataclass
 class Tracking:
-    """Where MLflow keeps its runs (`uri`) and their files, their experiment.
+    """The settings of MLflow, and the price of the machine.
 
-    And what an hour of the machine costs.
+    Attributes:
+        uri: Where MLflow keeps its runs.
+        artifacts: Where MLflow keeps the files of its runs.
+        experiment: The experiment that the runs belong to.
+        price_per_hour: What an hour of the machine costs.
     """
 
     uri: str
@@ -38,7 +39,7 @@ class Tracking:
 
 @dataclass
 class Config:
-    """The top level of a configuration: an option of each group, and what all of them share."""
+    """The top level of a configuration: an option of each group, and the settings that they share."""
 
     job: Block
     dataset: Block
@@ -68,7 +69,7 @@ class Config:
 def conf_dir() -> Path:
     """Returns the folder of the configuration files.
 
-    In the package when it was installed from a wheel, else beside it.
+    It lies in the package when that was installed from a wheel, and beside the package in a checkout.
     """
     package = Path(__file__).resolve().parent
     inside = package / "conf"
@@ -89,7 +90,7 @@ OmegaConf.register_new_resolver("package", package_file, replace=True)
 
 
 def build(block: DictConfig) -> Any:
-    """Returns the object that a block describes; errors come out as its constructor raised them."""
+    """Returns the object that a block describes; raises the errors of its constructor unchanged."""
     try:
         return instantiate(block, _convert_="all")
     except InstantiationException as error:
@@ -99,7 +100,7 @@ def build(block: DictConfig) -> Any:
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Returns the default configuration with these overrides; leaves no state of Hydra behind.
 
-    It has Hydra's own settings under `hydra`. Raises what Hydra raises for overrides that do not fit.
+    Hydra's own settings are under `hydra`. Raises the errors of Hydra for overrides that do not fit.
     """
     import hydra
 
@@ -113,7 +114,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def refuse(mistakes: Sequence[str]) -> None:
-    """Raises a UserError that names all mistakes, where there are any."""
+    """Raises a UserError that names all mistakes, if there are any."""
     if mistakes:
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise UserError("\n  ".join([f"The configuration has {count}:", *mistakes]))

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: all mistakes at once, before anything heavy is imported."""
+"""Finds all mistakes of a configuration at once, before heavy libraries are imported."""
 
 import difflib
 import inspect
@@ -28,37 +28,37 @@ METHODS = {
     "execution": ("load", "map"),
     "quality": ("load", "score", "distance"),
 }
-"""What the classes of a group must have; see `dillema.backend`."""
+"""The methods that the classes of a group must have; see `dillema.backend`."""
 
 MOVED = {
     "devices": "execution.devices",
     "execution.max_failures": "max_failures",
     "execution.retry_failed": "retry_failed",
 }
-"""Settings of version 0.1 that are called otherwise now."""
+"""The new names of settings of version 0.1."""
 
 
 def check(cfg: DictConfig) -> None:
     """Raises a UserError that names all mistakes of a configuration.
 
-    A job may know more of them: where its module has a function `mistakes`, that is given the configuration
-    once all values fit.
+    A job can add its own: its module may have a function `find_mistakes`, which is called with the
+    configuration once all values fit.
     """
     settings = without_hydra(cfg)
-    mistakes = list(_arguments(settings, Config, ""))
+    mistakes = list(_check_arguments(settings, Config, ""))
     if not mistakes:
-        mistakes = [*_dependent_gates(settings), *_mistakes_of_the_job(settings)]
+        mistakes = [*_find_dependent_gates(settings), *_find_mistakes_of_job(settings)]
     refuse(mistakes)
 
 
-def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
-    """Yields what is wrong with the arguments that a node holds for a target."""
+def _check_arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
+    """Yields the mistakes in the arguments that a node holds for a target."""
     parameters = inspect.signature(target).parameters
     hints = _hints(target)
     keys = [str(key) for key in node if str(key) not in DIRECTIVES]
     for key in keys:
         try:
-            yield from _argument(node, key, target, hints, path)
+            yield from _check_argument(node, key, target, hints, path)
         except MissingMandatoryValue:
             yield f"{path}{key}: needs a value, as in {path}{key}=..."
         except OmegaConfBaseException as error:
@@ -70,25 +70,27 @@ def _arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
             yield f"{path}{parameter.name}: {_name(target)} needs it"
 
 
-def _argument(node: DictConfig, key: str, target: Any, hints: Mapping[str, Any], path: str) -> Iterator[str]:
-    """Yields what is wrong with one argument."""
+def _check_argument(
+    node: DictConfig, key: str, target: Any, hints: Mapping[str, Any], path: str
+) -> Iterator[str]:
+    """Yields the mistakes in one argument."""
     parameters = inspect.signature(target).parameters
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     where, hint, value = path + key, hints.get(key, Any), node[key]
     if key not in parameters and not open_ended:
-        yield _unknown(where, key, target, list(parameters))
+        yield _describe_unknown(where, key, target, list(parameters))
     elif Block in (hint, *get_args(hint)) and value is not None:
-        yield from _block(value, where)
+        yield from _check_block(value, where)
     elif hint is Blocks:
-        yield from _blocks(value, where)
+        yield from _check_blocks(value, where)
     elif hint is Tracking and isinstance(value, DictConfig):
-        yield from _arguments(value, Tracking, f"{where}.")
+        yield from _check_arguments(value, Tracking, f"{where}.")
     else:
-        yield from _value(node, key, hint, where)
+        yield from _check_value(node, key, hint, where)
 
 
-def _value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[str]:
-    """Yields what is wrong with a plain value, or with the blocks that it holds."""
+def _check_value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[str]:
+    """Yields the mistakes in a plain value, or in the blocks that it holds."""
     value = node[key]
     plain = (
         OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
@@ -98,14 +100,14 @@ def _value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[str]:
     if not fits(plain, hint):
         yield f"{where}: must be {describe(hint)}, not {plain!r}"
     elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
-        # an interpolation is checked where what it refers to stands
+        # the value that an interpolation refers to is checked at its own place
         for name, part in _entries(value):
             if isinstance(part, DictConfig) and "_target_" in part:
-                yield from _block(part, f"{where}.{name}")
+                yield from _check_block(part, f"{where}.{name}")
 
 
-def _unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
-    """Returns the answer to a setting that does not exist."""
+def _describe_unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
+    """Returns the message for a setting that does not exist."""
     if where in MOVED:
         return f"{where}: is called {MOVED[where]} now"
     near = difflib.get_close_matches(key, parameters, n=1)
@@ -114,8 +116,8 @@ def _unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
     return f"{where}: {_name(target)} takes no {key}; {hint}"
 
 
-def _block(node: Any, path: str) -> Iterator[str]:
-    """Yields what is wrong with the option of a group."""
+def _check_block(node: Any, path: str) -> Iterator[str]:
+    """Yields the mistakes in the option of a group."""
     if isinstance(node, DictConfig) and OmegaConf.is_missing(node, "_target_"):
         yield f"{path}._target_: needs a value, as in {path}._target_=my_package.MyClass"
         return
@@ -124,7 +126,7 @@ def _block(node: Any, path: str) -> Iterator[str]:
         return
     try:
         target = _import_target(node["_target_"])
-    except Exception as error:  # whatever a module raises when it is imported
+    except Exception as error:  # importing a module may raise anything
         yield f"{path}._target_: {node['_target_']} cannot be imported: {error}"
         return
     lacking = [method for method in METHODS.get(path.partition(".")[0], ()) if not hasattr(target, method)]
@@ -133,11 +135,11 @@ def _block(node: Any, path: str) -> Iterator[str]:
             f"{path}._target_: {target.__name__} has no method {lacking[0]}; "
             "dillema/backend.py says what is needed"
         )
-    yield from _arguments(node, target, f"{path}.")
+    yield from _check_arguments(node, target, f"{path}.")
 
 
-def _blocks(node: Any, path: str) -> Iterator[str]:
-    """Yields what is wrong with the options of a group that lie under their names."""
+def _check_blocks(node: Any, path: str) -> Iterator[str]:
+    """Yields the mistakes in the options of a group that has several, by name."""
     if node is None:
         return
     if not isinstance(node, DictConfig):
@@ -152,7 +154,7 @@ def _blocks(node: Any, path: str) -> Iterator[str]:
                 f"a file begins with `# @package {path}.<name>`"
             )
             continue
-        yield from _block(block, where)
+        yield from _check_block(block, where)
         name = block.get("name") or key
         if name in paths_by_name:
             yield (
@@ -168,11 +170,11 @@ def _entries(node: DictConfig) -> Iterator[tuple[str, Any]]:
         yield str(key), node[key]
 
 
-def _dependent_gates(cfg: DictConfig) -> Iterator[str]:
-    """Yields the weights by which a model under test would judge the images that it is tested on."""
+def _find_dependent_gates(cfg: DictConfig) -> Iterator[str]:
+    """Yields the gates that use the weights of a model under test: the model would judge its own test."""
+    blocks = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in ("model", "validity")}
     tested, gates = (
-        {value: where for where, value in _weights(OmegaConf.to_container(cfg[group], resolve=True), group)}
-        for group in ("model", "validity")
+        {value: where for where, value in _find_weights(block, group)} for group, block in blocks.items()
     )
     for value in sorted(tested.keys() & gates.keys()):
         yield (
@@ -181,15 +183,15 @@ def _dependent_gates(cfg: DictConfig) -> Iterator[str]:
         )
 
 
-def _mistakes_of_the_job(cfg: DictConfig) -> Iterator[str]:
+def _find_mistakes_of_job(cfg: DictConfig) -> Iterator[str]:
     module = import_module(cfg.job._target_.rpartition(".")[0])
-    yield from getattr(module, "mistakes", lambda _: ())(cfg)
+    yield from getattr(module, "find_mistakes", lambda _: ())(cfg)
 
 
-def _weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yields where a block, and those within it, name a file, a folder or a hub id of weights.
+def _find_weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yields the settings of a block, and of blocks in it, that name weights.
 
-    And what is named.
+    Each is a pair: the path of the setting, and the file, folder or hub id that it names.
     """
     is_block = isinstance(node, dict) and "_target_" in node
     target = _import_target(node["_target_"]) if is_block else None
@@ -198,7 +200,7 @@ def _weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
     for key, value in entries:
         if key in fields and "/" in str(value):
             yield f"{path}.{key}", str(Path(value).resolve()) if Path(value).exists() else value
-        yield from _weights(value, f"{path}.{key}")
+        yield from _find_weights(value, f"{path}.{key}")
 
 
 def _import_target(name: str) -> Any:
@@ -213,15 +215,12 @@ def _name(target: Any) -> str:
 def _hints(target: Any) -> dict[str, Any]:
     try:
         return get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    except NameError:  # a user's module imports the types for type checkers only
+    except NameError:  # a user's module may import the types only for type checkers
         return {}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Returns whether a plain value, as YAML has them, fits a type hint.
-
-    True for hints that YAML cannot meet.
-    """
+    """Returns whether a plain value of YAML fits a type hint; True for hints that no YAML value can meet."""
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is Annotated:
         constraints = [extra for extra in arguments[1:] if isinstance(extra, Constraint)]
@@ -264,7 +263,7 @@ PLAIN_NAMES: dict[Any, str] = {
 
 
 def describe(hint: Any) -> str:
-    """Returns in words what a type hint asks for."""
+    """Returns the description of a type hint, for messages."""
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is Annotated:
         constraints = [extra.description for extra in arguments[1:] if isinstance(extra, Constraint)]

@@ -1,17 +1,18 @@
-"""The kinds of error: the user's or the machine's, one item's, and (any other exception) ours."""
+"""The kinds of error: of the user or the machine, and of one item. Any other exception is a bug."""
 
 
 class UserError(Exception):
-    """A mistake of the user's, or something that the machine lacks.
+    """A mistake of the user, or something that the machine lacks.
 
-    The message alone is shown, and says what, where and what to do.
+    Only the message is shown. It says what is wrong, where, and what to do.
     """
 
 
 class ItemError(Exception):
-    """What is wrong with one item.
+    """One item cannot be processed. The error is recorded for the item, and the run goes on.
 
-    It is recorded with the raw reply, if there is one, and the run goes on.
+    Attributes:
+        raw: The raw reply of the model, if there was one.
     """
 
     def __init__(self, message: str, raw: str = "") -> None:
@@ -20,7 +21,7 @@ class ItemError(Exception):
 
 
 class NoWeights(UserError):
-    """Weights are neither on this machine nor to be had.
+    """Weights are not on this machine and cannot be downloaded.
 
-    Where the message is shown, job=prefetch is added.
+    The command also shows how job=prefetch fetches them.
     """

@@ -1,4 +1,4 @@
-"""What a type hint says about a setting besides its type."""
+"""Marks and constraints that the type hint of a setting can carry."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a value must fulfil: `holds` tests it and `description` completes "must be a whole number ..."."""
+    """A condition on a value: `holds` tests it; `description` completes "must be a whole number ..."."""
 
     description: str
     holds: Callable[[Any], bool]
@@ -29,7 +29,7 @@ TRANSIENT = Mark("transient")
 WEIGHTS = Mark("weights")
 
 Transient = Annotated[T, TRANSIENT]
-"""A field that changes no result (a batch size, a device): records are found again whatever its value."""
+"""A field that changes no result, such as a batch size or a device. Records do not depend on its value."""
 
 Weights = Annotated[T, WEIGHTS]
 """A field that names a file, a folder or a hub id.
@@ -48,7 +48,7 @@ BatchSize = Annotated[int, TRANSIENT, Constraint("of at least 1", lambda value: 
 
 
 def marked_fields(backend: type, mark: Mark) -> tuple[str, ...]:
-    """Returns the names of the fields of a dataclass that bear a mark.
+    """Returns the names of the fields of a dataclass that have a mark.
 
     Raises a UserError when the type hints of the class cannot be read.
     """
@@ -56,7 +56,7 @@ def marked_fields(backend: type, mark: Mark) -> tuple[str, ...]:
 
 
 def field_hints(backend: type) -> dict[str, Any]:
-    """Returns the type hints of the fields of a dataclass, annotations included, in the order of the fields.
+    """Returns the type hints of a dataclass's fields, with their annotations, in the order of the fields.
 
     Raises a UserError when they cannot be read.
     """
@@ -71,7 +71,7 @@ def field_hints(backend: type) -> dict[str, Any]:
 
 
 def _metadata(hint: Any) -> Iterator[Any]:
-    """Yields what is annotated to a hint, or to a part of it."""
+    """Yields the annotations of a hint and of its parts."""
     yield from getattr(hint, "__metadata__", ())
     for part in get_args(hint):
         if hasattr(part, "__metadata__"):

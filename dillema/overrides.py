@@ -1,4 +1,4 @@
-"""What is done to overrides of the command line before Hydra sees them."""
+"""Prepares the overrides of the command line for Hydra."""
 
 import difflib
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from .config import conf_dir
 from .errors import UserError
 
 REPLACED_MAPPINGS = ("vary", "where", "class_map", "controlnet", "parts")
-"""Settings whose mapping, when it is given, takes the place of the option's; Hydra would merge the two."""
+"""Settings that are mappings. A mapping given replaces that of the option; Hydra would merge the two."""
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of the command line as Hydra has to be given them; flags stay as they are.
+    """Returns the arguments of the command line in the form that Hydra needs; flags stay as they are.
 
-    A mapping that is given replaces the option's, and a setting that does not exist is left to `check`,
-    which names it with all other mistakes. Raises a UserError for an override that cannot be read, and for
-    an option that a group lacks.
+    A mapping given on the command line replaces that of the option. A setting that does not exist passes
+    through: `check` reports it together with all other mistakes. Raises a UserError for an override that
+    cannot be read, and for an option that a group does not have.
     """
     prepared: list[str] = []
     custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
@@ -88,22 +88,22 @@ def _parse(argument: str) -> Override:
 
 
 def _check_option(override: Override) -> None:
-    """Raises a UserError for an option that a group does not have, with the one that may have been meant."""
+    """Raises a UserError for an option that a group does not have; the message suggests a similar one."""
     group = override.key_or_group
     folder = _group_folder(group)
     if override.is_sweep_override() or override.is_delete() or not folder.is_dir():
         return
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    options = sorted(path.stem for path in folder.glob("*.yaml"))
     value = override.value()
     for option in value if isinstance(value, list) else [value]:
-        if isinstance(option, str) and option not in known and not (folder / f"{option}.yaml").exists():
-            near = difflib.get_close_matches(option, known, n=1)
+        if isinstance(option, str) and option not in options and not (folder / f"{option}.yaml").exists():
+            near = difflib.get_close_matches(option, options, n=1)
             hint = f"did you mean {group}={near[0]}? " if near else ""
             raise UserError(
-                f"{group}={option}: there is no such option; {hint}The options are {', '.join(known)}"
+                f"{group}={option}: there is no such option; {hint}The options are {', '.join(options)}"
             )
 
 
 def _group_folder(key: str) -> Path:
-    """Returns where the options of a group would lie."""
+    """Returns the folder of the options of a group, whether it exists or not."""
     return conf_dir() / key.partition("@")[0].lstrip("+~")

@@ -37,15 +37,12 @@ from .types import Sample, Verdict
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"\w[\w.-]*")  # ids become file names
-SOURCES_PER_BLOCK = 2_000  # bounds the memory: what a block holds, some 200 MB, is that of the largest run
+SOURCES_PER_BLOCK = 2_000  # bounds the memory of a run of any size: one block takes some 200 MB
 
 
 @dataclass(frozen=True)
 class Block:
-    """What came of some of the sources.
-
-    The images that were generated, what models say, and how many items there were.
-    """
+    """The results of some of the sources: generated images, predictions, and numbers of items."""
 
     images: list[GeneratedImage]
     predictions: list[Prediction]
@@ -54,7 +51,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The back-ends of a run, one of each group of the configuration, or several.
+    """The back-ends of a run: one of each group of the configuration, or several.
 
     Attributes:
         counterfactuals: How many variants each source has.
@@ -77,11 +74,11 @@ class Pipeline:
 
     @property
     def size(self) -> Size:
-        """Returns the size of generated images, and of everything that models see."""
+        """Returns the size of the generated images and of all images that models see."""
         return self.generator.width, self.generator.height
 
     def run(self, runner: Runner, samples: Sequence[Sample]) -> Iterator[Block]:
-        """Yields what came of the samples, a block of them at a time, whose size and order change nothing."""
+        """Yields the results of the samples in blocks; block size and sample order change no result."""
         ordered = sorted(_check_ids(samples), key=lambda sample: sample.id)
         for start in range(0, len(ordered), SOURCES_PER_BLOCK):
             block = ordered[start : start + SOURCES_PER_BLOCK]
@@ -90,7 +87,7 @@ class Pipeline:
                 log.info("%d of %d sources are done", start + len(block), len(ordered))
 
     def run_block(self, runner: Runner, samples: Sequence[Sample]) -> Block:
-        """Returns what came of some samples."""
+        """Returns the results of some samples."""
         dataset, seed = self.dataset, self.seed
         sources = runner.run(SourceStep(dataset, self.size), samples)
         captions = runner.run(CaptionStep(self.captioner, dataset), items.to_caption(sources, seed))
@@ -101,7 +98,7 @@ class Pipeline:
         rewritten = runner.run(
             RewriteStep(self.editor), items.to_rewrite(variants, captions, keywords, dataset, seed)
         )
-        texts = items.texts(rewritten, captions, self.placebos)
+        texts = items.list_texts(rewritten, captions, self.placebos)
         controls = {
             name: runner.run(ControlStep(part, dataset, self.size), items.to_control(sources, texts))
             for name, part in self.conditionings.items()
@@ -115,7 +112,7 @@ class Pipeline:
         pairs = items.to_quality(generated, sources)
         quality = [runner.run(step, pairs) for step in self._quality_steps()]
         verdicts = {name: self._verdict(name, scores) for name in generated}
-        images = items.join(generated, sources, captions, controls, verdicts, quality)
+        images = items.join_images(generated, sources, captions, controls, verdicts, quality)
         predictions = self.predict(runner, items.to_predict(images, sources, dataset, self.size))
         counterfactuals = [image for image in images if not image.is_placebo]
         counts = {"sources": len(samples), "captions": len(captions), "counterfactuals": len(rewritten)}
@@ -126,13 +123,13 @@ class Pipeline:
         counts |= {"placebos": len(images) - len(counterfactuals)}
         return Block(images, predictions, counts)
 
-    def predict(self, runner: Runner, asked: Sequence[tuple[PredictItem, ImageRecord]]) -> list[Prediction]:
-        """Returns what every model says about images; a counterfactual counts only beside its original."""
+    def predict(self, runner: Runner, images: Sequence[tuple[PredictItem, ImageRecord]]) -> list[Prediction]:
+        """Returns the predictions of every model; a counterfactual counts only together with its original."""
         predictions: list[Prediction] = []
         for model in self.models:
             step = PredictStep(model, self.dataset, self.size, runner.executor.devices)
-            answers = runner.run(step, [item for item, _ in asked])
-            predictions += items.answered(model.name, asked, answers)
+            records = runner.run(step, [item for item, _ in images])
+            predictions += items.join_predictions(model.name, images, records)
         return predictions
 
     def _quality_steps(self) -> list[SimilarityStep | NetworksStep]:
@@ -150,7 +147,7 @@ class Pipeline:
 
 
 def _check_ids(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Returns the samples; raises a UserError for ids that cannot name a file or a record."""
+    """Returns the samples; raises a UserError for ids that are repeated or that cannot be file names."""
     ids: set[str] = set()
     for sample in samples:
         if not SAFE_ID.fullmatch(sample.id):

@@ -1,7 +1,4 @@
-"""Asks every model under test about one original before anything is made.
-
-So that a mistake about it does not come last.
-"""
+"""Tries every model under test on one original first, so that a mistake shows before any image is made."""
 
 import logging
 from collections.abc import Sequence
@@ -16,13 +13,13 @@ from .types import Sample
 
 log = logging.getLogger(__name__)
 
-SAMPLES = 3  # that are tried, should the first ones be damaged
+SAMPLES = 3  # samples that are tried, in case the first ones are damaged
 
 
 def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) -> None:
-    """Lets every model predict an original; its record is kept, so that no work is done twice.
+    """Lets every model predict one original. The run uses its record, so that no work is done twice.
 
-    Raises a UserError for a model that cannot be loaded, whose classes cannot be the data set's, or that
+    Raises a UserError for a model that cannot be loaded, whose classes do not fit the data set, or that
     fails.
     """
     probe = Runner(
@@ -31,8 +28,8 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
     first = sorted(samples, key=lambda sample: sample.id)[:SAMPLES]
     sources = probe.run(SourceStep(pipeline.dataset, pipeline.size), first)
     if not sources:
-        return  # the run itself says what is wrong with them
-    item, _ = items.original(next(iter(sources.values())))
+        return  # the run itself reports what is wrong with the samples
+    item, _ = items.make_original(next(iter(sources.values())))
     for model in pipeline.models:
         step = PredictStep(model, pipeline.dataset, pipeline.size, runner.executor.devices)
         if not probe.run(step, [item]):

@@ -1,14 +1,14 @@
-"""What a run leaves behind, read without data set, models or store.
+"""Reads the folder of a finished run; needs no data set, models or store.
 
-| file | what |
+| file | content |
 |---|---|
-| `results.json` | every figure; written last, so that its presence says that the run is complete |
-| `predictions.parquet` | what models said about every image (see `dillema.predictions`) |
+| `results.json` | all figures; it is written last, so a folder that has it holds a complete run |
+| `predictions.parquet` | the predictions of the models on every image (see `dillema.predictions`) |
 | `generated/` | the counterfactual images, an imagefolder: `images/`, `masks/`, `metadata.jsonl` |
 | `placebo/` | the images of unchanged captions, in the same form |
-| `originals/` | the sources, as models saw them |
+| `originals/` | the sources at the size at which models saw them |
 | `controls/<conditioning>/` | the control images of the sources |
-| `failures.jsonl` | what failed: step, id, message and raw reply |
+| `failures.jsonl` | the failed items: step, id, message and raw reply |
 | `.hydra/` | the configuration |
 """
 
@@ -38,7 +38,7 @@ RESULTS, PREDICTIONS, FAILURES, METADATA = (
 
 @dataclass(frozen=True)
 class Labels:
-    """What the data set of a run was; see `dillema.backend.Dataset`."""
+    """The properties of a run's data set that figures and pages need; see `dillema.backend.Dataset`."""
 
     name: str
     task: str
@@ -51,7 +51,10 @@ class Labels:
 class Settings:
     """The settings of a run.
 
-    All of them, the options of the groups, and what was given on the command line.
+    Attributes:
+        config: The whole configuration.
+        options: The option of each group.
+        overrides: The overrides of the command line.
     """
 
     config: Mapping[str, Any]
@@ -64,8 +67,8 @@ class StoredImage:
     """A generated image of a run folder.
 
     Attributes:
-        label: The columns of the task: the label or the mask's file.
-        key: Of the image's record; equal images of two runs have equal keys.
+        label: The columns of the task, such as the label or the mask's file.
+        key: The key of the image's record; equal images of two runs have equal keys.
     """
 
     id: str
@@ -85,15 +88,15 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder; `open` checks that it holds a run of this version."""
+    """The folder of a run; `open` checks that it holds a finished run of this version."""
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Returns a finished run.
+        """Returns the folder of a finished run.
 
-        Raises a UserError for a folder without one, or with one of another version.
+        Raises a UserError for a folder without a finished run, or with a run of another version.
         """
         folder = cls(Path(path).expanduser())
         folder.results  # noqa: B018  # reads and checks
@@ -126,7 +129,7 @@ class RunFolder:
 
     @property
     def labels(self) -> Labels:
-        """Returns what the data set was."""
+        """Returns the properties of the data set."""
         results = self.results
         colours = tuple((red, green, blue) for red, green, blue in results["colours"])
         classes, ignored = tuple(results["classes"]), frozenset(results["ignored"])
@@ -139,7 +142,7 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> Settings:
-        """Returns the settings; none for a run that Hydra did not start."""
+        """Returns the settings; empty for a run that Hydra did not start."""
         hydra = self.path / ".hydra"
         if not (hydra / "config.yaml").exists():
             return Settings({}, {}, ())
@@ -151,15 +154,15 @@ class RunFolder:
 
     @property
     def predictions_file(self) -> Path:
-        """Returns where the predictions lie."""
+        """Returns the path of the predictions."""
         return self.path / PREDICTIONS
 
     def predictions(self, model: str) -> Predictions:
-        """Returns what a model said."""
+        """Returns the predictions of a model."""
         return predictions.read(self.predictions_file, model, self.labels)
 
     def failures(self) -> list[dict[str, str]]:
-        """Returns what failed."""
+        """Returns the failed items."""
         return list(_read_lines(self.path / FAILURES))
 
     def generated(self) -> Iterator[StoredImage]:
@@ -213,8 +216,8 @@ def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
     if not file.exists():
         return
     with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
+        for line_number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
             except ValueError as error:
-                raise UserError(f"{file}, line {number}, is damaged: {error}") from error
+                raise UserError(f"{file}, line {line_number}, is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""Writes a run folder while the run goes on."""
+"""Writes the run folder during a run."""
 
 import json
 import shutil
@@ -16,15 +16,15 @@ from .store import link, write_atomically
 from .task import get_task
 
 ExportSize = Literal["generated", "source"] | tuple[int, int]
-"""Of images and masks in `generated/`: as generated, as their source, or width and height in pixels."""
+"""The size of images and masks in `generated/`: as generated, as their source, or width and height."""
 
 
 @dataclass(frozen=True)
 class RunWriter:
-    """Writes what `dillema.run_folder` reads.
+    """Writes the files that `dillema.run_folder` reads.
 
     Attributes:
-        save_controls: Whether the control images are part of the generated set, too.
+        save_controls: Whether the generated set also contains the control images.
     """
 
     path: Path
@@ -33,10 +33,7 @@ class RunWriter:
     save_controls: bool = False
 
     def clear(self) -> None:
-        """Removes what an earlier run left in the folder.
-
-        So that files of two runs never lie side by side.
-        """
+        """Removes the files of an earlier run, so that files of two runs are never mixed."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (RESULTS, PREDICTIONS, FAILURES, "report.html"):
             (self.path / name).unlink(missing_ok=True)
@@ -88,7 +85,7 @@ class RunWriter:
             "counterfactual": counterfactual.text,
             "edits": [asdict(edit) for edit in counterfactual.edits],
         }
-        # an empty mapping cannot be written to Parquet, so what is empty is null
+        # Parquet cannot store an empty mapping, so empty values are null
         alternatives = {name: list(values) for name, values in counterfactual.alternatives.items()}
         row |= {
             "method": counterfactual.method or None,
@@ -101,7 +98,7 @@ class RunWriter:
         return row | {"label_columns": list(label), "record": image.path.stem}
 
     def _write_resized(self, image: GeneratedImage, path: Path) -> Size:
-        """Writes an image at the size of the export, which it returns."""
+        """Writes an image at the size of the export, and returns that size."""
         with Image.open(image.path) as pixels:
             size = self._export_size(image, pixels.size)
             if size == pixels.size:

@@ -1,4 +1,4 @@
-"""Runs a step over its items: finds what is done, computes the rest, keeps it, and reports."""
+"""Runs a step on its items: looks up finished items, computes the missing ones, stores and reports them."""
 
 import logging
 import time
@@ -13,21 +13,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .backend import Executor
 from .errors import ItemError, UserError
-from .steps.base import Made, Step
+from .steps.base import Step, StepResult
 from .store import Record, Store, digest, identity
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOG_LINES = 30  # in a log that nobody watches
+SECONDS_BETWEEN_LOG_LINES = 30  # where there is no terminal for a progress bar
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
-    """A finished item.
+    """A finished item of a step.
 
-    What was made of it, the key of its record, and its image, if the step makes images.
+    Attributes:
+        item: The item.
+        value: The result of the step.
+        key: The key of its record.
+        image: The path of its image, if the step makes images.
     """
 
     item: Item
@@ -44,8 +48,8 @@ class Runner:
         max_failures: Items of the run that may fail before it stops.
         retry_failed: Whether items that failed in an earlier run are tried again.
         allow_total_failure: Whether all items of a step may fail.
-        failures: What failed: step, id, message and raw reply.
-        seconds: By step, what the items took when they were made, in this run or an earlier one.
+        failures: The failed items: step, id, message and raw reply.
+        seconds: The time of each step: that of its items when they were computed, in this run or earlier.
     """
 
     store: Store
@@ -57,7 +61,7 @@ class Runner:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, step: Step[Item], items: Sequence[Item]) -> dict[str, Outcome[Item]]:
-        """Returns the finished items by id, in order; computes those that are missing, and no others.
+        """Returns the finished items by id, in order; computes only those that are missing.
 
         Raises a UserError when more items of the run failed than `max_failures`, or when every item of a
         step failed.
@@ -89,7 +93,7 @@ class Runner:
         }
 
     def _is_done(self, step: Step[Item], record: Record | None) -> bool:
-        """Returns whether an item needs no computing."""
+        """Returns whether a record makes computing its item unnecessary."""
         if record is None:
             return False
         if record.failed:
@@ -97,7 +101,7 @@ class Runner:
         return not step.images or self.store.image(record.key).exists()
 
     def _compute(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:
-        """Returns the records of items, by key, computed now."""
+        """Computes items; returns their records by key."""
         self.executor.load(step.backend)
         size = step.batch_size
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
@@ -105,31 +109,31 @@ class Runner:
         records: dict[str, Record] = {}
         start = time.perf_counter()
         with _progress(step.name, len(missing)) as progress:
-            begun = time.perf_counter()
+            batch_start = time.perf_counter()
             for batch, batch_results in zip(batches, results, strict=True):
-                seconds = (time.perf_counter() - begun) / len(batch)
-                batch_records = self._keep(step, batch, batch_results, seconds)
+                seconds = (time.perf_counter() - batch_start) / len(batch)
+                batch_records = self._store(step, batch, batch_results, seconds)
                 records |= {record.key: record for record in batch_records}
                 progress.advance(batch_records)
                 progress.log_failures(step.name, batch_records, batch_results)
                 self._note_failures(step, batch_records)
-                begun = time.perf_counter()
+                batch_start = time.perf_counter()
         failed = sum(record.failed for record in records.values())
-        took = time.perf_counter() - start
+        elapsed = time.perf_counter() - start
         log.info(
-            "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), took, len(records) / took,
+            "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), elapsed, len(records) / elapsed,
             f", {failed} failed" if failed else "",
         )  # fmt: skip
         return records
 
-    def _keep(
+    def _store(
         self, step: Step[Item], batch: Sequence[tuple[Item, str]], results: Sequence[Any], seconds: float
     ) -> list[Record]:
-        """Writes the records of a batch, and returns them."""
+        """Writes the records of a batch to the store, and returns them."""
         records: list[Record] = []
         images = {}
         for (item, key), result in zip(batch, results, strict=True):
-            if isinstance(result, Made):
+            if isinstance(result, StepResult):
                 records.append(Record(key, step.item_id(item), result.value, seconds=seconds))
                 if result.image is not None:
                     images[key] = result.image
@@ -139,7 +143,7 @@ class Runner:
         return records
 
     def _note_failures(self, step: Step[Item], records: Sequence[Record]) -> None:
-        """Adds failures to those of the run; raises a UserError when they are too many."""
+        """Adds failed records to the failures of the run; raises a UserError when there are too many."""
         for record in records:
             if record.failed:
                 failure = {"step": step.name, "id": record.item, "message": record.message, "raw": record.raw}
@@ -169,7 +173,7 @@ class Runner:
 
 
 class _Progress:
-    """A bar in a terminal; now and then a line in a log."""
+    """A progress bar in a terminal; elsewhere a line in the log from time to time."""
 
     def __init__(self, name: str, total: int, bar: Progress) -> None:
         self.name, self.total, self.bar = name, total, bar
@@ -178,7 +182,7 @@ class _Progress:
         self.task = bar.add_task(name, total=total, rate="")
 
     def advance(self, records: Sequence[Record]) -> None:
-        """Shows that some more items are done."""
+        """Shows that more items are done."""
         self.done += len(records)
         now = time.perf_counter()
         rate = f"{self.done / (now - self.start):.1f}/s"
@@ -188,13 +192,13 @@ class _Progress:
             self.logged = now
 
     def log_failures(self, step: str, records: Sequence[Record], results: Sequence[Any]) -> None:
-        """Writes what failed to the log, while the bar is away: the two do not mix."""
+        """Logs failures; hides the bar meanwhile, because it would be mixed with the lines of the log."""
         if not any(record.failed for record in records):
             return
         self.bar.stop()
         for record, result in zip(records, results, strict=True):
             if record.failed:
-                # our own mistakes show in the log where they are; an ItemError says all there is to say
+                # the message of an ItemError is enough; any other error may be a bug and needs its traceback
                 trace = None if isinstance(result, ItemError) else result
                 log.warning("%s: %s failed: %s", step, record.item, record.message, exc_info=trace)
         self.bar.start()

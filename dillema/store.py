@@ -1,4 +1,4 @@
-"""Records of finished work, found again by what they were made from."""
+"""The store: records of finished work, whose keys are hashes of everything that they depend on."""
 
 import dataclasses
 import errno
@@ -32,20 +32,20 @@ CREATE TABLE IF NOT EXISTS records (
 """
 SCHEMA_VERSION = 2  # PRAGMA user_version; 0 is that of version 0.1.0, which set none
 KEYS_PER_QUERY = 500  # SQLite allows 999 in its oldest builds
-RAW_LIMIT = 10_000  # characters of a raw reply that are kept
+RAW_LIMIT = 10_000  # characters of a raw reply that are stored
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a step made of an item, or why it could not.
+    """The result of a step for an item, or the reason of its failure.
 
     Attributes:
-        key: Hash of what it was made from.
+        key: A hash of everything that the result depends on.
         item: The item's id.
-        value: JSON.
-        message: Why the item failed; "" when it did not.
-        raw: The raw reply of a failed item, if there was one.
-        seconds: What the work took; that of a batch is shared out evenly.
+        value: The result, as JSON.
+        message: Why the item failed; "" if it did not.
+        raw: The raw reply of the model for a failed item, if there was one.
+        seconds: The time of the work; the time of a batch is divided equally among its items.
     """
 
     key: str
@@ -57,16 +57,16 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        """Returns whether the step could not do the item."""
+        """Returns whether the item failed."""
         return bool(self.message)
 
 
 def identity(backend: Any) -> Any:
-    """Returns what results of a back-end depend on, as JSON: class, version, fields, content of weights.
+    """Returns what the results of a back-end depend on, as JSON: class, version, fields, content of weights.
 
-    Fields hinted `Transient` are left out; those hinted `Weights` stand for the content of the file or
-    folder that they name, or for themselves when they name none (a hub id). A back-end within a back-end
-    has its own identity.
+    Fields hinted `Transient` are left out. A field hinted `Weights` is replaced by a hash of the file or
+    folder that it names; a name that is no path (a hub id) stays as it is. The identity of a back-end inside
+    a back-end is computed in the same way.
     """
     if isinstance(backend, (list, tuple)):
         return [identity(part) for part in backend]
@@ -98,19 +98,19 @@ def digest(*parts: Any) -> str:
 
 
 def seed_for(seed: int, item: str, purpose: str, variant: int = 0) -> int:
-    """Returns the seed (31 bits) of one random choice: it depends on nothing but these."""
+    """Returns the seed (31 bits) of one random choice, which depends only on the arguments."""
     return int(digest(seed, item, purpose, variant)[:8], 16) >> 1
 
 
-def weights_content(named: Any) -> Any:
-    """Returns a hash of the content of what is named, one by one where a field names several."""
-    if isinstance(named, Mapping):
-        return {name: weights_content(each) for name, each in named.items()}
-    if isinstance(named, (list, tuple)):
-        return [weights_content(each) for each in named]
-    if named is None or not Path(named).exists():
-        return named
-    return _hash_path(Path(named).resolve())
+def weights_content(setting: Any) -> Any:
+    """Returns a hash of the file or folder that a setting names; of each of them where it names several."""
+    if isinstance(setting, Mapping):
+        return {name: weights_content(member) for name, member in setting.items()}
+    if isinstance(setting, (list, tuple)):
+        return [weights_content(member) for member in setting]
+    if setting is None or not Path(setting).exists():
+        return setting
+    return _hash_path(Path(setting).resolve())
 
 
 def _hash_path(path: Path) -> str:
@@ -120,17 +120,14 @@ def _hash_path(path: Path) -> str:
     return digest([(str(file.relative_to(path)), hashed) for file, hashed in zip(files, hashes, strict=True)])
 
 
-@cache  # the runs of a sweep share a process, and gigabytes take seconds
+@cache  # the runs of a sweep share a process, and hashing gigabytes takes seconds
 def _hash_file(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def link(source: Path, target: Path) -> None:
-    """Gives a file a second name, or copies it where the two are on different disks.
-
-    Replaces what was there.
-    """
+    """Makes a hard link to a file, or a copy of it on another disk; replaces the target if it exists."""
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
@@ -138,11 +135,11 @@ def link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copy(source, temporary)
     temporary.replace(target)
-    temporary.unlink(missing_ok=True)  # where both were the same file already, `replace` does nothing
+    temporary.unlink(missing_ok=True)  # `replace` does nothing if both are the same file
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file so that it is there whole or not at all, even after a power cut."""
+    """Writes a file completely or not at all, even if the power fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     data = content.encode("utf-8") if isinstance(content, str) else content
@@ -158,10 +155,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 class Store:
-    """The records under one folder: `records.db` and `images/`. Several processes may use it at once.
+    """The records in a folder: `records.db` and `images/`. Several processes may use it at the same time.
 
-    Raises a UserError when the folder or its database cannot be used; one of an older version is brought up
-    to date.
+    A database of an older version is migrated. Raises a UserError if the folder or its database cannot be
+    used.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -175,7 +172,7 @@ class Store:
             self._migrate()
 
     def _migrate(self) -> None:
-        """Creates the table, or brings that of an older version up to date."""
+        """Creates the table, or migrates that of an older version."""
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA_VERSION:
             return
@@ -200,11 +197,11 @@ class Store:
 
     def get(self, keys: Iterable[str]) -> dict[str, Record]:
         """Returns the records that exist, by key."""
-        wanted = list(keys)
+        all_keys = list(keys)
         records: dict[str, Record] = {}
         with self._usable():
-            for start in range(0, len(wanted), KEYS_PER_QUERY):
-                part = wanted[start : start + KEYS_PER_QUERY]
+            for start in range(0, len(all_keys), KEYS_PER_QUERY):
+                part = all_keys[start : start + KEYS_PER_QUERY]
                 rows = self._database.execute(
                     "SELECT key, item, value, message, raw, seconds FROM records "
                     f"WHERE key IN ({','.join('?' * len(part))})",
@@ -215,10 +212,7 @@ class Store:
         return records
 
     def put(self, step: str, records: Sequence[Record], images: Mapping[str, Image.Image]) -> None:
-        """Keeps records, all or none of them.
-
-        Their `images`, by key, are on the disk before any record is.
-        """
+        """Writes records in one transaction, after their images (by key) are on the disk."""
         with self._usable():
             for key, image in images.items():
                 self._write_image(key, image)
@@ -242,7 +236,7 @@ class Store:
             self._database.execute("COMMIT")
 
     def image(self, key: str) -> Path:
-        """Returns where the image of a record lies."""
+        """Returns the path of the image of a record."""
         return self.folder / "images" / key[:2] / f"{key}.png"
 
     def close(self) -> None:
@@ -251,8 +245,8 @@ class Store:
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Turns what the disk or the database cannot do into a UserError that says what to do."""
-        place = self.folder.absolute()
+        """Turns errors of the disk and the database into a UserError that says what to do."""
+        folder = self.folder.absolute()
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -260,9 +254,9 @@ class Store:
                 "make room on the disk" if "full" in str(error) else "see that the folder can be written to"
             )
             if "malformed" in str(error) or "not a database" in str(error):
-                remedy = f"delete the damaged file {place / 'records.db'}, and finished work is done again"
+                remedy = f"delete the damaged file {folder / 'records.db'}; finished work is then done again"
             raise UserError(
-                f"the store in {place} cannot be used ({error}): {remedy}, or set store=..."
+                f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
             ) from error
         except OSError as error:
             remedy = (
@@ -271,7 +265,7 @@ class Store:
                 else "see that it can be used"
             )
             raise UserError(
-                f"the store in {place} cannot be used ({error}): {remedy}, or set store=..."
+                f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
             ) from error
 
     def _write_image(self, key: str, image: Image.Image) -> None:
@@ -279,9 +273,9 @@ class Store:
         image.save(file, "PNG")
         path = self.image(key)
         write_atomically(path, file.getvalue())
-        path.chmod(0o444)  # run folders link to it: whoever edits an image there must not change the record
+        path.chmod(0o444)  # run folders link to it: an edit there must not change the record
 
 
 def _storable(text: str) -> str:
-    """Returns a text without what is no Unicode (lone surrogates), which SQLite refuses."""
+    """Returns a text without lone surrogates, which are not valid Unicode and which SQLite refuses."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The vocabulary of DILLEMA: the values that flow from step to step."""
+"""The values that the steps pass to each other."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -10,26 +10,24 @@ from PIL import Image
 
 from .decoding import Colour, decode_image, decode_mask
 
-ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = KINDS = ("original", "counterfactual", "placebo", "truth")
-"""The kinds of images that models are asked about.
-
-The truth is a render of what a counterfactual stands for.
-"""
+ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = "original", "counterfactual", "placebo", "truth"
+"""The kinds of images on which models are tested; the truth is a render of the scene of a counterfactual."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled source image. Its bytes are read when they are needed and are not kept.
+    """One labelled source image. Its bytes are read when they are needed and are not kept in memory.
 
     Attributes:
         id: Stable and unique in its data set; a safe file name.
         read_image: Returns the bytes of the encoded image.
         read_mask: Returns the bytes of the encoded mask: class ids, or colours of `mask_colours`.
         label: Class id, for classification.
-        attributes: What the data set knows about the image, such as its weather.
-        group: What is never split between training and test, and the unit of intervals: a video, a scene.
+        attributes: Attributes of the image that the data set gives, such as its weather.
+        group: The video or scene of the image: it is never split between training and test, and it is the
+            unit of confidence intervals.
         read_depth: Returns the distance of every pixel in metres (height, width).
-        mask_colours: The class id of each colour, where masks may be painted in colours.
+        mask_colours: The class id of each colour, for masks that are painted in colours.
     """
 
     id: str
@@ -43,7 +41,7 @@ class Sample:
 
     @property
     def image(self) -> Image.Image:
-        """Returns the image as a viewer shows it, RGB; raises an ItemError when it cannot be read."""
+        """Returns the image in RGB, turned as a viewer shows it; raises an ItemError if it is unreadable."""
         return decode_image(self.read_image())
 
     @property
@@ -56,7 +54,7 @@ class Sample:
 
     @cached_property
     def digest(self) -> str:
-        """Returns a hash of the sample's label, of the bytes of its files and of the colours of its masks."""
+        """Returns a hash of the label, the bytes of the files and the colours of the masks."""
         content = hashlib.sha256(f"{self.label}".encode())
         content.update(self.read_image())
         if self.read_mask:
@@ -78,8 +76,8 @@ class Expression:
     """How a caption expresses an attribute.
 
     Attributes:
-        span: The words of the caption; "" where it does not express the attribute, but can be made to.
-        value: The listed value that the words mean, or that the data set knows; "" where that is unknown.
+        span: The words of the caption; "" if it does not express the attribute, but words can be inserted.
+        value: The listed value that the words mean or that the data set gives; "" if it is unknown.
     """
 
     span: str
@@ -110,9 +108,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Variant:
-    """What a plan asks of one sample: the attributes to change, each with its allowed values (none: any).
+    """One variant that is planned for a sample: the attributes to change, each with its allowed values.
 
-    A variant that changes nothing makes a placebo.
+    An attribute without listed values may take any value. A variant without changes makes a placebo.
     """
 
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -124,10 +122,10 @@ class Counterfactual:
 
     Attributes:
         text: The sentence handed to the diffusion model.
-        edits: None for a placebo.
-        method: How the text was written, where an editor has several ways.
-        alternatives: The replacements that were proposed for each attribute, where they were asked for.
-        caption: The text that was edited; the pipeline adds it.
+        edits: The edits; empty for a placebo.
+        method: How the text was written, if an editor has several methods.
+        alternatives: The replacements that were proposed for each attribute, if the editor asks for several.
+        caption: The text before the edits; the pipeline adds it.
     """
 
     text: str
@@ -150,9 +148,9 @@ class Verdict:
     """Whether a generated image counts.
 
     Attributes:
-        scores: By "<gate>.<score>" what the gates measured.
-        reasons: Why the image does not count; none for a valid image.
-        checked: Whether any gate looked at the image: without one nothing is called valid.
+        scores: The scores of the gates, by "<gate>.<score>".
+        reasons: Why the image does not count; empty if it counts.
+        checked: Whether any gate looked at the image. An image that no gate checked is not called valid.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)

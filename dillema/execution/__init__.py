@@ -1,4 +1,4 @@
-"""How a step is mapped over its items."""
+"""Executors: they run a step on batches of items."""
 
 from .batch import in_threads, run_batch
 

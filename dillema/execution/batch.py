@@ -1,4 +1,4 @@
-"""What becomes of a batch when something goes wrong with it."""
+"""Runs a batch, and tries smaller parts of it when it fails."""
 
 import errno
 import gc
@@ -24,8 +24,8 @@ def run_batch(
     """Returns one result an item, or the exception that the item raises.
 
     A batch that fails is tried again item by item; a batch that does not fit the GPU's memory is halved.
-    Raises what is nobody's item: a UserError, and memory or disk that does not suffice for one item (as a
-    UserError that says so).
+    Raises errors that are not of one item: a UserError of the work, and a UserError when the disk is full or
+    the memory does not suffice for a single item.
     """
     failure: Exception | None = None
     try:
@@ -41,28 +41,28 @@ def run_batch(
             ) from error
         else:
             failure = error
-    # here the exception, and with it the memory that its traceback holds, is gone
+    # the exception has been deleted here, and with it the memory that its traceback holds
     if failure is None:
-        return _halved(work, batch)
+        return _run_halves(work, batch)
     if len(batch) == 1:
         return [failure]
     return [result for item in batch for result in run_batch(work, [item])]
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Returns whether an exception says that memory, of the machine or of a GPU, did not suffice."""
+    """Returns whether an exception says that the memory of the machine or of a GPU did not suffice."""
     if isinstance(error, MemoryError):
         return True
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    # of PyTorch's CPU allocator: the first on Windows, the second on Linux and macOS
+    # messages of PyTorch's CPU allocator: the first on Windows, the second on Linux and macOS
     messages = ("not enough memory", "can't allocate memory")
     return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
 
 
 def release_memory() -> None:
-    """Gives back the memory that unreachable objects hold: Python's cycles, then the GPU's cache."""
+    """Frees the memory of unreachable objects: first Python's reference cycles, then the GPU's cache."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -70,10 +70,7 @@ def release_memory() -> None:
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
-    """Returns one result an item, or the exception that the item raises.
-
-    All are under way at once, in threads.
-    """
+    """Returns one result an item, or the exception that the item raises; all items run at once in threads."""
 
     def run_item(item: Item) -> Result | Exception:
         return run_batch(lambda batch: [work(batch[0])], [item])[0]
@@ -86,7 +83,7 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         return list(threads.map(run_item, items))
 
 
-def _halved(
+def _run_halves(
     work: Callable[[Sequence[Item]], Sequence[Result]], batch: Sequence[Item]
 ) -> list[Result | Exception]:
     release_memory()

@@ -1,4 +1,4 @@
-"""One batch after the other, in this process."""
+"""Runs one batch after the other in this process."""
 
 import copy
 import logging
@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Local:
-    """Runs the steps here. One back-end is in memory at a time.
+    """Runs the steps in this process; one back-end is in memory at a time.
 
-    Models under test run on `devices` side by side.
+    Attributes:
+        devices: On how many GPUs (or processes, on a machine without GPUs) a model under test runs.
     """
 
     devices: Transient[Positive] = 1
@@ -26,20 +27,19 @@ class Local:
     _loaded: Any = field(default=None, init=False, repr=False)
 
     def load(self, backend: Any) -> None:
-        """Loads a back-end, unless it is the one that is loaded."""
+        """Loads a back-end, unless it is loaded already."""
         if backend is None or backend is self._configured:
             return
         self.unload()
         if marked_fields(type(backend), WEIGHTS):
             log.info("loading %s", type(backend).__name__)
-        loaded = copy.deepcopy(
-            backend
-        )  # the configured one stays small, and what it says of its settings stays true
+        # a copy is loaded, so that the configured back-end stays small and its settings stay as given
+        loaded = copy.deepcopy(backend)
         loaded.load()
         self._configured, self._loaded = backend, loaded
 
     def unload(self) -> None:
-        """Gives back the memory of the back-end that is loaded."""
+        """Frees the memory of the loaded back-end."""
         if self._loaded is None:
             return
         self._configured = self._loaded = None

@@ -1,4 +1,1 @@
-"""What a configuration can be asked to do.
-
-One module a job, with one function that takes the configuration.
-"""
+"""The jobs, one module each, with one function that takes the configuration."""

@@ -1,4 +1,4 @@
-"""The job that compares runs, and what does so after a sweep."""
+"""The job that compares runs, and the callback that compares the runs of a sweep."""
 
 import atexit
 import hashlib
@@ -32,14 +32,14 @@ from .summary import comparison_table
 log = logging.getLogger(__name__)
 
 FILE = "comparison.html"
-PAINTING_GROUPS = ("generator", "conditioning")  # whose options the placebo judges
+PAINTING_GROUPS = ("generator", "conditioning")  # groups whose options are compared by the placebo
 
 
 class Comparison(Callback):
     """Compares the runs of a sweep when the sweep is over."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Registers the comparison for the end; Hydra calls no hook there when a run has failed."""
+        """Registers the comparison for the end of the process; Hydra calls no end hook if a run failed."""
         atexit.register(_compare_sweep, Path(config.hydra.sweep.dir).absolute())
 
 
@@ -48,7 +48,7 @@ class Run:
     """A run and its number on the page.
 
     Attributes:
-        settings: Those in which not all runs are the same.
+        settings: The settings that differ between the runs.
     """
 
     number: int
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass
 class Row:
-    """A model under test in a run: its figures, and what its images cost."""
+    """A model under test in a run: its figures, and the costs of the run's images."""
 
     run: Run
     model: str
@@ -85,24 +85,24 @@ class Row:
 
     @property
     def is_too_few(self) -> bool:
-        """Returns whether the figures are of too few sources for any certainty."""
+        """Returns whether there are too few sources for a reliable figure."""
         return words.is_too_few(self.figures)
 
     @property
     def placebo_drop(self) -> float | None:
-        """Returns what the generator alone costs; None for a run without placebos."""
+        """Returns the drop that the generator alone causes; None for a run without placebos."""
         drop: float | None = (self.figures.get("placebo") or {}).get("drop")
         return drop
 
 
 def compare(context: JobContext, runs: Sequence[str]) -> None:
-    """Compares runs: a table in the terminal, and comparison.html in the folder of the job.
+    """Shows a comparison of runs in the terminal, and writes comparison.html to the folder of the job.
 
     Args:
-        context: Its folder takes the page.
-        runs: The folders of runs, or of sweeps.
+        context: Its folder receives the page.
+        runs: The folders of runs or of sweeps.
 
-    Raises a UserError for none, and for a folder that holds no run.
+    Raises a UserError if there is no folder, or if a folder holds no run.
     """
     if not runs:
         raise UserError(
@@ -124,7 +124,7 @@ def compare(context: JobContext, runs: Sequence[str]) -> None:
 def compare_folders(folders: Sequence[Path], target: Path) -> None:
     """Shows a comparison of runs in the terminal, and writes comparison.html to a folder."""
     opened = [RunFolder.open(folder) for folder in folders]
-    settings = list_differences([_settings_of(folder) for folder in opened])
+    settings = list_differences([_read_settings(folder) for folder in opened])
     runs = [Run(i, folder, own) for i, (folder, own) in enumerate(zip(opened, settings, strict=True), 1)]
     rows = _list_rows(runs)
     notes = [*find_settings_without_effect(runs), *_rank_generators(rows)]
@@ -137,39 +137,42 @@ def compare_folders(folders: Sequence[Path], target: Path) -> None:
 def list_differences(
     settings: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], set[str]]],
 ) -> list[dict[str, str]]:
-    """Returns for each run the settings that differ between runs: options of groups first, then values.
+    """Returns for each run the settings that differ between runs: first options of groups, then values.
 
-    A run's settings are the options of the groups, the values by their dotted names, and the names given on
-    the command line: the values of a group whose options differ are left out unless they were given.
+    The settings of a run are three: the options of the groups, the values by their dotted names, and the
+    names given on the command line. Where the options of a group differ, its values are left out, except
+    those given on the command line.
     """
     runs = list(settings)
-    options = _differing([options for options, _, _ in runs])
-    given = set().union(*(names for _, _, names in runs))
-    values = [
+    differing_options = _find_differing([options for options, _, _ in runs])
+    overridden = set().union(*(names for _, _, names in runs))
+    differing_values = [
         name
-        for name in _differing([values for _, values, _ in runs])
-        if name.partition(".")[0] not in options or name in given
+        for name in _find_differing([values for _, values, _ in runs])
+        if name.partition(".")[0] not in differing_options or name in overridden
     ]
     return [
-        {name: str(own.get(name, "-")) for name in options}
-        | {name: str(more.get(name, "-")) for name in values}
-        for own, more, _ in runs
+        {name: str(options.get(name, "-")) for name in differing_options}
+        | {name: str(values.get(name, "-")) for name in differing_values}
+        for options, values, _ in runs
     ]
 
 
 def find_settings_without_effect(runs: Sequence[Run]) -> list[str]:
-    """Returns which settings differ between runs whose generated images are the same."""
-    same_by_setting: dict[str, list[bool]] = {}
+    """Returns a sentence for each setting that changes no generated image."""
+    equal_by_setting: dict[str, list[bool]] = {}
     for first, second in combinations(runs, 2):
         names = [name for name in first.settings if first.settings[name] != second.settings[name]]
         if len(names) == 1 and first.folder.count_generated():
-            same = first.images_digest == second.images_digest
-            same_by_setting.setdefault(names[0], []).append(same)
-    return [f"{name} has no effect here: same images." for name, same in same_by_setting.items() if all(same)]
+            is_equal = first.images_digest == second.images_digest
+            equal_by_setting.setdefault(names[0], []).append(is_equal)
+    return [
+        f"{name} has no effect here: same images." for name, equal in equal_by_setting.items() if all(equal)
+    ]
 
 
 def _rank_generators(rows: Sequence[Row]) -> list[str]:
-    """Returns the order of generators by what they cost alone, where they differ between runs."""
+    """Returns a sentence that ranks generators by the drop of the placebo, if they differ between runs."""
     ranked = sorted(
         (row for row in rows if row.placebo_drop is not None), key=lambda row: row.placebo_drop or 0.0
     )
@@ -188,7 +191,8 @@ def _rank_generators(rows: Sequence[Row]) -> list[str]:
     return [f"Generators by what they cost where nothing is changed, the best first: {'; '.join(texts)}."]
 
 
-def _differing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _find_differing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the names whose values differ between runs."""
     names = dict.fromkeys(name for run in runs for name in run)
     return [name for name in names if len({str(run.get(name, "-")) for run in runs}) > 1]
 
@@ -206,11 +210,11 @@ def _compare_sweep(sweep: Path) -> None:
         compare_folders(folders, sweep)
 
 
-def _settings_of(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, Any], set[str]]:
-    """Returns the settings of a run as `list_differences` takes them; none without a configuration."""
+def _read_settings(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, Any], set[str]]:
+    """Returns the settings of a run in the form of `list_differences`; empty without a configuration."""
     settings = folder.settings
-    given = {override.lstrip("+~").partition("=")[0] for override in settings.overrides}
-    return settings.options, dict(flatten(settings.config)), given
+    overridden = {override.lstrip("+~").partition("=")[0] for override in settings.overrides}
+    return settings.options, dict(flatten(settings.config)), overridden
 
 
 def _list_rows(runs: Sequence[Run]) -> list[Row]:
@@ -222,39 +226,40 @@ def _list_rows(runs: Sequence[Run]) -> list[Row]:
         rows += [Row(run, model, figures, summary) for model, figures in results["models"].items()]
 
     def drop(row: Row) -> float:
-        return -2 if row.figures.get("drop") is None else row.figures["drop"]
+        return -2 if row.figures.get("drop") is None else row.figures["drop"]  # no drop: last
 
     return sorted(rows, key=drop, reverse=True)
 
 
 def _compare_with_first(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Returns how each model of each run differs from that model in the first run, or from its first one.
+    """Returns the difference of each model of each run from the same model in the first run.
 
-    `reason` says why they cannot be compared.
+    A model that the first run does not have is compared with its first model. `reason` says why two models
+    cannot be compared.
     """
     base = [row for row in rows if row.run.number == 1]
     one_model = len({row.model for row in rows}) == 1
     predictions = {row.model: _read_predictions(row) for row in base}
     table = []
     for row in rows if base else ():
-        same_model = next((other for other in base if other.model == row.model), base[0])
-        other = base[0] if same_model is row else same_model
-        if other is row:
+        same_model = next((first for first in base if first.model == row.model), base[0])
+        reference = base[0] if same_model is row else same_model
+        if reference is row:
             continue
-        names = {"a": _name_row(row, one_model), "b": _name_row(other, one_model)}
-        table.append(names | _compare_rows(row, other, predictions[other.model]))
+        names = {"a": _name_row(row, one_model), "b": _name_row(reference, one_model)}
+        table.append(names | _compare_rows(row, reference, predictions[reference.model]))
     return statistics.comparisons(table)
 
 
-def _compare_rows(row: Row, other: Row, others_predictions: Predictions | None) -> dict[str, Any]:
+def _compare_rows(row: Row, reference: Row, reference_predictions: Predictions | None) -> dict[str, Any]:
     predictions = _read_predictions(row)
-    if predictions is None or others_predictions is None:
-        number = (row if predictions is None else other).run.number
-        return {"reason": f"run {number} has no predictions.parquet of this version"}
-    if row.run.folder.labels != other.run.folder.labels:
-        data = f"{row.run.folder.labels.name} and {other.run.folder.labels.name}"
+    if predictions is None or reference_predictions is None:
+        run_number = (row if predictions is None else reference).run.number
+        return {"reason": f"run {run_number} has no predictions.parquet of this version"}
+    if row.run.folder.labels != reference.run.folder.labels:
+        data = f"{row.run.folder.labels.name} and {reference.run.folder.labels.name}"
         return {"reason": f"they are of different data ({data})"}
-    return statistics.compare(predictions, others_predictions, 0)
+    return statistics.compare(predictions, reference_predictions, 0)
 
 
 def _name_row(row: Row, one_model: bool) -> str:
@@ -269,16 +274,16 @@ def _read_predictions(row: Row) -> Predictions | None:
 
 
 def _heat_rows(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
-    """Returns the drops by the values of two settings, for each model, where exactly two settings differ."""
+    """Returns the drops of each model by the values of two settings, if exactly two settings differ."""
     names = list(rows[0].run.settings) if rows else []
     if len(names) != 2 or any(len({row.run.settings[name] for row in rows}) < 2 for name in names):
         return {}
-    by_model: dict[str, list[dict[str, Any]]] = {}
+    cells_by_model: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         values = [row.run.settings[name] for name in names]
         cell = {"attributes": names, "to": values, "drop": row.figures.get("drop"), "run": row.run.number}
-        by_model.setdefault(row.model, []).append(cell)
-    return by_model
+        cells_by_model.setdefault(row.model, []).append(cell)
+    return cells_by_model
 
 
 def _write_page(
@@ -313,7 +318,7 @@ def _write_page(
 
 
 def _link_to_report(run: Run, target: Path) -> str:
-    """Returns the address of a run's page, seen from the folder of the comparison; "" where there is none."""
+    """Returns the address of a run's page relative to the folder of the comparison; "" without a page."""
     page = run.folder.path.absolute() / "report.html"
     return quote(os.path.relpath(page, target.absolute())) if page.exists() else ""
 

@@ -11,19 +11,23 @@ from ..steps.items import GeneratedImage
 from ..steps.quality import DistanceItem, DistanceStep
 
 
-def figures(folder: RunFolder, facts: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    """Returns the figures of models and of image quality.
+def compute_figures(
+    folder: RunFolder, description: Mapping[str, Any], models: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the figures of the models and of image quality.
 
-    `facts` is what results.json says about the run itself.
+    `description` is the part of results.json that describes the run: its data set, its task, its seed.
     """
-    colours = tuple((red, green, blue) for red, green, blue in facts["colours"])
-    ignored = frozenset(facts["ignored"])
-    labels = Labels(facts["dataset"], facts["task"], tuple(facts["classes"]), colours, ignored)
-    summary = statistics.summarise(folder.predictions_file, labels, models, facts["seed"])
-    return {"quality": _quality(folder, facts["seed"]), **summary}
+    colours = tuple((red, green, blue) for red, green, blue in description["colours"])
+    ignored = frozenset(description["ignored"])
+    labels = Labels(
+        description["dataset"], description["task"], tuple(description["classes"]), colours, ignored
+    )
+    summary = statistics.summarise(folder.predictions_file, labels, models, description["seed"])
+    return {"quality": _average_quality(folder, description["seed"]), **summary}
 
 
-def _quality(folder: RunFolder, seed: int) -> dict[str, Any]:
+def _average_quality(folder: RunFolder, seed: int) -> dict[str, Any]:
     """Returns the mean of every quality figure over the valid images."""
     values: dict[str, list[tuple[str, float]]] = {}
     for image in folder.generated():
@@ -35,9 +39,9 @@ def _quality(folder: RunFolder, seed: int) -> dict[str, Any]:
 def measure_distance(
     runner: Runner, quality: Quality | None, valid: Sequence[GeneratedImage]
 ) -> dict[str, Any] | None:
-    """Returns how far the valid images, as a set, are from their originals.
+    """Returns the distances of the set of valid images from the set of their originals.
 
-    None where nothing measures it, or for fewer than two of either.
+    None if no network measures them, or for fewer than two originals.
     """
     if quality is None or not quality.features:
         return None

@@ -4,10 +4,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,7 +19,7 @@ from ..run_folder import FAILURES, METADATA, PREDICTIONS, RunFolder
 from ..steps.verdict import verdict
 from ..store import link, write_atomically
 from ..types import Verdict
-from .figures import figures
+from .figures import compute_figures
 from .report import open_run
 from .run import point_latest
 from .summary import show
@@ -31,67 +30,69 @@ LINKED = ("generated", "placebo", "originals", "controls", "report")
 
 
 def judge(context: JobContext) -> RunFolder:
-    """Returns a new run folder: a finished run with the verdicts of other thresholds, or of fewer gates.
+    """Copies a finished run with the verdicts of other thresholds or fewer gates; returns the new folder.
 
-    Needs no data, models or store. The gates and thresholds are those of the run, changed by what is given
-    here. Raises a UserError for a gate whose scores the run does not have.
+    Needs no data, models or store. The gates and thresholds are those of the run, except where the
+    configuration gives others. Raises a UserError for a gate whose scores the run does not have.
     """
-    judged = open_run(context)
-    gates = [build(block) for block in choose_gates(judged, context).values()]
-    measured = predictions.score_names(judged.predictions_file)
+    source = open_run(context)
+    gates = [build(block) for block in choose_gates(source, context).values()]
+    gates_with_scores = {name.partition(".")[0] for name in predictions.score_names(source.predictions_file)}
     for gate in gates:
-        if not any(name.partition(".")[0] == gate.name for name in measured):
+        if gate.name not in gates_with_scores:
             raise UserError(
-                f"validity={gate.name}: {judged.path} has no scores of this gate; it has those of "
-                f"{', '.join(sorted({name.partition('.')[0] for name in measured})) or 'none'}"
+                f"validity={gate.name}: {source.path} has no scores of this gate; it has those of "
+                f"{', '.join(sorted(gates_with_scores)) or 'none'}"
             )
-    verdict_of = partial(verdict, gates)
-    _copy(judged.path, context.folder)
+    judge_scores = partial(verdict, gates)
+    _copy(source.path, context.folder)
     for part in ("generated", "placebo"):
-        _judge_metadata(judged.path / part / METADATA, context.folder / part / METADATA, verdict_of)
-    predictions.judge(judged.predictions_file, context.folder / PREDICTIONS, verdict_of)
+        _judge_metadata(source.path / part / METADATA, context.folder / part / METADATA, judge_scores)
+    predictions.judge(source.predictions_file, context.folder / PREDICTIONS, judge_scores)
     folder = RunFolder(context.folder)
     names = [gate.name for gate in gates]
     valid = sum(image.verdict.valid for image in folder.generated())
-    kept = {
-        key: value for key, value in judged.results.items() if key not in ("version", "models", "comparisons")
+    results = {
+        key: value for key, value in source.results.items() if key not in ("version", "models", "comparisons")
     }
-    kept |= {
+    results |= {
         "gates": names,
-        "counts": judged.results["counts"] | {"valid": valid},
-        "judged": str(judged.path),
+        "counts": source.results["counts"] | {"valid": valid},
+        "judged": str(source.path),
     }
-    kept |= {"distance": None, "name": context.name}  # the distance is that of other images
-    folder.write_results(kept | figures(folder, kept, judged.models))
+    results |= {"distance": None, "name": context.name}  # the old distance is of other valid images
+    folder.write_results(results | compute_figures(folder, results, source.models))
     page.write(folder)
     show(folder)
     point_latest(context.folder)
     return folder
 
 
-def choose_gates(judged: RunFolder, context: JobContext) -> Mapping[str, DictConfig]:
-    """Returns the settings of the gates.
+def choose_gates(source: RunFolder, context: JobContext) -> Mapping[str, DictConfig]:
+    """Returns the settings of the gates by name.
 
-    Those of the run, less gates that are not asked for, plus what is given.
+    They are the gates of the run (with `validity=`, those of them that it names), with the settings that the
+    command line gives.
     """
-    earlier = judged.settings.config.get("validity") or {}
-    given: Mapping[str, DictConfig] = context.cfg.validity or {}
+    earlier = source.settings.config.get("validity") or {}
+    configured: Mapping[str, DictConfig] = context.cfg.validity or {}
     overrides = [override.lstrip("+~") for override in context.overrides]
     is_subset = any(override.startswith("validity=") for override in overrides)
-    names = list(given) if is_subset else list(earlier) or list(given)
+    names = list(configured) if is_subset else list(earlier) or list(configured)
     gates = {}
     for name in names:
-        block = OmegaConf.create(earlier[name] if name in earlier else given[name])
+        block = OmegaConf.create(earlier[name] if name in earlier else configured[name])
         for override in overrides:
             path = override.partition("=")[0].split(".")
-            if path[:2] == ["validity", name] and len(path) > 2 and name in given:
-                OmegaConf.update(block, ".".join(path[2:]), OmegaConf.select(given[name], ".".join(path[2:])))
+            if path[:2] == ["validity", name] and len(path) > 2 and name in configured:
+                setting = ".".join(path[2:])
+                OmegaConf.update(block, setting, OmegaConf.select(configured[name], setting))
         gates[name] = block
     return gates
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Gives the files of a run a second name in another folder, but for those that the verdicts change."""
+    """Links the files of a run into another folder, except those that the verdicts change."""
     for name in LINKED:
         shutil.rmtree(target / name, ignore_errors=True)
         if (source / name).is_dir():
@@ -101,17 +102,19 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _link_unless_metadata(source: str, target: str) -> None:
-    if os.path.basename(source) != METADATA:  # noqa: PTH119  # copytree hands over text
+    if os.path.basename(source) != METADATA:  # noqa: PTH119  # copytree passes strings
         link(Path(source), Path(target))
 
 
-def _judge_metadata(source: Path, target: Path, verdict_of: Any) -> None:
+def _judge_metadata(
+    source: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]
+) -> None:
     """Writes metadata.jsonl with new verdicts."""
     lines = []
     with source.open(encoding="utf-8") as rows:
         for line in rows:
             row = json.loads(line)
-            judged: Verdict = verdict_of(row["scores"] or {})
-            row |= {"valid": judged.valid, "reasons": list(judged.reasons), "checked": judged.checked}
+            new = judge_scores(row["scores"] or {})
+            row |= {"valid": new.valid, "reasons": list(new.reasons), "checked": new.checked}
             lines.append(json.dumps(row) + "\n")
     write_atomically(target, "".join(lines))

@@ -1,4 +1,4 @@
-"""The job before going offline: fetches the weights and the data set that a configuration needs."""
+"""The job that fetches the weights and the data set of a configuration, for runs without a network."""
 
 import dataclasses
 import logging
@@ -24,22 +24,22 @@ log = logging.getLogger(__name__)
 
 # configurations, vocabularies, tokenizers, chat templates
 SETTINGS_FILES = (".json", ".txt", ".model", ".jinja")
-# what from_pretrained looks for, without a variant
+# names of the weights that from_pretrained looks for, without a variant
 WEIGHTS_STEMS = "model|pytorch_model|diffusion_pytorch_model|pytorch_lora_weights"
-# what it prefers first
+# endings of the weights, in the order in which from_pretrained prefers them
 WEIGHTS_ENDINGS = (r"\.safetensors", r"-\d+-of-\d+\.safetensors", r"\.bin", r"-\d+-of-\d+\.bin")
 GROUPS_OF_SEVERAL = ("validity", "model")
-SKIPPED_GROUPS = ("job", "llm")  # the editor holds the language model
+SKIPPED_GROUPS = ("job", "llm")  # the language model is a part of the editor
 
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """What is behind an address.
+    """The files at an address.
 
     Attributes:
-        files: How many files.
-        size: Their bytes.
-        missing: Those bytes that are not on this machine.
+        files: How many files there are.
+        size: Their size in bytes.
+        missing: How many of these bytes are not on this machine.
         fetch: Fetches the files.
     """
 
@@ -51,16 +51,13 @@ class Download:
 
 
 def prefetch(context: JobContext, dry_run: bool = False) -> None:
-    """Fetches everything that a run loads from elsewhere; afterwards the run needs no network.
-
-    That is all weights, and a data set of the Hugging Face hub.
+    """Fetches all weights of a run and its data set of the Hugging Face hub; then it needs no network.
 
     Args:
         context: The configuration.
-        dry_run: Whether to say only what would be fetched.
+        dry_run: Whether to list the downloads only.
 
-    Raises a UserError when one of them cannot be had, before any is fetched, and when they do not fit on the
-    disk.
+    Raises a UserError, before anything is fetched, when a download does not exist or the disk is too small.
     """
     downloads = _list_downloads(_build_parts(context.cfg))
     _show(downloads)
@@ -120,7 +117,7 @@ def _show(downloads: Sequence[Download]) -> None:
 
 
 def _cache_and_free_space() -> tuple[Path, int]:
-    """Returns the folder that the hub's files go to, and the bytes that are free there."""
+    """Returns the folder of the hub's files, and how many bytes are free there."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cache = Path(HF_HUB_CACHE)
@@ -135,16 +132,16 @@ def _fetch(download: Download) -> None:
     except Exception as error:
         raise UserError(
             f"{download.address} could not be fetched: {_one_line(error)}. "
-            "What is finished is kept: the same command goes on from here"
+            "Finished downloads are kept: the same command continues from here"
         ) from error
 
 
 def needs(part: Any) -> Iterator[tuple[str, Collection[str]]]:
-    """Yields the addresses of what a back-end, and those within it, load from elsewhere.
+    """Yields the addresses of everything that a back-end, and back-ends in it, download.
 
-    Each comes with the components that it does without. An address is a hub id, a file on the hub
-    (`<owner>/<repository>/<path>`) or a URL. A back-end names them in `downloads()`; for one without that
-    method, they are the values of its fields hinted `Weights` that are no paths.
+    Each address comes with the names of components that are not needed. An address is a hub id, a file on
+    the hub (`<owner>/<repository>/<path>`) or a URL. A back-end lists its addresses in `downloads()`. Without
+    that method they are the values of its fields hinted `Weights` that are not paths.
     """
     if isinstance(part, Mapping):
         part = list(part.values())
@@ -155,7 +152,7 @@ def needs(part: Any) -> Iterator[tuple[str, Collection[str]]]:
         return
     fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.init}
     weights = {name: fields[name] for name in marked_fields(type(part), WEIGHTS) if fields.get(name)}
-    # a pipeline does not load a component that is switched off, or that other weights stand in for
+    # a pipeline does not load a component that is switched off or replaced by other weights
     unused = {name for name, value in fields.items() if value is False} | weights.keys()
     addresses = part.downloads() if hasattr(part, "downloads") else _texts(list(weights.values()))
     yield from ((address, unused) for address in addresses if not Path(address).exists())
@@ -169,20 +166,20 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _look(address: str, look: Callable[[], Download]) -> Download:
-    """Returns what is behind an address; raises a UserError where that cannot be found out."""
+    """Returns the download of an address; raises a UserError if its size cannot be found."""
     try:
         return look()
     except UserError:
         raise
-    except Exception as error:  # whatever the HTTP libraries raise
+    except Exception as error:  # the HTTP libraries raise errors of many types
         raise UserError(
-            f"{address} is no path on this machine, and its size cannot be asked for: {_one_line(error)}. "
+            f"{address} is not a path on this machine, and its size cannot be found: {_one_line(error)}. "
             "Prefetch needs a network"
         ) from error
 
 
 def _look_at_url(url: str) -> Download:
-    """Returns a file that torch.hub keeps."""
+    """Returns the download of a file that torch.hub keeps."""
     import torch
 
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
@@ -198,7 +195,7 @@ def _look_at_url(url: str) -> Download:
 
 
 def _look_at_hub(address: str, unused: Collection[str]) -> Download:
-    """Returns one file of a repository of the hub, or those of its files that from_pretrained opens."""
+    """Returns the download of one file of a hub repository, or of all files that from_pretrained opens."""
     import huggingface_hub
 
     owner, repository_name, *path = address.split("/")
@@ -206,8 +203,8 @@ def _look_at_hub(address: str, unused: Collection[str]) -> Download:
     about = huggingface_hub.model_info(repository, files_metadata=True, timeout=10)
     sizes = {file.rfilename: file.size or 0 for file in about.siblings or ()}
     if name and name not in sizes:
-        raise UserError(f"{repository} holds no {name}, but {', '.join(sorted(sizes))}")
-    # diffusers asks for the weights in all folders of a pipeline, those that its index does not name too
+        raise UserError(f"{repository} has no file {name}; it has {', '.join(sorted(sizes))}")
+    # diffusers loads weights from all folders of a pipeline, even folders that its index does not name
     is_pipeline = "model_index.json" in sizes
     folders = {file.partition("/")[0] for file in sizes if file.count("/") == 1} if is_pipeline else set()
     files = [name] if name else list_opened_files(list(sizes), ["", *sorted(folders - set(unused))])
@@ -221,19 +218,17 @@ def _look_at_hub(address: str, unused: Collection[str]) -> Download:
 
 
 def _look_at_data_set(data: HuggingFace) -> Download:
-    """Returns the files of a data set on the hub; opening it fetches them."""
+    """Returns the download of a data set on the hub; opening the data set fetches it."""
     files = data.published()
     size = sum(files.values())
     return Download(f"{data.path} (data set)", len(files), size, size, data.samples)
 
 
 def list_opened_files(files: Sequence[str], components: Sequence[str]) -> list[str]:
-    """Returns those of a repository's files that from_pretrained opens.
+    """Returns the files of a repository that from_pretrained opens.
 
-    `components` are the folders that it looks into ("" is the root).
-
-    In each folder these are the settings and one set of weights: safetensors rather than .bin, one file
-    rather than shards.
+    `components` are the folders that it reads ("" is the root). In each folder it opens the settings and one
+    set of weights: safetensors rather than .bin, one file rather than shards.
     """
     chosen: list[str] = []
     for component in components:

@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 
 def report(context: JobContext) -> RunFolder:
-    """Writes report.html into the run folder that `run` names; returns that folder.
+    """Writes report.html into the run folder that `run` names, and returns that folder.
 
-    Raises a UserError for none.
+    Raises a UserError if `run` is not set.
     """
     folder = open_run(context)
     page.write(folder)
@@ -22,7 +22,7 @@ def report(context: JobContext) -> RunFolder:
 
 
 def open_run(context: JobContext) -> RunFolder:
-    """Returns the run folder that `run` names; raises a UserError where it names none."""
+    """Returns the run folder that `run` names; raises a UserError if `run` is not set."""
     if context.cfg.run is None:
         raise UserError("run: name the folder of a finished run, as in run=outputs/latest")
     return RunFolder.open(context.cfg.run)

@@ -1,4 +1,4 @@
-"""The job that retrains models under test on counterfactuals, and measures what that gains."""
+"""The job that retrains models under test on counterfactuals, and measures the gain."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ from .run import build_pipeline, build_runner, generate, point_latest
 log = logging.getLogger(__name__)
 
 IMAGES_IN_MEMORY = 1024  # test images whose records are in memory: some 15 KB each for a street scene
-EXAMPLES = 3  # of what was trained on, for the page
+EXAMPLES = 3  # training images that the page shows
 TRAINABLE = (
     "a network of torch is needed, whose weights can be changed and saved: a model of transformers, "
     "torchvision or timm, or model=module with its class"
@@ -63,8 +63,8 @@ Seeds = Annotated[
 ]
 
 
-def mistakes(cfg: DictConfig) -> Iterator[str]:
-    """Yields which models under test cannot be trained."""
+def find_mistakes(cfg: DictConfig) -> Iterator[str]:
+    """Yields a message for each model under test that cannot be trained."""
     for model in map(build, cfg.model.values()):
         if not getattr(model, "trainable", False):
             yield f"model.{model.name}: {type(model).__name__} cannot be trained as it is set; {TRAINABLE}"
@@ -82,23 +82,24 @@ def retrain(
 ) -> RunFolder:
     """Trains the models under test further in three arms; returns the run folder.
 
-    All arms start from the same weights and take the same steps; they draw originals alone, or augmented
-    images or counterfactuals for a share of them.
+    All arms start from the same weights and train for the same number of steps. One arm trains on originals
+    only; in the other two, augmented images or counterfactuals replace a share of the originals.
 
     Args:
         context: The settings and the run folder.
-        test_fraction: Of the groups of sources; nothing is trained on them.
-        seeds: Every arm is trained once with each.
-        steps: Of each training.
-        batch_size: Of each training.
-        learning_rate: Its largest value.
-        share: Of the images drawn that are counterfactuals or augmented, in the arms that have them.
-        conditions: Attributes whose values are rendered in all combinations, where the data set can render.
+        test_fraction: The share of the groups of sources that is held out for the test.
+        seeds: Every arm is trained once with each of them.
+        steps: The number of steps of each training.
+        batch_size: The number of images of a step.
+        learning_rate: The largest learning rate of the schedule.
+        share: The share of augmented images or counterfactuals among the images drawn, in the arms that have
+            them.
+        conditions: Attributes whose values are rendered in all combinations, if the data set can render.
     """
     from ..retraining.training import Schedule
 
     start = time.perf_counter()
-    with tracking.track(context) as tracked:
+    with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
         samples = pipeline.dataset.samples()
         _check_conditions(pipeline, samples, conditions)
@@ -106,25 +107,25 @@ def retrain(
         check_models(pipeline, runner, samples)
         folder = generate(context, replace(pipeline, models=(), placebos=0), runner, start)
         results = dict(folder.results)
-        (context.folder / RESULTS).unlink()  # the run is complete when the models are trained
+        (context.folder / RESULTS).unlink()  # the run is complete only when the models are trained
         schedule = Schedule(steps, batch_size, learning_rate, share)
         training = _Retraining(context, pipeline, folder, train, test, schedule, seeds, conditions)
         results |= training.run(results)
         results["wall_seconds"] = round(time.perf_counter() - start, 3)
         folder.write_results({name: value for name, value in results.items() if name != "version"})
         report.write(folder)
-        tracked.log(folder)
+        tracked_run.log(folder)
     for name, figures in folder.results["models"].items():
         _show(name, figures["retraining"])
     log.info("Folder:  %s (open report.html)", folder.path)
-    if tracked.address:
-        log.info("MLflow:  %s", tracked.address)
+    if tracked_run.address:
+        log.info("MLflow:  %s", tracked_run.address)
     point_latest(context.folder)
     return folder
 
 
 class _Retraining:
-    """The models of one run, trained in all arms with all seeds, and asked about the test images."""
+    """Trains the models of a run in all arms with all seeds, and tests them."""
 
     def __init__(
         self, context: JobContext, pipeline: Pipeline, folder: RunFolder, train: Sequence[Sample],
@@ -134,7 +135,7 @@ class _Retraining:
         self.runner: Runner = build_runner(context)
         step = SourceStep(pipeline.dataset, pipeline.size)
         self.sources = self.runner.run(step, [*train, *test])
-        self.runner.failures.clear()  # the run before has listed these
+        self.runner.failures.clear()  # the run listed these failures already
         self.test = [sample for sample in test if sample.id in self.sources]
         if not self.test:
             raise UserError("no source to test on can be read: see failures.jsonl")
@@ -147,7 +148,7 @@ class _Retraining:
         self.unseen = _unseen_classes(pipeline, train, test)
 
     def run(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Trains and tests all models; returns what that adds to the results of the run."""
+        """Trains and tests all models; returns the additional entries of results.json."""
         path, failures = self.folder.path / PREDICTIONS, self.folder.failures()
         try:
             predictions.write(path, self._rows(), self.pipeline.dataset, score_names(self.pipeline.gates))
@@ -186,7 +187,7 @@ class _Retraining:
         return sources
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        """Yields the rows of predictions.parquet; trains whatever is not trained yet."""
+        """Yields the rows of predictions.parquet; trains the variants that are not trained yet."""
         for model in self.pipeline.models:
             failed = self.failed[model.name] = set()
             for name, variant in self.trainer.variants(model, self.folder.path):
@@ -194,12 +195,12 @@ class _Retraining:
                     variant, self.pipeline.dataset, self.pipeline.size, self.runner.executor.devices
                 )
                 for batch in iterate_batches(self._test_images(), IMAGES_IN_MEMORY):
-                    asked = [image for image in batch if image.id not in failed]
-                    answers = self.runner.run(step, [image.item for image in asked])
-                    failed.update(image.id for image in asked if image.item.image_id not in answers)
-                    for image in asked:
-                        if image.item.image_id in answers:
-                            yield _row(name, image, answers[image.item.image_id].value)
+                    images = [image for image in batch if image.id not in failed]
+                    outcomes = self.runner.run(step, [image.item for image in images])
+                    failed.update(image.id for image in images if image.item.image_id not in outcomes)
+                    for image in images:
+                        if image.item.image_id in outcomes:
+                            yield _row(name, image, outcomes[image.item.image_id].value)
 
     def _test_images(self) -> Iterator[HeldOutImage]:
         """Yields originals, renders and valid counterfactuals of the test sources."""
@@ -232,7 +233,7 @@ class _Retraining:
 
 
 def _row(name: str, image: HeldOutImage, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row of predictions.parquet, without the pictures of errors, which the page does not show."""
+    """Returns a row of predictions.parquet; leaves out the error map, which the page does not show."""
     sample = image.sample
     return predictions.row(
         name,
@@ -246,14 +247,14 @@ def _row(name: str, image: HeldOutImage, record: Mapping[str, Any]) -> dict[str,
 
 
 def _check_conditions(pipeline: Pipeline, samples: Sequence[Sample], conditions: Sequence[str]) -> None:
-    """Raises a UserError for conditions that are no attributes of all sources."""
+    """Raises a UserError for conditions that are not attributes of all sources."""
     if not isinstance(pipeline.dataset, Renders):
         return
     attributes = frozenset.intersection(*(frozenset(sample.attributes) for sample in samples))
     names = ", ".join(sorted(attributes))
     refuse(
         [
-            f"job.conditions: the sources have no attribute {c!r}, but {names}"
+            f"job.conditions: the sources have no attribute {c!r}; they have {names}"
             for c in conditions
             if c not in attributes
         ]
@@ -279,7 +280,7 @@ def _split(
 
 
 def _unseen_classes(pipeline: Pipeline, train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:
-    """Returns the classes of sources to test on that no source to train on has; none for masks."""
+    """Returns the classes of test sources that no training source has; none for tasks with masks."""
     labels = {sample.label for sample in test if sample.label is not None} - {
         sample.label for sample in train
     }

@@ -1,4 +1,4 @@
-"""The figures of a retraining, from its predictions."""
+"""Computes the figures of a retraining from its predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,12 +22,12 @@ TRAINING_FIGURES = ("steps", "seconds", "drawn", "loss", "weights")
 
 @dataclass
 class RetrainingFigures:
-    """What the figures of one model are computed from.
+    """Computes the figures of each model.
 
     Attributes:
-        failed: Ids of images that the model, before or after an arm, failed on: they count for none.
+        failed: By model, the ids of images that it failed on, before or after a training. They are left out.
         images: The originals and renders.
-        unseen: Classes of the sources to test on that no source to train on shows.
+        unseen: Classes of test sources that no training source has.
     """
 
     folder: RunFolder
@@ -40,16 +40,16 @@ class RetrainingFigures:
     failed: dict[str, set[str]] = field(default_factory=dict)
 
     def compute(self, model: str) -> dict[str, Any]:
-        """Returns the figures of a model as it was, and those of all arms (`retraining`)."""
+        """Returns the figures of the model before the training, and (`retraining`) those of all arms."""
         seeds = self.trainer.seeds
-        untouched = self._read(model)
+        untouched = self._read_predictions(model)
         runs = {UNTOUCHED: [self._metrics(untouched, model)]}
         sums: dict[tuple[str, str], list[np.ndarray]] = {}
         for arm, seed in product(ARMS, seeds):
-            predictions = self._read(variant_name(model, arm, seed))
+            predictions = self._read_predictions(variant_name(model, arm, seed))
             runs.setdefault(arm, []).append(self._metrics(predictions, model))
             for kind in IMAGE_KINDS:
-                rows = np.flatnonzero(self._counts(predictions, model, kind))
+                rows = np.flatnonzero(self._select_rows(predictions, model, kind))
                 sums.setdefault((arm, kind), []).append(statistics.sums_by_group(predictions, rows))
         task = untouched.task
         over_sources = {
@@ -69,17 +69,19 @@ class RetrainingFigures:
             "rough": len(seeds) < statistics.ENOUGH_SEEDS,
             "sources": {"train": len(self.trainer.sources), "test": len(self.test)},
             "counterfactuals": sum(len(source.counterfactuals) for source in self.trainer.sources),
-            "images": {kind: int(self._counts(untouched, model, kind).sum()) for kind in IMAGE_KINDS},
+            "images": {kind: int(self._select_rows(untouched, model, kind).sum()) for kind in IMAGE_KINDS},
             "home": sorted({image.condition for image in self.images if image.kind == ORIGINAL}),
             "unseen": list(self.unseen),
             "training": asdict(self.trainer.schedule),
-            "arms": self._arms(model, runs),
+            "arms": self._summarise_arms(model, runs),
             "over_sources": over_sources,
         }
         return statistics.summary(untouched, self.seed, valid=True) | {"retraining": retraining}
 
-    def _arms(self, model: str, runs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-        """Returns the means over seeds of each arm, and (`over`) of its differences from those before."""
+    def _summarise_arms(
+        self, model: str, runs: Mapping[str, Sequence[dict[str, Any]]]
+    ) -> dict[str, dict[str, Any]]:
+        """Returns the means over seeds of each arm, and (`over`) of its differences from the earlier arms."""
         seeds = self.trainer.seeds
         arms: dict[str, dict[str, Any]] = {}
         for arm, metrics in runs.items():
@@ -92,31 +94,31 @@ class RetrainingFigures:
                 ]
                 figures["over"][other] = mean_over_seeds(differences, share=False)
             if arm != UNTOUCHED:
-                took = [self.trainer.statistics[model, arm, seed] for seed in seeds]
-                figures |= {name: [each[name] for each in took] for name in TRAINING_FIGURES}
+                trainings = [self.trainer.statistics[model, arm, seed] for seed in seeds]
+                figures |= {name: [training[name] for training in trainings] for name in TRAINING_FIGURES}
             arms[arm] = figures
         return arms
 
-    def _read(self, name: str) -> Predictions:
+    def _read_predictions(self, name: str) -> Predictions:
         return predictions_file.read(self.folder.predictions_file, name, self.labels)
 
-    def _counts(self, predictions: Predictions, model: str, kind: str) -> np.ndarray:
-        """Returns which rows are images of a kind that no variant of the model failed on."""
+    def _select_rows(self, predictions: Predictions, model: str, kind: str) -> np.ndarray:
+        """Returns whether each row is an image of a kind on which no variant of the model failed."""
         failed = self.failed.get(model, set())
         answered = np.array([f"{image} ({kind})" not in failed for image in predictions.image], bool)
         return (predictions.kind == kind) & answered
 
     def _metrics(self, predictions: Predictions, model: str) -> dict[str, Any]:
         """Returns the main metric by kind of image and by condition."""
-        condition_of = {image.name: image.condition for image in self.images}
-        conditions = np.array([condition_of.get(image, "") for image in predictions.image])
+        condition_by_image = {image.name: image.condition for image in self.images}
+        conditions = np.array([condition_by_image.get(image, "") for image in predictions.image])
 
         def score(rows: np.ndarray) -> float:
             return float(predictions.task.score(predictions.tallies[rows].sum(0)))
 
-        rows_by_kind = {kind: self._counts(predictions, model, kind) for kind in IMAGE_KINDS}
+        rows_by_kind = {kind: self._select_rows(predictions, model, kind) for kind in IMAGE_KINDS}
         real = rows_by_kind[ORIGINAL] | rows_by_kind[TRUTH]
-        names = [name for name in dict.fromkeys(condition_of.values()) if name]
+        names = [name for name in dict.fromkeys(condition_by_image.values()) if name]
         per_condition = {name: score(real & (conditions == name)) for name in names}
         return {kind: score(rows) for kind, rows in rows_by_kind.items()} | {"per_condition": per_condition}
 
@@ -130,7 +132,7 @@ def subtract(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, A
 
 
 def mean_over_seeds(runs: Sequence[Mapping[str, Any]], *, share: bool) -> dict[str, Any]:
-    """Returns the mean of each figure over seeds; the interval of a `share` stays within 0 and 1."""
+    """Returns the mean of each figure over seeds; the interval of a `share` stays between 0 and 1."""
     return {
         name: mean_over_seeds([run[name] for run in runs], share=share)
         if isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""The main job: counterfactuals of a data set, and what models under test make of them."""
+"""The main job: makes counterfactuals of a data set, and tests models on them."""
 
 import logging
 import time
@@ -23,19 +23,16 @@ from ..runner import Runner
 from ..steps.items import GeneratedImage
 from ..steps.verdict import score_names
 from ..store import Store
-from .figures import figures, measure_distance
+from .figures import compute_figures, measure_distance
 from .summary import show
 
 log = logging.getLogger(__name__)
 
 
 def run(context: JobContext) -> RunFolder:
-    """Runs the pipeline; leaves its files in the run folder and its figures in MLflow.
-
-    Returns the run folder.
-    """
+    """Runs the pipeline, writes the run folder and logs the figures to MLflow; returns the run folder."""
     start = time.perf_counter()
-    with tracking.track(context) as tracked:
+    with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
         try:
             folder = generate(context, pipeline, runner, start)
@@ -43,10 +40,10 @@ def run(context: JobContext) -> RunFolder:
             report.write_failed(RunFolder(context.folder), str(error))
             raise
         report.write(folder)
-        tracked.log(folder)
+        tracked_run.log(folder)
     show(folder)
-    if tracked.address:
-        log.info("MLflow:  %s", tracked.address)
+    if tracked_run.address:
+        log.info("MLflow:  %s", tracked_run.address)
     point_latest(context.folder)
     return folder
 
@@ -71,15 +68,15 @@ def build_pipeline(context: JobContext) -> Pipeline:
 
 
 def build_runner(context: JobContext) -> Runner:
-    """Returns what runs the steps of a configuration."""
+    """Returns the runner that a configuration describes."""
     cfg = context.cfg
     return Runner(Store(cfg.store), build(cfg.execution), cfg.max_failures, cfg.retry_failed)
 
 
 def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: float) -> RunFolder:
-    """Runs all steps and writes everything but the page; `start` is when the run began, by time.perf_counter.
+    """Runs all steps and writes everything but the page. Failures are written even when the run stops.
 
-    What failed is written in any case.
+    `start` is the time at which the run began, by time.perf_counter.
     """
     values: Any = OmegaConf.to_container(context.cfg)
     writer = RunWriter(context.folder, pipeline.dataset, values["size"], context.cfg.save_controls)
@@ -104,12 +101,12 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
         "distance": distance,
     }
     models = [model.name for model in pipeline.models]
-    folder.write_results(results | figures(folder, results, models))
+    folder.write_results(results | compute_figures(folder, results, models))
     return folder
 
 
 def point_latest(folder: Path) -> None:
-    """Lets `latest`, beside the folders of days, point at a run that has finished."""
+    """Lets the link `latest`, which lies beside the folders of the days, point at a finished run."""
     latest = folder.absolute().parent.parent / "latest"
     if folder.absolute().parent.parent.name not in ("outputs", "multirun"):
         return
@@ -121,7 +118,7 @@ def point_latest(folder: Path) -> None:
 
 
 class _Totals:
-    """What is added up while the blocks of a run come."""
+    """Sums over the blocks of a run."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -141,7 +138,7 @@ class _Totals:
 
 
 def _rows(blocks: Iterator[Block], writer: RunWriter, totals: _Totals) -> Iterator[dict[str, Any]]:
-    """Yields the rows of predictions.parquet; writes the images of each block as they come."""
+    """Yields the rows of predictions.parquet; writes the images of each block as it arrives."""
     for block in blocks:
         writer.add(block.images)
         totals.add(block)
@@ -161,7 +158,7 @@ def _rows(blocks: Iterator[Block], writer: RunWriter, totals: _Totals) -> Iterat
 
 
 def _describe(context: JobContext, pipeline: Pipeline) -> dict[str, Any]:
-    """Returns what results.json says about the run itself."""
+    """Returns the part of results.json that describes the run."""
     dataset = pipeline.dataset
     return {
         "name": context.name,

@@ -1,4 +1,4 @@
-"""What a run says in the terminal when it is done."""
+"""Shows the figures of a finished run in the terminal."""
 
 import logging
 from typing import Any
@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 
 def show(folder: RunFolder) -> None:
-    """Shows the figures of a run, and where its files lie."""
+    """Shows the figures of a run and the path of its folder."""
     results, console = folder.results, Console()
-    is_checked = bool(results["gates"])  # without a gate nothing is called valid
-    shown = {name: count for name, count in results["counts"].items() if is_checked or name != "valid"}
-    counts = ", ".join(f"{count} {name}" for name, count in shown.items())
+    is_checked = bool(results["gates"])  # without a gate no image is called valid
+    counts = ", ".join(
+        f"{count} {name}" for name, count in results["counts"].items() if is_checked or name != "valid"
+    )
     console.print(f"{results['dataset']}: {counts}", highlight=False)
     for model, model_figures in results["models"].items():
         _show_model(console, model, model_figures, is_checked)
@@ -49,15 +50,15 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
 
 
 def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Table:
-    """Returns a table of `statistics.comparisons`, in which `a` and `b` are names."""
+    """Returns the table of `statistics.comparisons`; `a` and `b` of a row are the compared names."""
     table = Table(title=title, title_justify="left", show_lines=True)
     for name in (header, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
         table.add_column(name, overflow="fold")
     for row in rows:
         cells = [f"{row['a']} less {row['b']}", words.shared(row)]
         if row["sources"]:
-            sides = [row[side]["difference"] for side in ("original", "counterfactual", "drop")]
-            cells += [words.points(difference) for difference in sides]
+            differences = [row[kind]["difference"] for kind in ("original", "counterfactual", "drop")]
+            cells += [words.points(difference) for difference in differences]
             cells += [words.interval(row["drop"]) or "-", words.p_value(row["drop"]["p_adjusted"])]
         table.add_row(*map(Text, cells))
     return table

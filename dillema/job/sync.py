@@ -1,4 +1,4 @@
-"""The job that sends to MLflow later what runs could not send at the time."""
+"""The job that sends to MLflow what earlier runs could not send."""
 
 import logging
 import os
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 def sync(context: JobContext, folders: Sequence[str]) -> None:
-    """Sends what waits in run folders to MLflow, and ends runs of this machine that died.
+    """Sends the unsent data of run folders to MLflow, and ends the MLflow runs of processes that died.
 
     Args:
-        context: Its settings name the MLflow whose dead runs are ended.
+        context: Its settings name the MLflow server whose dead runs are ended.
         folders: Patterns of the paths of run folders.
 
-    Raises a UserError that names what could not be sent.
+    Raises a UserError that lists the data that could not be sent.
     """
-    # nobody waits for this job, and a large file may take a server long
+    # a server may need long for a large file, and no user waits for this job
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     tracking = context.cfg.tracking
     waiting: dict[tuple[str, str], list[Path]] = {(absolute(tracking.uri), tracking.experiment): []}
@@ -34,7 +34,7 @@ def sync(context: JobContext, folders: Sequence[str]) -> None:
     for (uri, experiment), waiting_folders in waiting.items():
         try:
             close_dead_runs(connect(uri), experiment)
-        except Exception as error:  # one message for all its runs: each would wait for the server again
+        except Exception as error:  # one message for all runs of a server
             address = hide_passwords(uri)
             count = len(waiting_folders)
             failures.append(f"{address} does not answer, and {count} runs wait for it: {error}")
@@ -51,15 +51,15 @@ def sync(context: JobContext, folders: Sequence[str]) -> None:
 
 
 def _find_folders(patterns: Sequence[str]) -> list[Path]:
-    """Returns the run folders in which something waits."""
+    """Returns the run folders with unsent data."""
     files: set[str] = set()
     for pattern in patterns:
-        files.update(glob(f"{pattern}/{UNSENT}/run.json"))  # noqa: PTH207  # a Path takes no absolute pattern
+        files.update(glob(f"{pattern}/{UNSENT}/run.json"))  # noqa: PTH207  # Path.glob: no absolute path
     return [Path(file).parents[1] for file in sorted(files)]
 
 
 def _send_folder(folder: Path) -> str:
-    """Sends what waits in a run folder; returns what became of it."""
+    """Sends the unsent data of a run folder; returns the outcome in words."""
     if not (folder / UNSENT).exists() or send(folder):
         return "sent"
     return "left as it is: the run has not ended, or was not started on this machine"

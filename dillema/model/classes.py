@@ -62,7 +62,7 @@ def check_class_count(model: Any, dataset: Dataset, count: int) -> None:
     classes = len(dataset.classes)
     if count > classes or (count < classes and getattr(model, "class_map", None) is None):
         raise UserError(
-            f"model={model.name} tells {count} classes apart, {dataset.name} has {classes}: "
+            f"model={model.name} has {count} classes, {dataset.name} has {classes}: "
             f"{_list(dataset.classes)}. "
             f"Give model.{model.name}.class_map, which maps the model's class ids to the data set's"
         )

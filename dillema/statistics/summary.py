@@ -209,7 +209,7 @@ def confusions(before: np.ndarray, after: np.ndarray, predictions: Predictions) 
 
 def compare_with_chance(pairs: PairedTallies, originals: PredictionSet) -> dict[str, Any]:
     """Returns the main metric of a constant answer, and whether the originals may be no better than that."""
-    chance = to_number(pairs.predictions.task.chance(originals))
+    chance = to_number(pairs.predictions.task.chance_score(originals))
     if chance is None or pairs.groups < 2:
         return {"chance": chance, "near_chance": None}
     low, _ = bootstrap_interval(pairs.sums[:1], lambda sums: pairs.figure(sums)[..., :1], pairs.seed)
@@ -270,7 +270,7 @@ def _right(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None:
     """Returns whether rows are answered right; None for a task without right and wrong."""
     blocks = []
     for i in range(0, len(rows), ROWS_PER_READ):
-        right = predictions.task.right(predictions.tallies[rows[i : i + ROWS_PER_READ]])
+        right = predictions.task.is_correct(predictions.tallies[rows[i : i + ROWS_PER_READ]])
         if right is None:
             return None
         blocks.append(right)

@@ -13,8 +13,8 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a step made of one item: a JSON value, and an image where the step makes images."""
+class StepResult:
+    """The result of a step for one item: a JSON value, and an image if the step makes images."""
 
     value: Any = None
     image: Image.Image | None = None
@@ -27,8 +27,8 @@ class Step(ABC, Generic[Item]):
     It knows nothing of the store, of Hydra, of MLflow or of other steps.
 
     Attributes:
-        name: What records, failures and the page call it.
-        version: Raised whenever the same item gives another result; part of the key of every record.
+        name: Its name in records, failures and the page.
+        version: Part of the key of every record; raise it whenever the same item gives another result.
         images: Whether the results have images.
     """
 
@@ -38,44 +38,38 @@ class Step(ABC, Generic[Item]):
 
     @property
     def backend(self) -> Any:
-        """Returns the back-end that does the work; None where there is none to load."""
+        """Returns the back-end that does the work; None if there is none."""
         return None
 
     @property
     def batch_size(self) -> int:
-        """Returns how many items are worked on at a time."""
+        """Returns how many items a batch has."""
         return int(self.backend.batch_size) if self.backend is not None else 16
 
     @abstractmethod
     def item_id(self, item: Item) -> str:
-        """Returns what failures call an item; unique within the step."""
+        """Returns the id of an item, which is unique within the step."""
 
     @abstractmethod
     def key(self, item: Item) -> Any:
-        """Returns, as JSON.
-
-        What the result depends on besides the step's version and the back-end's identity.
-        """
+        """Returns, as JSON, what the result depends on besides the step's version and the back-end."""
 
     @abstractmethod
-    def work(self, backend: Any, batch: Sequence[Item]) -> Sequence[Made | Exception]:
-        """Returns what was made of each item, or an exception in its place.
-
-        See `dillema.backend` for what is promised.
-        """
+    def work(self, backend: Any, batch: Sequence[Item]) -> Sequence[StepResult | Exception]:
+        """Returns a result or an exception for each item; `dillema.backend` lists the promises."""
 
     def decode(self, value: Any) -> Any:
-        """Returns the result that a record's JSON value stands for."""
+        """Returns the result that the JSON value of a record encodes."""
         return value
 
 
-def made(results: Sequence[Any]) -> list[Made | Exception]:
-    """Returns JSON values as results; exceptions stay what they are."""
-    return [result if isinstance(result, Exception) else Made(result) for result in results]
+def wrap_results(results: Sequence[Any]) -> list[StepResult | Exception]:
+    """Returns JSON values as results; leaves exceptions as they are."""
+    return [result if isinstance(result, Exception) else StepResult(result) for result in results]
 
 
 def dataset_key(dataset: Dataset) -> list[Any]:
-    """Returns what results depend on of a data set besides its samples."""
+    """Returns the properties of a data set, besides its samples, that results depend on."""
     return [dataset.task, list(dataset.classes), [list(c) for c in dataset.colours], sorted(dataset.ignored)]
 
 

@@ -1,4 +1,4 @@
-"""Describes every source in a sentence."""
+"""Captions every source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ..backend import Captioner, Dataset
 from ..types import Caption, Sample
-from .base import Made, Step, dataset_key, made
+from .base import Step, StepResult, dataset_key, wrap_results
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class CaptionItem:
 
 @dataclass(frozen=True)
 class CaptionStep(Step[CaptionItem]):
-    """Captions the samples themselves, not the resized originals: captioners have sizes of their own."""
+    """Captions the samples, not the resized originals, because a captioner resizes images itself."""
 
     captioner: Captioner
     dataset: Dataset
@@ -41,11 +41,13 @@ class CaptionStep(Step[CaptionItem]):
         """Returns what a caption depends on."""
         return [dataset_key(self.dataset), item.source_key, dict(item.sample.attributes), item.seed]
 
-    def work(self, backend: Captioner, batch: Sequence[CaptionItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: Captioner, batch: Sequence[CaptionItem]) -> Sequence[StepResult | Exception]:
         """Returns the texts."""
         samples = [item.sample for item in batch]
         captions = backend.caption(samples, self.dataset, [item.seed for item in batch])
-        return made([caption.text if isinstance(caption, Caption) else caption for caption in captions])
+        return wrap_results(
+            [caption.text if isinstance(caption, Caption) else caption for caption in captions]
+        )
 
     def decode(self, value: str) -> Caption:
         """Returns the caption."""

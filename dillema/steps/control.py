@@ -1,4 +1,4 @@
-"""Extracts the structure of every source that a generated image must keep."""
+"""Extracts from every source the structure that its generated images must keep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ..backend import Conditioning, Dataset, Size
 from ..types import Sample
-from .base import Made, Step, dataset_key
+from .base import Step, StepResult, dataset_key
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,19 @@ class ControlStep(Step[ControlItem]):
         return item.sample.id
 
     def key(self, item: ControlItem) -> Any:
-        """Returns what the control image depends on.
-
-        What a conditioning reads besides image and mask is part of it.
-        """
+        """Returns what the control image depends on, with the additional data that the conditioning reads."""
         parts = [dataset_key(self.dataset), item.source_key, list(self.size)]
         if hasattr(self.conditioning, "content"):
             parts.append(self._content(item.sample))
         return parts
 
-    def work(self, backend: Conditioning, batch: Sequence[ControlItem]) -> Sequence[Made | Exception]:
-        """Returns the control images; the value is their weight."""
+    def work(self, backend: Conditioning, batch: Sequence[ControlItem]) -> Sequence[StepResult | Exception]:
+        """Returns the control images; the value of a result is the weight of the image."""
         controls = [backend.control(item.sample, self.dataset, self.size) for item in batch]
-        return [Made(control.weight, control.image) for control in controls]
+        return [StepResult(control.weight, control.image) for control in controls]
 
     def _content(self, sample: Sample) -> str:
         try:
             return str(self.conditioning.content(sample))  # type: ignore[attr-defined]  # see ReadsMore
-        except Exception:  # what is wrong is found, and recorded, when the item is worked on
+        except Exception:  # `work` meets the same error and records it
             return f"{sample.id} cannot be read"

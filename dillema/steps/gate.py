@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..backend import Dataset, Gate
 from ..types import Counterfactual, Sample
-from .base import Made, Step, dataset_key, open_image
+from .base import Step, StepResult, dataset_key, open_image
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GateItem:
 
 @dataclass(frozen=True)
 class GateStep(Step[GateItem]):
-    """Asks one gate; a threshold that changes needs no new scores."""
+    """Runs one gate. Its thresholds are not part of the key: other thresholds need no new scores."""
 
     gate: Gate
     dataset: Dataset
@@ -47,20 +47,20 @@ class GateStep(Step[GateItem]):
         return item.variant_id
 
     def key(self, item: GateItem) -> Any:
-        """Returns what scores depend on: a gate may look at the image, its source, and what was to change."""
+        """Returns what scores depend on: the image, its source, and the edits."""
         counterfactual = item.counterfactual
         edits = [asdict(edit) for edit in counterfactual.edits]
         texts = [counterfactual.caption, counterfactual.text]
         return [dataset_key(self.dataset), item.source_key, item.image_key, texts, edits]
 
-    def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[Made | Exception]:
-        """Returns the scores by name; those that are no number are left out."""
+    def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[StepResult | Exception]:
+        """Returns the scores by name, without NaN."""
         images = [open_image(item.image) for item in batch]
         counterfactuals = [item.counterfactual for item in batch]
         scores = backend.score([item.sample for item in batch], counterfactuals, images, self.dataset)
         return [
             row
             if isinstance(row, Exception)
-            else Made({name: float(v) for name, v in row.items() if not isnan(v)})
+            else StepResult({name: float(v) for name, v in row.items() if not isnan(v)})
             for row in scores
         ]

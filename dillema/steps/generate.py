@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ..backend import Generator
 from ..types import Control, Counterfactual, Sample
-from .base import Made, Step, open_image
+from .base import Step, StepResult, open_image
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GenerateItem:
 
 @dataclass(frozen=True)
 class GenerateStep(Step[GenerateItem]):
-    """Asks the generator for a batch of images."""
+    """Generates the images of a batch."""
 
     generator: Generator
 
@@ -51,15 +51,12 @@ class GenerateStep(Step[GenerateItem]):
         return item.variant_id
 
     def key(self, item: GenerateItem) -> Any:
-        """Returns what the image depends on.
-
-        Of the counterfactual its text and edits, not how it was written.
-        """
+        """Returns what the image depends on; the method that wrote the counterfactual is not part of it."""
         edits = [asdict(edit) for edit in item.counterfactual.edits]
         controls = {name: control.key for name, control in item.controls.items()}
         return [item.source_key, item.counterfactual.text, edits, controls, item.seed]
 
-    def work(self, backend: Generator, batch: Sequence[GenerateItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: Generator, batch: Sequence[GenerateItem]) -> Sequence[StepResult | Exception]:
         """Returns the images."""
         controls = [
             {
@@ -71,4 +68,4 @@ class GenerateStep(Step[GenerateItem]):
         samples = [item.sample for item in batch]
         counterfactuals = [item.counterfactual for item in batch]
         images = backend.generate(samples, counterfactuals, controls, [item.seed for item in batch])
-        return [image if isinstance(image, Exception) else Made(image=image) for image in images]
+        return [image if isinstance(image, Exception) else StepResult(image=image) for image in images]

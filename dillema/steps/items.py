@@ -1,4 +1,4 @@
-"""Joins the results of steps to the items of the next ones."""
+"""Makes the items of a step from the results of earlier steps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ from .rewrite import RewriteItem
 
 
 class Finished(Protocol):
-    """A finished item of a step, as far as joins look at it."""
+    """The part of a finished item of a step that these functions use."""
 
     @property
     def item(self) -> Any:
@@ -41,7 +41,7 @@ class Finished(Protocol):
 
     @property
     def value(self) -> Any:
-        """Returns what was made of it."""
+        """Returns the result of the step."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class Finished(Protocol):
 
     @property
     def image(self) -> Path:
-        """Returns where its image lies."""
+        """Returns the path of its image."""
         ...
 
 
@@ -61,27 +61,27 @@ Outcomes = Mapping[str, Finished]
 
 @dataclass(frozen=True)
 class PlannedVariant:
-    """A variant of a source: its id, and its place among those of the source."""
+    """A variant of a source: its id, and its index among the variants of the source."""
 
     id: str
     source_id: str
-    place: int
+    index: int
     variant: Variant
 
 
 @dataclass(frozen=True)
 class Text:
-    """What is to be painted: a counterfactual of a source, or (without edits) its placebo."""
+    """A text from which an image is generated: a counterfactual, or a placebo (index -1, no edits)."""
 
     id: str
     source_id: str
-    place: int
+    index: int
     counterfactual: Counterfactual
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """A generated image in the store, with all that is known about it."""
+    """A generated image in the store, with everything that the pipeline computed about it."""
 
     id: str
     sample: Sample
@@ -102,7 +102,7 @@ class GeneratedImage:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What an image is, whatever a model says about it."""
+    """The properties of an image on which models are tested."""
 
     image_id: str
     source_id: str
@@ -115,7 +115,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one model said about one image: the task's record of it."""
+    """The prediction of one model on one image, as the record of the task."""
 
     model: str
     image: ImageRecord
@@ -123,60 +123,60 @@ class Prediction:
 
 
 def to_caption(sources: Outcomes, seed: int) -> list[CaptionItem]:
-    """Returns every source to be captioned."""
+    """Returns the items of the caption step: every source."""
     return [
-        CaptionItem(done.item, done.key, seed_for(seed, name, "caption")) for name, done in sources.items()
+        CaptionItem(source.item, source.key, seed_for(seed, name, "caption"))
+        for name, source in sources.items()
     ]
 
 
 def to_keywords(captions: Outcomes, dataset: Dataset, seed: int) -> list[KeywordsItem]:
-    """Returns every caption to be asked about."""
+    """Returns the items of the keywords step: every caption."""
     task = get_task(dataset.task)
-    return [
-        KeywordsItem(
-            name, done.value, task.label_name(done.item.sample, dataset), seed_for(seed, name, "keywords")
-        )
-        for name, done in captions.items()
-    ]  # fmt: skip
+    items = []
+    for name, caption in captions.items():
+        label = task.label_name(caption.item.sample, dataset)
+        items.append(KeywordsItem(name, caption.value, label, seed_for(seed, name, "keywords")))
+    return items
 
 
 def plan(
     keywords: Outcomes, sources: Outcomes, strategy: EditStrategy, vary: Vary, count: int, seed: int
 ) -> list[PlannedVariant]:
-    """Returns the variants of every source, each planned for itself."""
+    """Returns the variants of every source. Each source is planned alone."""
     planned = []
-    for name, done in keywords.items():
-        expressions = _with_attributes(done.value, sources[name].item.attributes)
+    for name, outcome in keywords.items():
+        expressions = _with_attributes(outcome.value, sources[name].item.attributes)
         variants = strategy.plan(name, expressions, vary, count, seed)
-        planned += [PlannedVariant(f"{name}_{place}", name, place, one) for place, one in enumerate(variants)]
+        planned += [PlannedVariant(f"{name}_{i}", name, i, variant) for i, variant in enumerate(variants)]
     return planned
 
 
 def to_rewrite(
     variants: Sequence[PlannedVariant], captions: Outcomes, keywords: Outcomes, dataset: Dataset, seed: int
 ) -> list[RewriteItem]:
-    """Returns every variant to be written."""
+    """Returns the items of the rewrite step: every variant."""
     task = get_task(dataset.task)
     items = []
     for variant in variants:
         caption = captions[variant.source_id]
         expressions = _with_attributes(keywords[variant.source_id].value, caption.item.sample.attributes)
         label = task.label_name(caption.item.sample, dataset)
-        item_seed = seed_for(seed, variant.source_id, "rewrite", variant.place)
+        item_seed = seed_for(seed, variant.source_id, "rewrite", variant.index)
         items.append(RewriteItem(variant.id, caption.value, expressions, variant.variant, label, item_seed))
     return items
 
 
-def texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
-    """Returns what is to be painted.
+def list_texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
+    """Returns the texts to generate images from.
 
-    The counterfactuals, and the unchanged caption of every source that has any.
+    They are the counterfactuals and, with placebos, the caption of every source that has a counterfactual.
     """
     counterfactuals = []
-    for name, done in rewritten.items():
-        source_id, _, place = name.rpartition("_")
-        counterfactual = replace(done.value, caption=captions[source_id].value.text)
-        counterfactuals.append(Text(name, source_id, int(place), counterfactual))
+    for name, outcome in rewritten.items():
+        source_id, _, index = name.rpartition("_")
+        counterfactual = replace(outcome.value, caption=captions[source_id].value.text)
+        counterfactuals.append(Text(name, source_id, int(index), counterfactual))
     unchanged = []
     for source_id in dict.fromkeys(text.source_id for text in counterfactuals) if placebos else ():
         caption = captions[source_id].value.text
@@ -186,74 +186,76 @@ def texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
     return counterfactuals + unchanged
 
 
-def to_control(sources: Outcomes, wanted: Sequence[Text]) -> list[ControlItem]:
-    """Returns every source of which something is to be painted."""
-    names = dict.fromkeys(text.source_id for text in wanted)
+def to_control(sources: Outcomes, texts: Sequence[Text]) -> list[ControlItem]:
+    """Returns the items of the control step: every source that has a text."""
+    names = dict.fromkeys(text.source_id for text in texts)
     return [ControlItem(sources[name].item, sources[name].key) for name in names]
 
 
 def to_generate(
-    wanted: Sequence[Text], sources: Outcomes, controls: Mapping[str, Outcomes], seed: int
+    texts: Sequence[Text], sources: Outcomes, controls: Mapping[str, Outcomes], seed: int
 ) -> list[GenerateItem]:
-    """Returns every text to be painted whose source has all control images."""
+    """Returns the items of the generate step: every text whose source has all control images."""
     items = []
-    for text in wanted:
-        if any(text.source_id not in made for made in controls.values()):
+    for text in texts:
+        if any(text.source_id not in outcomes for outcomes in controls.values()):
             continue
+        outcomes_of_source = {name: outcomes[text.source_id] for name, outcomes in controls.items()}
         files = {
-            name: ControlFile(
-                made[text.source_id].image, made[text.source_id].value, made[text.source_id].key
-            )
-            for name, made in controls.items()
+            name: ControlFile(outcome.image, outcome.value, outcome.key)
+            for name, outcome in outcomes_of_source.items()
         }
         source = sources[text.source_id]
-        purpose = "placebo" if text.place < 0 else "generate"
-        item_seed = seed_for(seed, text.source_id, purpose, max(text.place, 0))
+        purpose = "placebo" if text.index < 0 else "generate"
+        item_seed = seed_for(seed, text.source_id, purpose, max(text.index, 0))
         items.append(GenerateItem(text.id, source.item, source.key, text.counterfactual, files, item_seed))
     return items
 
 
 def to_gate(generated: Outcomes) -> list[GateItem]:
-    """Returns every generated image to be scored."""
-    return [
-        GateItem(
-            name, done.item.sample, done.item.source_key, done.item.counterfactual, done.image, done.key
-        )
-        for name, done in generated.items()
-    ]  # fmt: skip
-
-
-def to_quality(generated: Outcomes, sources: Outcomes) -> list[QualityItem]:
-    """Returns every generated image beside its original."""
+    """Returns the items of a gate's step: every generated image."""
     items = []
-    for name, done in generated.items():
-        source = sources[done.item.sample.id]
-        text = done.item.counterfactual.text
-        items.append(QualityItem(name, source.image, source.key, done.image, done.key, text))
+    for name, image in generated.items():
+        item = image.item
+        items.append(
+            GateItem(name, item.sample, item.source_key, item.counterfactual, image.image, image.key)
+        )
     return items
 
 
-def join(
+def to_quality(generated: Outcomes, sources: Outcomes) -> list[QualityItem]:
+    """Returns the items of the quality steps: every generated image with its original."""
+    items = []
+    for name, image in generated.items():
+        source = sources[image.item.sample.id]
+        text = image.item.counterfactual.text
+        items.append(QualityItem(name, source.image, source.key, image.image, image.key, text))
+    return items
+
+
+def join_images(
     generated: Outcomes, sources: Outcomes, captions: Outcomes, controls: Mapping[str, Outcomes],
     verdicts: Mapping[str, Verdict], quality: Sequence[Outcomes],
 ) -> list[GeneratedImage]:  # fmt: skip
-    """Returns the generated images with all that is known about them."""
+    """Returns the generated images with the results of all steps."""
     images = []
-    for name, done in generated.items():
-        source_id = done.item.sample.id
+    for name, image in generated.items():
+        source_id = image.item.sample.id
         figures: dict[str, float] = {}
-        for measured in quality:
-            figures |= measured[name].value if name in measured else {}
+        for outcomes in quality:
+            figures |= outcomes[name].value if name in outcomes else {}
         images.append(
             GeneratedImage(
                 id=name,
-                sample=done.item.sample,
+                sample=image.item.sample,
                 caption=captions[source_id].value,
-                counterfactual=done.item.counterfactual,
-                seed=done.item.seed,
-                path=done.image,
+                counterfactual=image.item.counterfactual,
+                seed=image.item.seed,
+                path=image.image,
                 original=sources[source_id].image,
-                controls={conditioning: made[source_id].image for conditioning, made in controls.items()},
+                controls={
+                    conditioning: outcomes[source_id].image for conditioning, outcomes in controls.items()
+                },
                 verdict=verdicts[name],
                 quality=figures,
             )
@@ -264,53 +266,52 @@ def join(
 def to_predict(
     images: Sequence[GeneratedImage], sources: Outcomes, dataset: Dataset, size: Size
 ) -> list[tuple[PredictItem, ImageRecord]]:
-    """Returns every image that models are asked about, each with what it is; originals come first."""
-    asked = [original(sources[name]) for name in dict.fromkeys(image.sample.id for image in images)]
+    """Returns the items of the predict step, each with its properties; originals come first."""
+    source_ids = dict.fromkeys(image.sample.id for image in images)
+    items = [make_original(sources[source_id]) for source_id in source_ids]
     for image in images:
         sample, edits = image.sample, image.counterfactual.edits
         source_key = sources[sample.id].key
         kind = PLACEBO if image.is_placebo else COUNTERFACTUAL
         item = PredictItem(image.id, sample, source_key, read_file(image.path), image.path.stem)
         record = ImageRecord(image.id, sample.id, sample.group, kind, edits, image.verdict, image.path.stem)
-        asked.append((item, record))
+        items.append((item, record))
         render = dataset.render(sample, edits) if isinstance(dataset, Renders) and edits else None
         if render is not None:
             content = [[edit.attribute, edit.replacement] for edit in edits]
             item = PredictItem(f"{image.id} (truth)", sample, source_key, read_resized(render, size), content)
-            asked.append((item, ImageRecord(image.id, sample.id, sample.group, TRUTH, edits, image.verdict)))
-    return asked
+            items.append((item, ImageRecord(image.id, sample.id, sample.group, TRUTH, edits, image.verdict)))
+    return items
 
 
-def original(source: Finished) -> tuple[PredictItem, ImageRecord]:
-    """Returns the original of a source to be predicted, and what it is."""
+def make_original(source: Finished) -> tuple[PredictItem, ImageRecord]:
+    """Returns the item of the predict step for the original of a source, and its properties."""
     sample: Sample = source.item
     item = PredictItem(f"{sample.id} (original)", sample, source.key, read_file(source.image), "original")
     return item, ImageRecord(sample.id, sample.id, sample.group, ORIGINAL, digest=sample.digest)
 
 
-def answered(
-    model: str, asked: Sequence[tuple[PredictItem, ImageRecord]], answers: Outcomes
+def join_predictions(
+    model: str, images: Sequence[tuple[PredictItem, ImageRecord]], outcomes: Outcomes
 ) -> list[Prediction]:
-    """Returns what a model said, without the images of sources on whose original it failed."""
-    with_original = {
-        record.source_id for item, record in asked if record.kind == ORIGINAL and item.image_id in answers
-    }
-    used: set[str] = {
-        record.source_id
-        for item, record in asked
-        if record.kind == COUNTERFACTUAL and item.image_id in answers
-    }
+    """Returns the predictions of a model.
+
+    Sources without a prediction of the original, or of any counterfactual, are left out.
+    """
+    predicted = [(item, record) for item, record in images if item.image_id in outcomes]
+    with_original = {record.source_id for _, record in predicted if record.kind == ORIGINAL}
+    with_counterfactual = {record.source_id for _, record in predicted if record.kind == COUNTERFACTUAL}
     return [
-        Prediction(model, record, answers[item.image_id].value)
-        for item, record in asked
-        if item.image_id in answers and record.source_id in with_original & used
+        Prediction(model, record, outcomes[item.image_id].value)
+        for item, record in predicted
+        if record.source_id in with_original & with_counterfactual
     ]
 
 
 def _with_attributes(
     expressions: Mapping[str, Expression], attributes: Mapping[str, str]
 ) -> dict[str, Expression]:
-    """Returns expressions, with the value that the data set knows where the caption's is unknown."""
+    """Returns expressions in which the attributes of the sample replace values that are unknown."""
     return {
         name: expression if expression.value else Expression(expression.span, attributes.get(name, ""))
         for name, expression in expressions.items()

@@ -1,4 +1,4 @@
-"""Finds out how every caption expresses the attributes that may change."""
+"""Finds the expressions of the attributes that may change in every caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ..backend import Editor, Vary
 from ..execution import in_threads
 from ..types import Caption, Expression
-from .base import Made, Step, made
+from .base import Step, StepResult, wrap_results
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class KeywordsItem:
 
 @dataclass(frozen=True)
 class KeywordsStep(Step[KeywordsItem]):
-    """Asks the editor about each caption."""
+    """Lets the editor find the expressions of each caption."""
 
     editor: Editor
     vary: Vary
@@ -40,18 +40,18 @@ class KeywordsStep(Step[KeywordsItem]):
         return item.source_id
 
     def key(self, item: KeywordsItem) -> Any:
-        """Returns what the expressions depend on; `vary` as pairs, for its order matters."""
+        """Returns what the expressions depend on; `vary` as pairs, because its order matters."""
         vary = [[name, list(values)] for name, values in self.vary.items()]
         return [item.caption.text, vary, item.label, item.seed]
 
-    def work(self, backend: Editor, batch: Sequence[KeywordsItem]) -> Sequence[Made | Exception]:
-        """Returns by attribute how each caption expresses it."""
+    def work(self, backend: Editor, batch: Sequence[KeywordsItem]) -> Sequence[StepResult | Exception]:
+        """Returns the expressions of each caption by attribute."""
 
         def ask(item: KeywordsItem) -> dict[str, dict[str, str]]:
             expressions = backend.keywords(item.caption, self.vary, item.label, item.seed)
             return {attribute: asdict(expression) for attribute, expression in expressions.items()}
 
-        return made(in_threads(ask, batch))
+        return wrap_results(in_threads(ask, batch))
 
     def decode(self, value: Mapping[str, Mapping[str, str]]) -> dict[str, Expression]:
         """Returns the expressions by attribute."""

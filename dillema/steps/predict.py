@@ -1,4 +1,4 @@
-"""Asks a model under test about originals, placebos, counterfactuals and renders."""
+"""Runs a model under test on originals, placebos, counterfactuals and renders."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,19 @@ from ..backend import Dataset, Model, Size
 from ..model.classes import check_classes
 from ..task import get_task
 from ..types import Sample
-from .base import Made, Step, dataset_key, made, open_image
+from .base import Step, StepResult, dataset_key, open_image, wrap_results
 
-BATCHES_PER_RECORD = 8  # batches between two commits: starting Lightning takes longer than a batch
-BATCHES_PER_PROCESS = 512  # on several devices, where a process has to be started for each
+BATCHES_PER_COMMIT = 8  # because starting Lightning takes longer than a batch
+BATCHES_PER_PROCESS = 512  # on several devices, where a process must be started for each commit
 
 
 @dataclass(frozen=True)
 class PredictItem:
-    """An image of a sample: where it lies, or what makes it.
+    """An image of a sample that a model predicts.
 
-    `content` says what sets it apart from the original.
+    Attributes:
+        read: Reads or renders the image.
+        content: What distinguishes the image from the original of the sample, as JSON.
     """
 
     image_id: str
@@ -34,7 +36,7 @@ class PredictItem:
 
 @dataclass(frozen=True)
 class PredictStep(Step[PredictItem]):
-    """Runs Lightning over the images of one model."""
+    """Runs one model on images with Lightning."""
 
     model: Model
     dataset: Dataset
@@ -52,7 +54,7 @@ class PredictStep(Step[PredictItem]):
     @property
     def batch_size(self) -> int:
         """Returns how many images are predicted between two commits."""
-        batches = BATCHES_PER_RECORD if self.devices == 1 else BATCHES_PER_PROCESS * self.devices
+        batches = BATCHES_PER_COMMIT if self.devices == 1 else BATCHES_PER_PROCESS * self.devices
         return batches * self.model.batch_size
 
     def item_id(self, item: PredictItem) -> str:
@@ -60,34 +62,34 @@ class PredictStep(Step[PredictItem]):
         return item.image_id
 
     def key(self, item: PredictItem) -> Any:
-        """Returns what a prediction's record depends on."""
+        """Returns what a prediction depends on."""
         task = get_task(self.dataset.task)
         return [dataset_key(self.dataset), task.version, item.source_key, list(self.size), item.content]
 
-    def work(self, backend: Model, batch: Sequence[PredictItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: Model, batch: Sequence[PredictItem]) -> Sequence[StepResult | Exception]:
         """Returns the records of the task."""
         from ..evaluation import evaluate
 
         task = get_task(self.dataset.task)
         class_map = check_classes(backend, self.dataset)
         if class_map is not None:
-            # of the loaded copy: the settings stay as they are given
+            # only the loaded copy changes: the settings stay as they were given
             backend.class_map = class_map  # type: ignore[attr-defined]
         items = [
-            (str(number), item.read, task.read_truth(item.sample, self.size))
-            for number, item in enumerate(batch)
+            (str(index), item.read, task.read_truth(item.sample, self.size))
+            for index, item in enumerate(batch)
         ]
         records = evaluate(backend, items, self.dataset, self.model.batch_size, self.devices)
-        return made([records[str(number)] for number in range(len(batch))])
+        return wrap_results([records[str(index)] for index in range(len(batch))])
 
 
 def read_file(path: Path) -> Callable[[], Image.Image]:
-    """Returns a function that opens an image; it can be sent to another process."""
+    """Returns a function that opens an image; the function can be pickled."""
     return partial(open_image, path)
 
 
 def read_resized(make: Callable[[], Image.Image], size: Size) -> Callable[[], Image.Image]:
-    """Returns a function that makes an image of this size; it can be sent to another process."""
+    """Returns a function that makes an image and resizes it; the function can be pickled."""
     return partial(_resized, make, size)
 
 

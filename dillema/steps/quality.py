@@ -1,4 +1,4 @@
-"""Measures how near every generated image stays to its original, and to its text."""
+"""Measures how similar every generated image is to its original and to its text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from ..backend import Quality
 from ..quality.similarity import similarity
-from .base import Made, Step, made, open_image
+from .base import Step, StepResult, open_image, wrap_results
 
 
 @dataclass(frozen=True)
 class QualityItem:
-    """A generated image beside its original, both on the disk, with the keys of their records."""
+    """The files of a generated image and its original, with the keys of their records."""
 
     variant_id: str
     original: Path
@@ -25,10 +25,10 @@ class QualityItem:
 
 @dataclass(frozen=True)
 class SimilarityStep(Step[QualityItem]):
-    """SSIM and PSNR."""
+    """Computes SSIM and PSNR."""
 
     name: ClassVar[str] = "similarity"
-    version: ClassVar[int] = 3  # 1 and 2 were other definitions of SSIM, in version 0.1
+    version: ClassVar[int] = 3  # 1 and 2 were other definitions of SSIM in DILLEMA 0.1
 
     def item_id(self, item: QualityItem) -> str:
         """Returns the id of the variant."""
@@ -38,14 +38,14 @@ class SimilarityStep(Step[QualityItem]):
         """Returns the keys of both images."""
         return [item.original_key, item.image_key]
 
-    def work(self, backend: None, batch: Sequence[QualityItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: None, batch: Sequence[QualityItem]) -> Sequence[StepResult | Exception]:
         """Returns the figures by name."""
-        return made([similarity(open_image(item.original), open_image(item.image)) for item in batch])
+        return wrap_results([similarity(open_image(item.original), open_image(item.image)) for item in batch])
 
 
 @dataclass(frozen=True)
 class NetworksStep(Step[QualityItem]):
-    """What networks say about each image."""
+    """Computes the figures that need networks."""
 
     quality: Quality
 
@@ -65,11 +65,11 @@ class NetworksStep(Step[QualityItem]):
         """Returns the keys of both images, and the text."""
         return [item.original_key, item.image_key, item.text]
 
-    def work(self, backend: Quality, batch: Sequence[QualityItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: Quality, batch: Sequence[QualityItem]) -> Sequence[StepResult | Exception]:
         """Returns the figures by name."""
         originals = [open_image(item.original) for item in batch]
         images = [open_image(item.image) for item in batch]
-        return made([
+        return wrap_results([
             dict(row) if not isinstance(row, Exception) else row
             for row in backend.score(originals, images, [item.text for item in batch])
         ])  # fmt: skip
@@ -77,7 +77,7 @@ class NetworksStep(Step[QualityItem]):
 
 @dataclass(frozen=True)
 class DistanceItem:
-    """Two sets of images on the disk, with the keys of their records, in the same order."""
+    """The files of two sets of images, with the keys of their records in the same order."""
 
     originals: tuple[Path, ...]
     images: tuple[Path, ...]
@@ -87,7 +87,7 @@ class DistanceItem:
 
 @dataclass(frozen=True)
 class DistanceStep(Step[DistanceItem]):
-    """How far the valid images, as a set, are from their originals."""
+    """Computes the distances of the set of valid images from the set of their originals."""
 
     quality: Quality
 
@@ -100,18 +100,18 @@ class DistanceStep(Step[DistanceItem]):
         return self.quality
 
     def item_id(self, item: DistanceItem) -> str:
-        """Returns the one item's name."""
+        """Returns the name of the only item."""
         return "valid images"
 
     def key(self, item: DistanceItem) -> Any:
         """Returns the keys of all images."""
         return [list(item.original_keys), list(item.image_keys)]
 
-    def work(self, backend: Quality, batch: Sequence[DistanceItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: Quality, batch: Sequence[DistanceItem]) -> Sequence[StepResult | Exception]:
         """Returns the distances by name."""
         distances = []
         for item in batch:
             originals = [partial(open_image, path) for path in item.originals]
             images = [partial(open_image, path) for path in item.images]
             distances.append(backend.distance(originals, images))
-        return made(distances)
+        return wrap_results(distances)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from ..backend import Editor
 from ..execution import in_threads
 from ..types import Caption, Counterfactual, Edit, Expression, Variant
-from .base import Made, Step, made
+from .base import Step, StepResult, wrap_results
 
 
 @dataclass(frozen=True)
 class RewriteItem:
-    """A variant of a source, with the caption and what it expresses."""
+    """A variant of a source, its caption, and the expressions of the caption."""
 
     variant_id: str
     caption: Caption
@@ -24,10 +24,7 @@ class RewriteItem:
 
 @dataclass(frozen=True)
 class RewriteStep(Step[RewriteItem]):
-    """Asks the editor for each variant. A variant without changes (a placebo) is no item.
-
-    Its text is the caption.
-    """
+    """Lets the editor write each variant; a placebo is no item here, because its text is the caption."""
 
     editor: Editor
 
@@ -44,12 +41,12 @@ class RewriteStep(Step[RewriteItem]):
         return item.variant_id
 
     def key(self, item: RewriteItem) -> Any:
-        """Returns what the counterfactual depends on; mappings as pairs, for their order matters."""
+        """Returns what the counterfactual depends on; mappings as pairs, because their order matters."""
         expressions = [[name, asdict(expression)] for name, expression in item.expressions.items()]
         changes = [[name, list(values)] for name, values in item.variant.changes.items()]
         return [item.caption.text, expressions, changes, item.label, item.seed]
 
-    def work(self, backend: Editor, batch: Sequence[RewriteItem]) -> Sequence[Made | Exception]:
+    def work(self, backend: Editor, batch: Sequence[RewriteItem]) -> Sequence[StepResult | Exception]:
         """Returns the counterfactuals."""
 
         def ask(item: RewriteItem) -> dict[str, Any]:
@@ -57,7 +54,7 @@ class RewriteStep(Step[RewriteItem]):
                 backend.rewrite(item.caption, item.expressions, item.variant, item.label, item.seed)
             )
 
-        return made(in_threads(ask, batch))
+        return wrap_results(in_threads(ask, batch))
 
     def decode(self, value: Mapping[str, Any]) -> Counterfactual:
         """Returns the counterfactual."""

@@ -1,4 +1,4 @@
-"""Reads every sample once, so that damaged ones are out before anything is made of them."""
+"""Reads every sample once, so that damaged samples fail before any other step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from ..backend import Dataset, Size
 from ..dataset import check_sample
 from ..task import get_task
 from ..types import Sample
-from .base import Made, Step, dataset_key
+from .base import Step, StepResult, dataset_key
 
 
 @dataclass(frozen=True)
 class SourceStep(Step[Sample]):
-    """Makes the original as models see it.
+    """Makes the original as models see it: at the size of generated images.
 
-    As large as generated images, or a drop would hold what the size does.
+    With another size, a drop would contain the effect of the size.
     """
 
     dataset: Dataset
@@ -40,9 +40,9 @@ class SourceStep(Step[Sample]):
             list(self.size),
         ]
 
-    def work(self, backend: None, batch: Sequence[Sample]) -> Sequence[Made | Exception]:
+    def work(self, backend: None, batch: Sequence[Sample]) -> Sequence[StepResult | Exception]:
         """Returns the resized originals; raises an ItemError for a sample that cannot be used."""
-        results: list[Made | Exception] = []
+        results: list[StepResult | Exception] = []
         task = get_task(self.dataset.task)
         for sample in batch:
             check_sample(sample, self.dataset)
@@ -50,13 +50,13 @@ class SourceStep(Step[Sample]):
             image = sample.image
             if image.size != self.size:
                 image = image.resize(self.size, Image.Resampling.LANCZOS)
-            results.append(Made(image=image))
+            results.append(StepResult(image=image))
         return results
 
 
 def sample_content(sample: Sample) -> str:
-    """Returns a hash of a sample's label and files, or that they cannot be read."""
+    """Returns a hash of a sample's label and files, or a text if they cannot be read."""
     try:
         return sample.digest
-    except Exception:  # what is wrong is found, and recorded, when the item is worked on
+    except Exception:  # `work` meets the same error and records it
         return f"{sample.id} cannot be read"

@@ -9,7 +9,7 @@ FAILED = "failed"  # the score, 1.0, of an image that a gate could not score
 
 
 def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
-    """Returns the verdict of gates on the scores of one image, by "<gate>.<score>".
+    """Returns the verdict of gates on one image; the keys of `scores` are "<gate>.<score>".
 
     An image counts when every gate could score it and none has a reason against it.
     """

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from torchvision import tv_tensors
 
 Truth = Any
-"""What a prediction is compared with, as the task reads it: a class id, class ids (height, width), boxes."""
+"""The label that a prediction is compared with: a class id, class ids (height, width), boxes."""
 
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Entries of confusion matrices: the row of the table, the true class, the predicted class, and how often."""
+"""Entries of confusion matrices: index of the image, true class, predicted class, and count."""
 
 
 class Labels(Protocol):
-    """What predictions are read by: the part of a data set that a run folder keeps."""
+    """The part of a data set that a run folder keeps, and that is needed to read predictions."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Labels(Protocol):
 
     @property
     def task(self) -> str:
-        """Returns the name of the task, as `get_task` takes it."""
+        """Returns the name of the task, for `get_task`."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Labels(Protocol):
 
     @property
     def colours(self) -> Sequence[Sequence[int]]:
-        """Returns the colour of each class, RGB of 0 to 255; empty where nothing has a mask."""
+        """Returns the colour of each class, RGB of 0 to 255; empty for a data set without masks."""
         ...
 
     @property
@@ -58,8 +58,8 @@ class Answer:
     """One prediction, as a page shows it.
 
     Attributes:
-        confidence: Mean probability of the true class; None where nothing is scored.
-        score: The main metric of this image alone; None where there is none.
+        confidence: Mean probability of the true class; None if nothing is scored.
+        score: The main metric of this image alone; None if it has none.
         tallies: Its tallies (width).
         values: Its values in the columns that `Task.values` names.
     """
@@ -72,11 +72,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class PredictionSet:
-    """The predictions of one model on a set of images, as the metrics of a task see them.
+    """The predictions of one model on a set of images, in the form that the metrics of a task need.
 
     Attributes:
         sums: The tallies of all images, added up (width).
-        scores: The main metric of each image alone (images), NaN where there is none.
+        scores: The main metric of each image alone (images), NaN for images that have none.
         values: The columns that `Task.values` names, one entry an image.
         matrix: The confusion matrix of all images, (0, 0) for a task that has none.
     """
@@ -88,21 +88,21 @@ class PredictionSet:
 
 
 class Task(ABC):
-    """One kind of label. Its values hold no state.
+    """One kind of label. A task has no state.
 
     Statistics know a task by its tallies: integers of each image that add up over images, so that any group
     of images and any bootstrap is a sum. The main metric is a function of sums of tallies.
 
     Attributes:
-        name: What results.json calls it.
-        version: Raised whenever the record of a prediction changes.
+        name: Its name in results.json.
+        version: Raise it whenever the record of a prediction changes.
         metric: The main metric, by its name in results.json; larger is better, from 0 to 1.
-        metrics_note: One sentence for pages that explains the metrics; "" where their names say enough.
+        metrics_note: One sentence for pages that explains the metrics; "" if their names are enough.
         values: Columns of predictions.parquet whose values are held in memory, one a prediction.
-        error_map: The column, of type binary, with pictures (PNG) of where a prediction is wrong; "" where
-            there is none.
-        unit: What confusions count, in the plural.
-        outcomes: The words of `outcome`, each with what it means.
+        error_map: The binary column with pictures (PNG) that show where a prediction is wrong; "" if there
+            is none.
+        unit: What the confusion matrix counts, in the plural.
+        outcomes: The words that `outcome` returns, each with its meaning.
     """
 
     name: ClassVar[str]
@@ -119,11 +119,11 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, sample: Sample, dataset: Dataset) -> None:
-        """Raises an ItemError that says what is wrong with the label of a sample; its files can be read."""
+        """Raises an ItemError if the label of a sample is wrong; the files of the sample are readable."""
 
     @abstractmethod
     def label_name(self, sample: Sample, dataset: Dataset) -> str:
-        """Returns the name of the sample's class, for captions and editors; "" where it has no single one."""
+        """Returns the name of the sample's class, for captions and editors; "" if it has no single class."""
 
     @abstractmethod
     def read_truth(self, sample: Sample, size: Size) -> Callable[[], Truth]:
@@ -139,13 +139,13 @@ class Task(ABC):
     def transform(
         self, change: Callable[..., Any], image: "tv_tensors.Image", truth: Truth
     ) -> tuple["tv_tensors.Image", Truth]:
-        """Applies a change of torchvision.transforms.v2 to an image, and to a truth that moves with it."""
+        """Applies a transform of torchvision.transforms.v2 to an image, and to a truth with positions."""
         return change(image), truth
 
     def loss(
         self, logits: "Tensor | Sequence[Tensor]", truths: Sequence[Truth], ignored: Collection[int]
     ) -> "Tensor":
-        """Returns the cross-entropy of a batch, over the classes that are scored and that the model has."""
+        """Returns the cross-entropy of a batch over the scored classes that the model has."""
         import torch
         from torch.nn import functional
 
@@ -161,18 +161,18 @@ class Task(ABC):
 
     @abstractmethod
     def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
-        """Returns what is stored of one prediction, as JSON: the values of `columns`, and `confidence`.
+        """Returns the stored form of one prediction, as JSON: the values of `columns`, and `confidence`.
 
-        `logits` are what the model returned for the image. `confidence` is the mean probability of the true
-        class, None where nothing is scored. A value of a binary column is base64 text. Raises an ItemError
-        where logits and truth do not fit, and for logits that are no numbers; a UserError where the model
-        cannot be one for the data set.
+        `logits` is the output of the model for the image. `confidence` is the mean probability of the true
+        class, or None if nothing is scored. A value of a binary column is base64 text. Raises an ItemError
+        if logits and truth do not fit or logits are NaN, and a UserError if the model does not fit the data
+        set.
         """
 
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, "pa.DataType"]:
-        """Returns the columns of predictions.parquet that hold `record`, save `confidence`, with types."""
+        """Returns the columns of predictions.parquet for `record`, except `confidence`, with their types."""
 
     # ---- figures
     # -------------------------------------------------------------------------------------------------
@@ -187,30 +187,30 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, sums: np.ndarray) -> np.ndarray:
-        """Returns the main metric of each sum of tallies (..., width); NaN where nothing is scored."""
+        """Returns the main metric of each sum of tallies (..., width); NaN if nothing is scored."""
 
     @abstractmethod
     def metrics(self, predictions: PredictionSet) -> dict[str, float]:
-        """Returns all metrics of a set of images, the main one first; NaN where there is none."""
+        """Returns all metrics of a set of images, the main one first; NaN for metrics without a value."""
 
     @abstractmethod
-    def chance(self, predictions: PredictionSet) -> float:
-        """Returns the main metric of always giving the most common answer; NaN where there is none."""
+    def chance_score(self, predictions: PredictionSet) -> float:
+        """Returns the main metric of always predicting the most frequent class; NaN if undefined."""
 
-    def right(self, tallies: np.ndarray) -> np.ndarray | None:
-        """Returns whether each image (images, width) is right; None for a task without right and wrong."""
+    def is_correct(self, tallies: np.ndarray) -> np.ndarray | None:
+        """Returns whether each prediction (images, width) is correct; None if the task has no such notion."""
         return None
 
     def class_scores(self, sums: np.ndarray) -> np.ndarray | None:
         """Returns the metric of each class (..., classes), from sums of tallies.
 
-        NaN for a class that the truth lacks. None where tallies do not tell; classes may then be told apart
-        by `image_classes`.
+        A class without true samples is NaN. None if the tallies do not hold classes; figures are then
+        grouped by `image_classes`.
         """
         return None
 
     def image_classes(self, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Returns the class id of each image, where an image has one class and `class_scores` is None."""
+        """Returns the class id of each image, if an image has one class and `class_scores` is None."""
         return None
 
     def confusion_names(self, labels: Labels) -> Sequence[str]:
@@ -226,7 +226,7 @@ class Task(ABC):
 
     @abstractmethod
     def describe(self, answer: Answer, labels: Labels) -> str:
-        """Returns in a few words what a model answered about an image."""
+        """Returns the prediction of a model on an image in a few words."""
 
     @abstractmethod
     def outcome(self, before: Answer, after: Answer) -> str:
@@ -240,16 +240,16 @@ class Task(ABC):
 def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
     """Returns the probabilities of the data set's classes (classes, ...).
 
-    Classes that the model lacks have 0. Raises an ItemError for logits that are no finite numbers, and a
-    UserError for more classes than the data set's.
+    Classes that the model does not have get 0. Raises an ItemError for logits that are not finite, and a
+    UserError if the model has more classes than the data set.
     """
     import torch
 
     classes = len(dataset.classes)
     if len(logits) > classes:
         raise UserError(
-            f"it tells {len(logits)} classes apart, {dataset.name} has {classes}; give model.class_map, which"
-            " maps the model's class ids to the data set's"
+            f"it has {len(logits)} classes, {dataset.name} has {classes}; give model.class_map, which maps "
+            "the model's class ids to the data set's"
         )
     if not logits.isfinite().all():
         raise ItemError("the model's output holds values that are no finite numbers")
@@ -258,7 +258,7 @@ def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
 
 
 def check_mask(sample: Sample, dataset: Dataset) -> None:
-    """Raises an ItemError for a mask of another size than its image, and for unknown class ids."""
+    """Raises an ItemError if a mask has another size than its image, or unknown class ids."""
     mask = sample.mask
     if mask is None:
         return

@@ -109,11 +109,11 @@ class Classification(Task):
             "calibration_error": metrics.calibration_error(values["certainty"], correct),
         }
 
-    def chance(self, predictions: PredictionSet) -> float:
+    def chance_score(self, predictions: PredictionSet) -> float:
         """Returns the share of the most common class."""
         return float(predictions.matrix.sum(1).max() / predictions.matrix.sum())
 
-    def right(self, tallies: np.ndarray) -> np.ndarray:
+    def is_correct(self, tallies: np.ndarray) -> np.ndarray:
         """Returns whether the best class is the true one."""
         return tallies[..., 0] == 1
 

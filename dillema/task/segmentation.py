@@ -130,7 +130,7 @@ class Segmentation(Task):
             "image_iou": float(scored.mean()) if len(scored) else float("nan"),
         }
 
-    def chance(self, predictions: PredictionSet) -> float:
+    def chance_score(self, predictions: PredictionSet) -> float:
         """Returns the mean IoU of predicting the class with most pixels everywhere."""
         true = predictions.matrix.sum(1)
         return float(metrics.ratio(true.max(), true.sum() * (true > 0).sum()))

@@ -192,7 +192,7 @@ def test_without_a_network_the_missing_file_the_command_and_the_default_are_name
     done = start(tmp_path, "-m", "dillema", "job=prefetch", setting, HF_HUB_OFFLINE="1")
     assert (
         done.returncode == 1
-        and "someone/lost is no path on this machine, and its size cannot be asked for" in done.stderr
+        and "someone/lost is not a path on this machine, and its size cannot be found" in done.stderr
     )
 
 
@@ -282,7 +282,7 @@ def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, mo
     assert hub.served == [f"a/b/{name}"]
     assert (tmp_path / "torch" / "hub" / "checkpoints" / name).is_file()
     cfg.model.m.url = url.replace("tiny", "lost")
-    with pytest.raises(UserError, match=r"lost-.* cannot be asked for: .*404"):
+    with pytest.raises(UserError, match=r"lost-.* cannot be found: .*404"):
         prefetch(JobContext(cfg, tmp_path))
 
 

@@ -297,7 +297,8 @@ def test_mistakes_are_named_at_once_before_anything_is_made(start):
 
 def test_a_condition_that_is_no_attribute_is_named(start):
     with pytest.raises(
-        UserError, match=r"job\.conditions: the sources have no attribute 'light', but time of day, weather"
+        UserError,
+        match=r"job\.conditions: the sources have no attribute 'light'; they have time of day, weather",
     ):
         start("one", "job.conditions=[weather,light]")
 

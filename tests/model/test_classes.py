@@ -149,7 +149,7 @@ def test_the_number_of_classes_must_fit_in_both_directions():
     check_class_count(model, data(KINDS), 6)
     for count in (5, 7):
         with pytest.raises(
-            UserError, match=rf"model=m tells {count} classes apart, tiny has 6: car, van.*model\.m\.class"
+            UserError, match=rf"model=m has {count} classes, tiny has 6: car, van.*model\.m\.class"
         ):
             check_class_count(model, data(KINDS), count)
     model.class_map = {0: 1, 1: 4}

@@ -60,7 +60,7 @@ class Tags(Task):
         hits, true, _ = np.split(predictions.sums, 3)
         return {"f1": float(self.score(predictions.sums)), "recall": float(ratio(hits.sum(), true.sum()))}
 
-    def chance(self, predictions):
+    def chance_score(self, predictions):
         return float("nan")
 
     def class_scores(self, sums):

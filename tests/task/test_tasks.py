@@ -83,7 +83,7 @@ def test_outputs_that_are_no_numbers_are_failures_of_their_item(value):
 
 
 def test_outputs_of_another_shape_are_refused():
-    with pytest.raises(UserError, match=r"it tells 4 classes apart, tests has 3; give model\.class_map"):
+    with pytest.raises(UserError, match=r"it has 4 classes, tests has 3; give model\.class_map"):
         CLASSIFY.record(torch.zeros(4), 0, CLASSIFICATION)
     with pytest.raises(ItemError, match="classification needs one number a class"):
         CLASSIFY.record(torch.zeros(3, 2, 2), 0, CLASSIFICATION)
