@@ -37,9 +37,9 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 
 
 def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of `job=judge` with the gates of its run, where no others are named.
+    """Returns the arguments of `job=judge` with the gates of the judged run, unless others are given.
 
-    Arguments of another job, or for a folder that is no run (which the job itself says), stay as they are.
+    Arguments of other jobs stay as they are, and also those for a folder that is no run: the job reports it.
     """
     values = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     settings = Path(values.get("run", ""), ".hydra", "hydra.yaml")

@@ -1,15 +1,15 @@
-"""Predictions of models in a Parquet file, one row an image. Figures are computed from it, without inference.
+"""Predictions of models in a Parquet file, one row an image. All figures are computed from this file.
 
-| column | what |
+| column | content |
 |---|---|
 | `model`, `image`, `source` | names; an original is named like its source, a truth like its counterfactual |
-| `group` | what the source belongs to (a video, a scene); "" for a source that is a group of its own |
-| `digest` | of the image: equal images of several runs have equal ones |
+| `group` | the video or scene of the source; "" for a source that is a group of its own |
+| `digest` | a hash of the image: equal images of several runs have equal digests |
 | `kind` | `original`, `counterfactual`, `placebo` (of the unchanged caption) or `truth` (a real render) |
 | `valid`, `reasons` | whether the image counts, and why not; an original counts |
 | `edits` | JSON: a list of [attribute, from, to] |
-| `score:<gate>.<score>` | what the gates measured; null where they could not tell, and for originals |
-| `confidence` | mean probability of the true class; null where nothing is scored |
+| `score:<gate>.<score>` | the scores of the gates; null for originals and for scores that a gate lacks |
+| `confidence` | mean probability of the true class; null if nothing is scored |
 
 and the columns of the task (see `dillema.task`). The metadata of the file's schema hold the version of this
 format.
@@ -51,19 +51,19 @@ class Predictions:
     """Predictions of one model: one row an image, sorted by source, kind and image, each image once.
 
     Attributes:
-        position: Of each row of the file its row here, or -1.
+        position: For each row of the file, its row here, or -1.
         image: Names of the images.
         digest: Digests of the images.
         sources: Names of the sources, in alphabetical order.
-        source: Index into `sources`, of each row.
-        groups: Names of the groups; a source without a group is a group of its name.
-        group: Index into `groups`, of each source.
+        source: The index of each row's source in `sources`.
+        groups: Names of the groups; a source without a group is a group with the source's name.
+        group: The index of each source's group in `groups`.
         kind: Kinds of the images.
         valid: Whether the images count.
         combinations: The combinations of edits that occur.
-        combination: Index into `combinations`, of each row.
-        confidence: NaN where nothing was scored.
-        tallies: Of the task (rows, width).
+        combination: The index of each row's edits in `combinations`.
+        confidence: The confidences; NaN if nothing was scored.
+        tallies: The tallies of the task (rows, width).
         values: The columns that the task names in `Task.values`.
     """
 
@@ -88,9 +88,9 @@ class Predictions:
     def pairs(
         self, kind: str = COUNTERFACTUAL, valid: bool = False, reference: str = ORIGINAL
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows of the sources' images of the kind `reference`, each beside one of another kind.
+        """Returns the row of the reference image, and the row of the image, for each image of a kind.
 
-        A source has one image of the kind `reference` at most. Only pairs of valid images when asked.
+        A source has at most one image of the kind `reference`. With `valid`, only pairs of valid images.
         """
         counts = self.valid | (not valid)
         row_of_source = np.full(len(self.sources), -1)
@@ -100,7 +100,7 @@ class Predictions:
         return row_of_source[self.source[after]], after
 
     def confusion(self, weights: np.ndarray) -> np.ndarray:
-        """Returns the confusion matrix of all rows, each counted as often as its weight says."""
+        """Returns the confusion matrix of all rows, each multiplied by its weight."""
         classes = len(self.task.confusion_names(self.labels))
         total = np.zeros(classes * classes)
         if not classes:
@@ -110,8 +110,8 @@ class Predictions:
             total += np.bincount(true * classes + predicted, count * weights[rows][image], classes * classes)
         return total.reshape(classes, classes)
 
-    def answers(self, rows: np.ndarray) -> list[Answer]:
-        """Returns the predictions of rows as pages show them."""
+    def list_answers(self, rows: np.ndarray) -> list[Answer]:
+        """Returns the predictions of rows in the form that pages show."""
         scores = self.task.score(self.tallies[rows])
         values = [self.values[name][rows].tolist() for name in self.task.values]
         return [
@@ -139,7 +139,7 @@ def row(
     verdict: Verdict | None = None,
     digest: str = "",
 ) -> dict[str, Any]:
-    """Returns a row for `write`; `record` is one of `Task.record`. Without a verdict the image counts."""
+    """Returns a row for `write`; `record` comes from `Task.record`. An image without a verdict counts."""
     verdict = verdict or Verdict()
     scores = {name: None if math.isnan(value) else value for name, value in verdict.scores.items()}
     return {
@@ -158,9 +158,9 @@ def row(
 
 
 def write(path: Path, rows: Iterable[Mapping[str, Any]], labels: Labels, score_names: Sequence[str]) -> None:
-    """Writes rows to a file, whole or not at all; holds ROWS_PER_WRITE of them at a time.
+    """Writes rows to a file, completely or not at all; holds ROWS_PER_WRITE of them in memory.
 
-    `score_names` are "<gate>.<score>" for all that the gates of the run measure.
+    `score_names` are the names of all scores of the run's gates, as "<gate>.<score>".
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -180,10 +180,8 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]], labels: Labels, score_n
 def read(path: Path, model: str, labels: Labels) -> Predictions:
     """Returns the predictions of a model.
 
-    A row that stands in the file twice counts once, so samplers may pad.
-
-    Memory grows by some 300 bytes a row and 4 bytes a row and tally. Raises a UserError for a file that holds
-    no predictions, or those of another version.
+    A repeated row counts once. Memory grows by some 300 bytes a row, and 4 bytes for each of its tallies.
+    Raises a UserError for a file without predictions, or of another version.
     """
     task = get_task(labels.task)
     file = _open(path)
@@ -195,7 +193,7 @@ def read(path: Path, model: str, labels: Labels) -> Predictions:
     position = np.full(file.metadata.num_rows, -1)
     position[rows] = np.arange(len(rows))
 
-    def column(name: str) -> "pa.Array":  # one at a time, for they are large
+    def column(name: str) -> "pa.Array":  # one at a time, because columns are large
         return file.read([name])[name].take(rows).combine_chunks()
 
     def values(name: str) -> np.ndarray:
@@ -232,7 +230,7 @@ def read(path: Path, model: str, labels: Labels) -> Predictions:
 def error_maps(
     path: Path, model: str, images: Collection[str], labels: Labels
 ) -> dict[tuple[str, str], bytes]:
-    """Returns pictures (PNG) of where a model is wrong in images, by kind and name of the image.
+    """Returns pictures (PNG) that show where a model is wrong, by kind and name of the image.
 
     Empty for a task without error maps.
     """
@@ -243,9 +241,9 @@ def error_maps(
     if not name:
         return {}
     maps: dict[tuple[str, str], bytes] = {}
-    wanted = pa.array(images, pa.string())
+    image_names = pa.array(images, pa.string())
     for batch in _open(path).iter_batches(ROWS_PER_READ, columns=["model", "kind", "image", name]):
-        chosen = batch.filter(pc.and_(pc.equal(batch["model"], model), pc.is_in(batch["image"], wanted)))
+        chosen = batch.filter(pc.and_(pc.equal(batch["model"], model), pc.is_in(batch["image"], image_names)))
         for kind, image, file in zip(
             *(chosen[column].to_pylist() for column in ("kind", "image", name)), strict=True
         ):
@@ -260,11 +258,11 @@ def score_names(path: Path) -> list[str]:
     return [name.removeprefix(_SCORE_PREFIX) for name in names if name.startswith(_SCORE_PREFIX)]
 
 
-def judge(path: Path, target: Path, verdict_of: Callable[[Mapping[str, float]], Verdict]) -> None:
-    """Writes a file again, with other verdicts; `path` and `target` may be the same.
+def judge(path: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]) -> None:
+    """Writes a copy of a file with other verdicts; `path` and `target` may be the same.
 
-    `verdict_of` takes the scores of an image by "<gate>.<score>", without those that gates could not tell.
-    It is called once an image.
+    `judge_scores` gets the scores of an image by "<gate>.<score>", without missing ones. It is called once an
+    image.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -285,7 +283,9 @@ def judge(path: Path, target: Path, verdict_of: Callable[[Mapping[str, float]], 
                     continue
                 if image not in verdicts:
                     values = zip(names, (column[i] for column in scores), strict=True)
-                    verdicts[image] = verdict_of({name: value for name, value in values if value is not None})
+                    verdicts[image] = judge_scores(
+                        {name: value for name, value in values if value is not None}
+                    )
                 judged.append(verdicts[image])
             changed = {
                 "valid": pa.array([verdict.valid for verdict in judged], schema.field("valid").type),
@@ -329,7 +329,7 @@ def _open(path: Path) -> "pq.ParquetFile":
 
 
 def _rows_of_model(file: "pq.ParquetFile", model: str) -> np.ndarray:
-    """Returns the rows of a file that are of a model, sorted by source, kind and image, each image once."""
+    """Returns the rows of a model, sorted by source, kind and image, each image once."""
     import pyarrow.compute as pc
 
     names = ["source", "kind", "image"]
@@ -352,11 +352,11 @@ def _groups(
     first_row = np.full(len(sources), -1)
     first_row[source[::-1]] = np.arange(len(source))[::-1]
     name = name_of_row[first_row]
-    alone = names[name] == ""
-    key = np.where(alone, len(names) + np.arange(len(sources)), name)
+    is_ungrouped = names[name] == ""
+    key = np.where(is_ungrouped, len(names) + np.arange(len(sources)), name)
     _, first_source, index = np.unique(key, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first_source))
-    return np.where(alone, sources, names[name])[np.sort(first_source)], rank[index]
+    return np.where(is_ungrouped, sources, names[name])[np.sort(first_source)], rank[index]
 
 
 def _tallies(path: Path, task: Task, position: np.ndarray, rows: int, labels: Labels) -> np.ndarray:
@@ -382,7 +382,7 @@ def _task_columns(
 
 @contextmanager
 def _whole_file(path: Path) -> Iterator[Path]:
-    """Yields the name of a temporary file, which takes the place of `path` when all went well."""
+    """Yields the path of a temporary file, which replaces `path` if no error occurs."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

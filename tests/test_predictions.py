@@ -90,7 +90,7 @@ def test_counterfactuals_are_paired_with_the_placebo_of_their_source(path):
 def test_answers_are_the_predictions_as_pages_show_them(path):
     predictions = read(path, "m", CLASSIFICATION)
     _, after = predictions.pairs()
-    first, _, last = predictions.answers(after)
+    first, _, last = predictions.list_answers(after)
     assert (first.confidence, first.score, first.values["label"], first.values["predicted"]) == (0.6, 1, 1, 1)
     assert (last.confidence, last.score, last.values["predicted"]) == (0.3, 0, 1)
 

@@ -19,8 +19,8 @@ class HED(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.Parameter(torch.zeros(1, 3, 1, 1))
-        for number, sizes in enumerate(BLOCKS, 1):
-            self.add_module(f"block{number}", Block(*sizes))
+        for index, sizes in enumerate(BLOCKS, 1):
+            self.add_module(f"block{index}", Stage(*sizes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the probability of an edge at every pixel.
@@ -33,13 +33,13 @@ class HED(nn.Module):
         """
         features = images - self.norm
         edge_maps = []
-        for number, block in enumerate(self.children()):
-            features, edges = block(max_pool2d(features, 2) if number else features)
+        for index, stage in enumerate(self.children()):
+            features, edges = stage(max_pool2d(features, 2) if index else features)
             edge_maps.append(interpolate(edges, images.shape[-2:], mode="bilinear"))
         return torch.stack(edge_maps).mean(0).sigmoid()
 
 
-class Block(nn.Module):
+class Stage(nn.Module):
     """A stage: convolutions, and the projection of their features to an edge map."""
 
     def __init__(self, channels_in: int, channels_out: int, layers: int) -> None:

@@ -25,7 +25,7 @@ def is_other_value(
     own = vocabulary.get(attribute)
     if any(v.is_called(value) and v.is_expressed_by(original) for v in own.values):
         return False
-    meanings = set(vocabulary.attributes_of(value))
+    meanings = set(vocabulary.find_attributes(value))
     others = {vocabulary.get(name).name for name in expressions}
     return own.name in meanings or not meanings & others
 

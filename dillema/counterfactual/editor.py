@@ -14,7 +14,7 @@ from ..fields import Positive, Weights
 from ..types import Caption, Counterfactual, Edit, Expression, Variant
 from .check import check_sentence, is_other_value
 from .dialogue import Field, ask_model, free_value, object_schema
-from .labels import KINDS, label_positions
+from .labels import KINDS_FILE, label_positions
 from .matching import Match, best_match, find_matches
 from .phrases import rewrite_by_phrases
 from .prompt import read_prompt
@@ -58,7 +58,7 @@ class Editor:
     optional: bool = True
 
     version: ClassVar[int] = 3
-    package_data: ClassVar[tuple[Path, ...]] = (FOLDER, KINDS, WORDS)
+    package_data: ClassVar[tuple[Path, ...]] = (FOLDER, KINDS_FILE, WORDS)
 
     @property
     def batch_size(self) -> int:
@@ -137,8 +137,8 @@ class Editor:
         """
         fields: dict[str, Field] = {}
         for attribute in self._in_order_of_examples(attributes):
-            others = [m.range for m in matches if m.attribute != attribute]
-            spans = candidate_spans(text, [*label_positions(text, label), *others], self.max_words)
+            ranges_of_others = [m.range for m in matches if m.attribute != attribute]
+            spans = candidate_spans(text, [*label_positions(text, label), *ranges_of_others], self.max_words)
             foreign = other_values(vary, attribute)
             if offered := [
                 s for s in spans if not share_words(s, foreign) and self._can_express(attribute, s)
@@ -153,14 +153,14 @@ class Editor:
         )
         chosen: dict[str, str] = {}
         for attribute, span in sorted(reversed(reply.items()), key=lambda item: len(item[1])):
-            if not any(share_words(span, other) for other in chosen.values()):
+            if not any(share_words(span, chosen_span) for chosen_span in chosen.values()):
                 chosen[attribute] = span
         return {a: Expression(s, self._vocabulary.get(a).listed("", s, vary[a])) for a, s in chosen.items()}
 
     def _can_express(self, attribute: str, span: str) -> bool:
         """Returns whether no word of a span is known as a value of other attributes only."""
         own = self._vocabulary.get(attribute).name
-        meanings = [set(self._vocabulary.attributes_of(word)) for word in {span, *span.split()}]
+        meanings = [set(self._vocabulary.find_attributes(word)) for word in {span, *span.split()}]
         return all(not names or own in names for names in meanings)
 
     def _choose_values(
@@ -205,9 +205,9 @@ class Editor:
         fields: dict[str, Field] = {}
         for name in self._in_order_of_examples(allowed):
             free = free_value(expressions[name].span)
-            one = {"type": "string", "enum": list(allowed[name])} if allowed[name] else free
-            several = {"type": "array", "items": one, "minItems": 1, "maxItems": ALTERNATIVES}
-            fields[name] = several if self.mode == "steps" else one
+            value_schema = {"type": "string", "enum": list(allowed[name])} if allowed[name] else free
+            several = {"type": "array", "items": value_schema, "minItems": 1, "maxItems": ALTERNATIVES}
+            fields[name] = several if self.mode == "steps" else value_schema
 
         def usable(reply: Any) -> dict[str, tuple[str, ...]]:
             values = {a: reply[a] if isinstance(reply[a], list) else [reply[a]] for a in allowed}

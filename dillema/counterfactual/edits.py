@@ -48,8 +48,8 @@ class Random:
         options = _shuffled(_options(expressions, vary), sample_id, seed)
         uses = Counter[tuple[str, str]]()
         variants: list[Variant] = []
-        for number in range(count):
-            rng = np.random.default_rng(seed_for(seed, sample_id, "plan", number))
+        for index in range(count):
+            rng = np.random.default_rng(seed_for(seed, sample_id, "plan", index))
             candidates = (_as_variant(a, vary) for a in _draw_assignments(options, uses, rng))
             variant = next((v for v in candidates if _is_new(v, variants)), None)
             if variant is None:
@@ -139,18 +139,20 @@ def covering_array(levels: tuple[tuple[str, tuple[str, ...]], ...], seed: int) -
         for first, second in itertools.combinations(cells, 2)
         for pair in itertools.product(first, second)
     ]
-    left = dict.fromkeys(missing[i] for i in rng.permutation(len(missing)))
+    uncovered = dict.fromkeys(missing[i] for i in rng.permutation(len(missing)))
     rows = []
-    while left:
-        row = dict(next(iter(left)))
+    while uncovered:
+        row = dict(next(iter(uncovered)))
         while len(row) < min(MAX_EDITS, len(levels)):
             additions = [cell for group in cells for cell in group if cell[0] not in row]
-            gains = [sum(frozenset((cell, other)) in left for other in row.items()) for cell in additions]
+            gains = [
+                sum(frozenset((cell, chosen)) in uncovered for chosen in row.items()) for cell in additions
+            ]
             best = [cell for cell, gain in zip(additions, gains, strict=True) if gain == max(gains)]
             attribute, value = best[int(rng.integers(len(best)))]
             row[attribute] = value
         for pair in itertools.combinations(row.items(), 2):
-            left.pop(frozenset(pair), None)
+            uncovered.pop(frozenset(pair), None)
         rows.append(tuple((a, row[a]) for a, _ in levels if a in row))
     order = rng.permutation(len(rows))
     return tuple(rows[i] for i in order)
@@ -163,9 +165,9 @@ def _options(expressions: Mapping[str, Expression], vary: Vary) -> dict[str, lis
         if attribute in expressions:
             expression = expressions[attribute]
             current = {expression.span.casefold(), expression.value.casefold()}
-            others = [v for v in values if v.casefold() not in current] if values else [ANY_VALUE]
-            if others:
-                options[attribute] = others
+            new_values = [v for v in values if v.casefold() not in current] if values else [ANY_VALUE]
+            if new_values:
+                options[attribute] = new_values
     return options
 
 

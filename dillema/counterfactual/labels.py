@@ -7,7 +7,7 @@ from pathlib import Path
 from .vocabulary import read_yaml
 from .words import APOSTROPHES, WORD, plural, singular
 
-KINDS = Path(__file__).parent / "kinds.yaml"
+KINDS_FILE = Path(__file__).parent / "kinds.yaml"
 
 
 @cache
@@ -19,7 +19,9 @@ def label_words(label: str) -> frozenset[str]:
     names = [name.strip() for name in label.casefold().split(",") if name.strip()]
     words = {word for name in names for word in WORD.findall(name)}
     words |= {part for word in words for part in re.split(rf"[-{APOSTROPHES}]", word) if len(part) > 2}
-    words |= {kind for kind, members in _kinds().items() if any(_ends_with(name, members) for name in names)}
+    words |= {
+        kind for kind, members in _read_kinds().items() if any(_ends_with(name, members) for name in names)
+    }
     return frozenset(
         form for word in words for form in (word, plural(word), singular(word), plural(singular(word)))
     )
@@ -43,6 +45,6 @@ def _ends_with(name: str, members: frozenset[str]) -> bool:
 
 
 @cache
-def _kinds() -> dict[str, frozenset[str]]:
+def _read_kinds() -> dict[str, frozenset[str]]:
     """Returns the members of each kind; a kind is a member of its synonyms too."""
-    return {kind: frozenset(members) for kind, members in read_yaml(KINDS).items()}
+    return {kind: frozenset(members) for kind, members in read_yaml(KINDS_FILE).items()}

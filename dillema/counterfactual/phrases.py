@@ -97,8 +97,8 @@ def rewrite_by_phrases(
             if match.negated and match.value.name == value.name:
                 draft.replace(negated_range(text, match), "")
     for name in values:
-        others = [m for m in matches if m.attribute not in values]
-        _remove_contradictions(draft, vocabulary.get(name).value(values[name]), others)
+        unchanged = [m for m in matches if m.attribute not in values]
+        _remove_contradictions(draft, vocabulary.get(name).value(values[name]), unchanged)
     order = list(values)
     return draft.finish(), tuple(sorted(edits, key=lambda edit: order.index(edit.attribute)))
 
@@ -139,10 +139,10 @@ def _is_coordinated(draft: Draft, match: Match) -> bool:
 
 def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Match | None:
     """Returns the place of words that the vocabulary does not know, which a language model chose."""
-    found = re.search(rf"(?<!\w){re.escape(span)}(?!\w)", draft.text)
-    if found is None or not draft.is_free(found.span()):
+    match = re.search(rf"(?<!\w){re.escape(span)}(?!\w)", draft.text)
+    if match is None or not draft.is_free(match.span()):
         return None
-    start, end = found.span()
+    start, end = match.span()
     if is_content(word_after(draft.text, end)):
         return Match(attribute.name, Value(span), "modifier", start, end)
     prepositional = re.search(r"(?<!\w)(\w+)(\s+(?:a|an|the))?\s+$", draft.text[:start])
@@ -246,11 +246,11 @@ def _heads_noun_phrase(text: str, position: int) -> bool:
     return before not in ("to", "no", "without", "not", "by") and not is_name
 
 
-def _remove_contradictions(draft: Draft, value: Value, others: Sequence[Match]) -> None:
+def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match]) -> None:
     """Removes what cannot stand beside a value; expressions of other attributes are only put otherwise."""
     for pattern, words in value.contradicts.items():
         for match in compile_pattern(pattern).finditer(draft.text):
-            if not words and overlaps(match.span(), [m.range for m in others]):
+            if not words and overlaps(match.span(), [m.range for m in matches]):
                 continue
             if words:
                 draft.replace(match.span(), words)

@@ -86,15 +86,15 @@ class Attribute:
 
         Where a name is one of several forms ("overcast" for cloudy), forms that hold it come first.
         """
-        known = next((v for v in self.values if name.casefold() == v.name), None)
-        known = known or next((v for v in self.values if v.is_called(name)), None)
-        if known is None:
+        listed = next((v for v in self.values if name.casefold() == v.name), None)
+        listed = listed or next((v for v in self.values if v.is_called(name)), None)
+        if listed is None:
             words = {"value": name, "attribute": self.name}
             return Value(name, forms={form: (text.format(**words),) for form, text in self.default.items()})
-        if name.casefold() == known.name:
-            return known
-        forms = {form: _put_first(name, form, patterns) for form, patterns in known.forms.items()}
-        return Value(known.name, known.names, forms, known.contradicts)
+        if name.casefold() == listed.name:
+            return listed
+        forms = {form: _put_first(name, form, patterns) for form, patterns in listed.forms.items()}
+        return Value(listed.name, listed.names, forms, listed.contradicts)
 
     def listed(self, value: Value | str, span: str, allowed: Sequence[str]) -> str:
         """Returns which of the allowed values the words of a span mean, "" where it is none of them."""
@@ -119,7 +119,7 @@ class Vocabulary:
         """Returns the vocabulary of an attribute, one without values where there is none."""
         return self.find(name) or Attribute(name)
 
-    def attributes_of(self, word: str) -> Iterator[str]:
+    def find_attributes(self, word: str) -> Iterator[str]:
         """Yields the names of the attributes that a word is a value of."""
         for attribute in self.attributes:
             if any(value.is_called(word) for value in attribute.values):
@@ -199,7 +199,7 @@ def _put_first(name: str, form: str, patterns: tuple[str, ...]) -> tuple[str, ..
     """Returns the patterns of a form with the one first that writes a name."""
     if any(compile_pattern(pattern).fullmatch(name) for pattern in patterns):
         return (name, *patterns)
-    holding = [
+    with_name = [
         p for p in patterns if re.fullmatch(r"[\w' -]+", p) and re.search(rf"\b{re.escape(name)}\b", p)
     ]
-    return (*holding, *(p for p in patterns if p not in holding)) if form != "modifier" else patterns
+    return (*with_name, *(p for p in patterns if p not in with_name)) if form != "modifier" else patterns

@@ -86,29 +86,29 @@ def read_classes(path: str) -> Classes:
     names: dict[int, str] = {}
     colours: dict[int, Colour] = {}
     ignored = set()
-    for number, (where, row) in enumerate(_read_rows(path, source)):
+    for index, (where, row) in enumerate(_read_rows(path, source)):
         if not row.get("name"):
             raise UserError(f"{where} names no class: {_FIRST_LINE}")
-        given = row.get("id", str(number))
-        if not given.isdecimal() or int(given) > 255 or int(given) in names:
+        class_id = row.get("id", str(index))
+        if not class_id.isdecimal() or int(class_id) > 255 or int(class_id) in names:
             raise UserError(
-                f"{where}: the id {given!r} should be a number from 0 to 255 that no other class has"
+                f"{where}: the id {class_id!r} should be a number from 0 to 255 that no other class has"
             )
-        names[int(given)] = normalise(row["name"])
+        names[int(class_id)] = normalise(row["name"])
         if "colour" in row:
             if not _HEX.fullmatch(row["colour"]):
                 raise UserError(
                     f"{where}: the colour {row['colour']!r} should be red, green and blue like #804080"
                 )
             red, green, blue = bytes.fromhex(row["colour"][1:])
-            colours[int(given)] = (red, green, blue)
+            colours[int(class_id)] = (red, green, blue)
         word = row.get("ignore", "").lower()
         if word not in _YES + _NO:
             raise UserError(
                 f"{where}: the word {row['ignore']!r} in the column ignore should be yes, or nothing"
             )
         if word in _YES:
-            ignored.add(int(given))
+            ignored.add(int(class_id))
     count = next(i for i in range(257) if i not in names)
     if beyond := sorted(names.keys() - set(range(count)) - ignored):
         raise UserError(
@@ -129,16 +129,20 @@ def make_readable(names: Sequence[str], where: str) -> tuple[str, ...]:
     All synonyms stay where another class has the same first one. Raises a UserError for two names that read
     the same.
     """
-    whole = [" ".join(make_printable(name).replace("_", " ").split()) for name in names]
-    first = [name.partition(",")[0] for name in whole]
+    full_names = [" ".join(make_printable(name).replace("_", " ").split()) for name in names]
+    first = [name.partition(",")[0] for name in full_names]
     count = Counter(first)
-    readable = tuple(short if count[short] == 1 else name for short, name in zip(first, whole, strict=True))
+    readable = tuple(
+        short if count[short] == 1 else name for short, name in zip(first, full_names, strict=True)
+    )
     for name, times in Counter(readable).items():
         if times > 1:
-            alike = [
+            equal_names = [
                 repr(make_printable(n)) for n, written in zip(names, readable, strict=True) if written == name
             ]
-            raise UserError(f"{where}: the classes {' and '.join(alike)} read the same: rename or join them")
+            raise UserError(
+                f"{where}: the classes {' and '.join(equal_names)} read the same: rename or join them"
+            )
     return readable
 
 
@@ -213,9 +217,9 @@ def _draft_classes(masks: Sequence[Read]) -> str:
     """Returns the text of a classes file for what the first masks hold; "" where none can be read."""
     ids: set[int] = set()
     colours: set[Colour] = set()
-    for read in masks[:MASKS_TO_LOOK_AT]:
+    for read_mask in masks[:MASKS_TO_LOOK_AT]:
         try:
-            content = read()
+            content = read_mask()
             ids |= set(list_ids(decode_mask(content)))
             colours |= set(list_colours(content))
         except (ItemError, OSError):  # one that can be read says enough
@@ -223,8 +227,8 @@ def _draft_classes(masks: Sequence[Read]) -> str:
     if not ids:
         return ""
     if colours or ids == {0, 255}:
-        painted = sorted(colours or {(0, 0, 0), (255, 255, 255)})[:256]
-        lines = [f"class {i},{i},#{bytes(colour).hex()}," for i, colour in enumerate(painted)]
+        found_colours = sorted(colours or {(0, 0, 0), (255, 255, 255)})[:256]
+        lines = [f"class {i},{i},#{bytes(colour).hex()}," for i, colour in enumerate(found_colours)]
     else:
         lines = [f"class {i},{i},{_choose_colour(i)}," for i in range(max(ids - {255}, default=0) + 1)]
         lines += ["void,255,#000000,yes"] if 255 in ids else []

@@ -82,14 +82,14 @@ def make_printable(name: str) -> str:
 def _walk(folder: str, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """Yields the paths of the files below a folder; `above` identifies the folders that it lies in."""
     status = Path(folder).stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    folder_key = (status.st_dev, status.st_ino)
+    if folder_key in above:
         return
     for entry in os.scandir(folder):
         name = f"{path}{entry.name}"
         if entry.is_dir():
             if not _HIDDEN.search(f"{name}/"):
-                yield from _walk(entry.path, f"{name}/", (*above, here))
+                yield from _walk(entry.path, f"{name}/", (*above, folder_key))
         elif entry.is_file() or (
             entry.is_symlink() and not Path(entry.path).exists()
         ):  # a broken link fails by itself

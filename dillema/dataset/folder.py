@@ -74,11 +74,11 @@ class Folder(HasClasses):
     @cached_property
     def _classes_path(self) -> str | None:
         """Returns the path of the classes file, None where there is none."""
-        beside = Path(self.root).expanduser() / CLASSES_FILE
-        if self.classes_file is not None or not beside.is_file():
+        default_path = Path(self.root).expanduser() / CLASSES_FILE
+        if self.classes_file is not None or not default_path.is_file():
             return self.classes_file
-        log.info("The classes are those of %s", beside)
-        return str(beside)
+        log.info("The classes are those of %s", default_path)
+        return str(default_path)
 
     @cached_property
     def _table_of_classes(self) -> Classes:
@@ -159,7 +159,7 @@ class Folder(HasClasses):
             with_images = [name for name in self._class_folders if name in set(classes)]
             labels = self._table_of_classes.find_ids(with_images, str(folder))
         pairs = list(zip(make_ids(names), names, strict=True))
-        drawn = subset(pairs, self.limit, self.seed, self.per_class, classes)
+        selected = subset(pairs, self.limit, self.seed, self.per_class, classes)
         return [
             Sample(
                 sample_id,
@@ -167,7 +167,7 @@ class Folder(HasClasses):
                 label=labels[_get_first(name)],
                 group=self._find_group(name),
             )
-            for sample_id, name in drawn
+            for sample_id, name in selected
         ]
 
     def _list_masked(self) -> list[Sample]:

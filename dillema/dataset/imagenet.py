@@ -63,10 +63,10 @@ class ImageNet:
         """Returns the photographs by folder and name; raises a UserError for none, or for missing labels."""
         photographs = self._photographs
         pairs = list(zip(make_ids([name for name, _ in photographs]), photographs, strict=True))
-        drawn = subset(pairs, self.limit, self.seed, self.per_class, [label for _, label in photographs])
+        selected = subset(pairs, self.limit, self.seed, self.per_class, [label for _, label in photographs])
         return [
             Sample(sample_id, read_later(self._folder, name), label=label)
-            for sample_id, (name, label) in drawn
+            for sample_id, (name, label) in selected
         ]
 
     @cached_property

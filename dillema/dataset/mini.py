@@ -14,14 +14,14 @@ from ..errors import UserError
 from ..fields import NotNegative, Positive
 from ..mini.scene import (
     COLOURS,
-    KINDS,
     TIMES,
+    VEHICLE_KINDS,
     WEATHERS,
     Appearance,
     Task,
     drawn_appearance,
     sample_scene,
-    seed_of,
+    scene_seed,
 )
 from . import shift
 from .selection import subset
@@ -74,7 +74,7 @@ class _Mini:
         return partial(render_as, sample.id, {**sample.attributes, **changes})
 
     def _sample(self, index: int) -> types.Sample:
-        seed = seed_of(self.split, self.scenes, index)
+        seed = scene_seed(self.split, self.scenes, index)
         look = drawn_appearance(seed)
         for name, values in self.where.items():
             if getattr(look, FIELDS[name]) not in values:
@@ -83,7 +83,9 @@ class _Mini:
             id=f"{self.split}-{self.scenes}-{index:04}",
             read_image=partial(_png, 0, seed, self.scenes, look),
             read_mask=partial(_png, 1, seed, self.scenes, look),
-            label=KINDS.index(sample_scene(seed, "vehicle").kind) if self.scenes == "vehicle" else None,
+            label=VEHICLE_KINDS.index(sample_scene(seed, "vehicle").kind)
+            if self.scenes == "vehicle"
+            else None,
             attributes={name: getattr(look, key) for name, key in FIELDS.items()},
         )
 
@@ -111,7 +113,7 @@ class MiniImageNet(_Mini):
 
     name: str = field(default="mini_imagenet", init=False)
     task: str = field(default="classification", init=False)
-    classes: tuple[str, ...] = field(default=KINDS, init=False)
+    classes: tuple[str, ...] = field(default=VEHICLE_KINDS, init=False)
     colours: tuple[tuple[int, int, int], ...] = field(default=shift.COLOURS, init=False)
     ignored: frozenset[int] = field(default=frozenset(), init=False)
 
@@ -122,7 +124,7 @@ def render_as(sample_id: str, attributes: Mapping[str, str]) -> Image.Image:
     """Returns the scene of a sample with these attributes: weather, time of day and colour."""
     split, scenes, index = sample_id.split("-")
     look = Appearance(**{key: attributes[name] for name, key in FIELDS.items()})
-    return Image.fromarray(_render(seed_of(split, scenes, int(index)), cast(Task, scenes), look)[0])
+    return Image.fromarray(_render(scene_seed(split, scenes, int(index)), cast(Task, scenes), look)[0])
 
 
 @lru_cache(maxsize=32)  # the stages of one batch read the same scenes again and again

@@ -59,12 +59,14 @@ class Evaluation(L.LightningModule):
         Raises a UserError when the model's classes cannot be those of the data set.
         """
         contents = in_threads(lambda item: (item[1](), item[2]()), batch)
-        by_key = dict(zip((key for key, _, _ in batch), contents, strict=True))
-        readable = [(key, *content) for key, content in by_key.items() if not isinstance(content, Exception)]
-        failed = {key: content for key, content in by_key.items() if isinstance(content, Exception)}
+        content_by_key = dict(zip((key for key, _, _ in batch), contents, strict=True))
+        readable = [
+            (key, *content) for key, content in content_by_key.items() if not isinstance(content, Exception)
+        ]
+        failed = {key: content for key, content in content_by_key.items() if isinstance(content, Exception)}
         records = run_batch(self._predict, readable) if readable else []
-        by_readable_key = dict(zip((key for key, *_ in readable), records, strict=True))
-        self.records |= {key: failed.get(key) or by_readable_key[key] for key in by_key}
+        record_by_key = dict(zip((key for key, *_ in readable), records, strict=True))
+        self.records |= {key: failed.get(key) or record_by_key[key] for key in content_by_key}
 
     def _predict(self, batch: Sequence[tuple[str, Image.Image, Truth]]) -> list[dict[str, Any]]:
         task = get_task(self.dataset.task)

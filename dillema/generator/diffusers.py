@@ -102,7 +102,7 @@ class ControlNetGenerator:
         if self.lora is not None:
             merge(pipeline.unet, hub.file(self.lora, ALTERNATIVE))
         prepare(pipeline, self.compile)
-        place(pipeline, device, self.offload, self.slicing, self.tiling)
+        move_to_device(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
         self._embeddings = TextEmbeddings(pipeline)
         self._limit: GuidanceLimit | None = None
@@ -195,12 +195,12 @@ class ControlNetGenerator:
 
     def _image_arguments(self, batch: Sequence[Request]) -> dict[str, Any]:
         """Returns the arguments of the pipeline that hold images, and their weights."""
-        controls = [given for _, _, given, _ in batch]
+        controls = [controls_by_name for _, _, controls_by_name, _ in batch]
         names = list(self._controlnets() or controls[0])
-        images = [_stack([given[name].image for given in controls]) for name in names]
+        images = [_stack([by_name[name].image for by_name in controls]) for name in names]
         weights = []
         for name in names:
-            (weight,) = {given[name].weight for given in controls}
+            (weight,) = {by_name[name].weight for by_name in controls}
             weights.append(float(weight) * self.control_weight)
         # pipelines with one ControlNet take no lists
         structure = images if len(names) > 1 else images[0]
@@ -244,7 +244,7 @@ def _scheduler(name: str, current: Any) -> Any:
     return kind.from_config(current.config)  # type: ignore[attr-defined]  # every scheduler has it
 
 
-def place(pipeline: Any, device: str, offload: Offload, slicing: bool, tiling: bool) -> None:
+def move_to_device(pipeline: Any, device: str, offload: Offload, slicing: bool, tiling: bool) -> None:
     """Brings a pipeline of diffusers to a device; nothing is offloaded from a CPU."""
     pipeline.set_progress_bar_config(disable=True)
     if slicing:

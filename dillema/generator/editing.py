@@ -11,7 +11,7 @@ from .. import hub
 from ..errors import ItemError, UserError
 from ..fields import BatchSize, Constraint, Positive, Transient, Weights
 from ..types import Control, Counterfactual, Edit, Sample
-from .diffusers import ALTERNATIVE, Offload, noise, place, resized, to_images
+from .diffusers import ALTERNATIVE, Offload, move_to_device, noise, resized, to_images
 
 # these models would round other sizes, and the labels would no longer fit
 Side = Annotated[int, Constraint("that is a multiple of 16", lambda value: value > 0 and value % 16 == 0)]
@@ -58,7 +58,7 @@ class EditingGenerator:
         self._arguments = dict(self.arguments)
         if "max_area" in parameters:  # Kontext would otherwise choose sizes of its own
             self._arguments |= {"max_area": self.width * self.height, "_auto_resize": False}
-        place(pipeline, device, self.offload, self.slicing, self.tiling)
+        move_to_device(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
 
     def generate(

@@ -74,7 +74,7 @@ class TextEmbeddings:
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
-        self._by_text: dict[str, list[Tensor]] = {}
+        self._embeddings: dict[str, list[Tensor]] = {}
         self._lock = threading.Lock()  # tokenizers keep the padding of the last call
 
     def arguments(self, texts: Sequence[str], negative_text: str) -> dict[str, Tensor]:
@@ -82,20 +82,20 @@ class TextEmbeddings:
         prompts = [self._embed(text) for text in texts]
         negative = self._embed(negative_text)
         arguments = {}
-        for number, parts in enumerate(zip(*prompts, strict=True)):
-            prompt_name, negative_name = EMBEDDINGS[2 * number : 2 * number + 2]
+        for index, parts in enumerate(zip(*prompts, strict=True)):
+            prompt_name, negative_name = EMBEDDINGS[2 * index : 2 * index + 2]
             arguments[prompt_name] = torch.cat(parts)
-            arguments[negative_name] = torch.cat([negative[number]] * len(texts))
+            arguments[negative_name] = torch.cat([negative[index]] * len(texts))
         return arguments
 
     def _embed(self, text: str) -> list[Tensor]:
         """Returns what the encoders make of one text alone, so that it does not depend on a batch."""
         with self._lock:
-            if text not in self._by_text:
-                if len(self._by_text) >= MAX_TEXTS:
-                    self._by_text.clear()
-                self._by_text[text] = self._encode(text)
-            return self._by_text[text]
+            if text not in self._embeddings:
+                if len(self._embeddings) >= MAX_TEXTS:
+                    self._embeddings.clear()
+                self._embeddings[text] = self._encode(text)
+            return self._embeddings[text]
 
     def _encode(self, text: str) -> list[Tensor]:
         with torch.no_grad():

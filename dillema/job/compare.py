@@ -347,7 +347,7 @@ def _show(
     table = Table(*headers, *(["cost/image"] if has_price else []), box=SIMPLE, padding=(0, 1, 0, 0))
     for row in rows:
         figures = row.figures
-        cells = [str(row.run.number), f"{row.model}\n{words.name_of(figures['metric'])}"]
+        cells = [str(row.run.number), f"{row.model}\n{words.format_metric_name(figures['metric'])}"]
         bounds = "too few sources" if words.is_too_few(figures) else words.interval(figures)
         cells.append("\n".join(filter(None, [words.points(figures.get("drop")), bounds])))
         cells += [words.points(row.placebo_drop)] if has_placebo else []
@@ -356,8 +356,8 @@ def _show(
         cells += [words.price(row.costs["cost_per_valid_image"])] if has_price else []
         table.add_row(*map(Text, cells))
     console.print(table)
-    for note in notes:
-        console.print(Text(note))
+    for sentence in notes:
+        console.print(Text(sentence))
     compared = [row for row in differences if row.get("sources")]
     if compared:
         console.print(comparison_table("runs", compared, "Differences in points from run 1, paired"))

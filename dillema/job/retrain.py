@@ -289,7 +289,8 @@ def _unseen_classes(pipeline: Pipeline, train: Sequence[Sample], test: Sequence[
 
 def _show(model: str, figures: Mapping[str, Any]) -> None:
     """Shows the figures of a model in the terminal."""
-    title = f"{model}: {words.name_of(figures['metric'])} on untouched sources, {len(figures['seeds'])} seeds"
+    metric = words.format_metric_name(figures["metric"])
+    title = f"{model}: {metric} on untouched sources, {len(figures['seeds'])} seeds"
     table = Table("trained on", *(KIND_NAMES[kind] for kind in IMAGE_KINDS), title=title)
     for arm, part in figures["arms"].items():
         table.add_row(*map(Text, (arm, *(retraining.share(part[kind]) for kind in IMAGE_KINDS))))

@@ -41,7 +41,7 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
             drop = words.points(part["drop"]) if is_main else ""
             interval = words.interval(part) if is_main else ""
             changed = words.percent(part["counterfactual"][name])
-            table.add_row(words.name_of(name), words.percent(original), changed, drop, interval)
+            table.add_row(words.format_metric_name(name), words.percent(original), changed, drop, interval)
         console.print(table)
     for sentence in words.verdict(model, model_figures, is_checked):
         log.info("%s", sentence)

@@ -23,7 +23,7 @@ from .scene import (
     Scene,
     drawn_appearance,
     sample_scene,
-    seed_of,
+    scene_seed,
 )
 
 CATEGORIES = ("pedestrian", "car", "truck", "bus", "motorcycle", "bicycle")  # of SHIFT, where a van is a car
@@ -86,7 +86,7 @@ def export_shift(folder: Path, split: str, count: int) -> Path:
     view = folder / "discrete" / "images" / split / "front"
     frames, rows = [], []
     for index in range(count):
-        seed = seed_of(split, "street", index)
+        seed = scene_seed(split, "street", index)
         scene, appearance = sample_scene(seed), drawn_appearance(seed)
         image, mask = render(scene, appearance)
         sequence = f"{index >> 16:04x}-{index & 0xFFFF:04x}"
@@ -111,7 +111,7 @@ def export_imagenet(folder: Path, split: str, count: int) -> Path:
     Returns the folder of the split.
     """
     for index in range(count):
-        seed = seed_of(split, "vehicle", index)
+        seed = scene_seed(split, "vehicle", index)
         scene = sample_scene(seed, "vehicle")
         class_folder = folder / split / WNIDS[scene.kind]
         class_folder.mkdir(parents=True, exist_ok=True)
@@ -151,19 +151,19 @@ def _shift_time(appearance: Appearance) -> str:
 
 def _labels(scene: Scene, appearance: Appearance, mask: np.ndarray) -> Iterator[dict[str, Any]]:
     """Yields category, type and box of every vehicle and pedestrian of which enough can be seen."""
-    number = 0
+    box_number = 0
     for item in _objects(scene, appearance):
         box = _box(scene, item)
         x1, y1, x2, y2 = map(round, box)
         visible_pixels = int((mask[y1 : y2 + 1, x1 : x2 + 1] == item.class_id).sum())
         if visible_pixels >= MIN_BOX_PIXELS:
             yield {
-                "id": str(number),
+                "id": str(box_number),
                 "category": item.category,
                 "attributes": {"type": item.blueprint},
                 "box2d": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
             }
-            number += 1
+            box_number += 1
 
 
 def _objects(scene: Scene, appearance: Appearance) -> Iterator[_Object]:

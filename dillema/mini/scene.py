@@ -15,7 +15,7 @@ EDGE_WIDTH = 0.4  # metres between the kerb and the first lane
 WEATHERS = ("clear", "cloudy", "rainy", "foggy", "snowy")
 TIMES = ("daytime", "dusk", "night")
 COLOURS = ("white", "black", "red", "blue", "green", "yellow")
-KINDS = ("car", "van", "truck", "bus", "motorcycle", "bicycle")
+VEHICLE_KINDS = ("car", "van", "truck", "bus", "motorcycle", "bicycle")
 SIZES = {  # length, width, height in metres, rider included
     "car": (4.4, 1.8, 1.5),
     "van": (4.9, 2.0, 2.2),
@@ -139,7 +139,7 @@ class Scene:
         return sum(thing.kind == "pedestrian" and thing.z < 30 for thing in self.things)
 
 
-def seed_of(*parts: object) -> int:
+def scene_seed(*parts: object) -> int:
     """Returns a 63-bit seed that depends on the parts alone."""
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -191,12 +191,12 @@ def _sample_vehicle_in_lane(rng: np.random.Generator, road: Road, lanes: int, z:
     lane = int(rng.integers(lanes))
     x = road[0] + EDGE_WIDTH + (lane + 0.5) * LANE_WIDTH
     yaw = 0.0 if x > (road[0] + road[1]) / 2 else np.pi
-    kind = str(rng.choice(KINDS, p=(0.4, 0.15, 0.12, 0.11, 0.11, 0.11)))
+    kind = str(rng.choice(VEHICLE_KINDS, p=(0.4, 0.15, 0.12, 0.11, 0.11, 0.11)))
     return Vehicle(kind, x, z, yaw, str(rng.choice(COLOURS)))
 
 
 def _sample_street_vehicle(rng: np.random.Generator, road: Road) -> Vehicle:
-    kind = str(rng.choice(KINDS, p=(0.3, 0.18, 0.15, 0.13, 0.12, 0.12)))
+    kind = str(rng.choice(VEHICLE_KINDS, p=(0.3, 0.18, 0.15, 0.13, 0.12, 0.12)))
     small = kind in ("motorcycle", "bicycle")
     z = rng.uniform(4.5, 7.5) if small else rng.uniform(6.5, 12)
     crosses_road = rng.random() < 0.2
@@ -211,7 +211,7 @@ def _sample_street_vehicle(rng: np.random.Generator, road: Road) -> Vehicle:
 
 def _sample_dominant_vehicle(rng: np.random.Generator) -> Vehicle:
     """Returns a vehicle near the centre, so far away that it fills much of the image."""
-    kind = str(rng.choice(KINDS))
+    kind = str(rng.choice(VEHICLE_KINDS))
     length, width, height = SIZES[kind]
     yaw = float(rng.choice((0, np.pi / 2, np.pi, -np.pi / 2))) + rng.uniform(-0.5, 0.5)
     visible_width = abs(np.sin(yaw)) * length + abs(np.cos(yaw)) * width

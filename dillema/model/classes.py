@@ -1,4 +1,4 @@
-"""Which of a model's classes is which of a data set's: found by names, never by position alone."""
+"""Matches the classes of a model and of a data set by their names, never by their order alone."""
 
 import logging
 from collections import Counter
@@ -21,19 +21,19 @@ NAMES_TO_SHOW = 12
 
 
 def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[int, int] | None:
-    """Returns the class_map by which a loaded model answers for a data set; None for ids as they are.
+    """Returns the class_map of a loaded model for a data set; None if the ids are the same.
 
-    `model.class_map` is used where it is given. Otherwise classes are matched by their names: those of the
-    checkpoint (`class_names`) with those of the data set, in whatever order, and then by `default_class_map`,
-    where the model has one. Raises a UserError, with both lists, for names that do not match, and for a
-    class_map that names can refute. A model without names is taken as it is; `check_class_count` is then all
-    that can be checked.
+    `model.class_map` is used if it is set. Otherwise classes are matched by their names: those of the
+    checkpoint (`class_names`) with those of the data set, in any order, and then by `default_class_map`, if
+    the model has one. Raises a UserError, with both lists, for names that do not match, and for a class_map
+    that contradicts the names. A model without names is used as it is; only `check_class_count` can then
+    find a mistake.
     """
     names = list(getattr(model, "class_names", ()))
     setting = f"{group}.{model.name}.class_map"
-    given = getattr(model, "class_map", None)
-    if given is not None:
-        return _check_given(given, names, dataset, setting)
+    class_map = getattr(model, "class_map", None)
+    if class_map is not None:
+        return _check_class_map(class_map, names, dataset, setting)
     if not names:
         return None
     if all(name.isdecimal() for name in dataset.classes):
@@ -58,7 +58,7 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
 
 
 def check_class_count(model: Any, dataset: Dataset, count: int) -> None:
-    """Raises a UserError where `count`, the logits of an image, does not fit the classes of a data set."""
+    """Raises a UserError if the number of logits of an image does not fit the classes of a data set."""
     classes = len(dataset.classes)
     if count > classes or (count < classes and getattr(model, "class_map", None) is None):
         raise UserError(
@@ -68,8 +68,10 @@ def check_class_count(model: Any, dataset: Dataset, count: int) -> None:
         )
 
 
-def _check_given(class_map: ClassMap, names: Sequence[str], dataset: Dataset, setting: str) -> dict[int, int]:
-    """Returns a class_map by ids; raises a UserError for what it cannot mean."""
+def _check_class_map(
+    class_map: ClassMap, names: Sequence[str], dataset: Dataset, setting: str
+) -> dict[int, int]:
+    """Returns a class_map by ids; raises a UserError if it is wrong."""
     count = len(names) or max((key for key in class_map if isinstance(key, int)), default=0) + 1
     if not class_map:
         raise UserError(f"{setting} is empty: give the data set's class id for each of the model's, or null")
@@ -84,24 +86,23 @@ def _check_given(class_map: ClassMap, names: Sequence[str], dataset: Dataset, se
     if not names and any(isinstance(key, str) for key in class_map):
         return dict(class_map)  # type: ignore[arg-type]  # of 1000 classes, by WordNet ids
     ids = dict(zip(find_model_ids(class_map, count, names), class_map.values(), strict=True))
-    right_ids = _match_names(names, dataset.classes)
-    if wrong := [(i, target) for i, target in ids.items() if right_ids.get(i, target) != target]:
-        i, target = wrong[0]
-        right = right_ids[i]
+    matching_ids = _match_names(names, dataset.classes)
+    if mismatches := [(i, target) for i, target in ids.items() if matching_ids.get(i, target) != target]:
+        i, target = mismatches[0]
+        matching = matching_ids[i]
         raise UserError(
             f"{setting} sends the model's class {names[i]!r} to {target}, which {dataset.name} calls "
-            f"{dataset.classes[target]!r}; its class {dataset.classes[right]!r} is {right}. The ids of the "
-            "data set are: "
-            f"{_list(dataset.classes)}"
+            f"{dataset.classes[target]!r}; its class {dataset.classes[matching]!r} is {matching}. The ids "
+            f"of the data set are: {_list(dataset.classes)}"
         )
     _warn_of_absent(ids, dataset, setting)
     return ids
 
 
 def _match_names(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:
-    """Returns the data set's class id for each of the model's that has its name.
+    """Returns the data set's class id for each class of the model with the same name.
 
-    Names that stand twice match nothing.
+    A name that two classes have matches nothing.
     """
     targets = _index_unique(classes)
     sources = _index_unique(names)
@@ -114,14 +115,14 @@ def _match_names(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]
 
 
 def _index_unique(names: Sequence[str]) -> dict[str, int]:
-    """Returns the index of each name, as it is compared; without those that stand twice."""
-    whole = [_simplify(name, synonyms=True) for name in names]
+    """Returns the index of each name in the form in which it is compared, without repeated names."""
+    full_names = [_simplify(name, synonyms=True) for name in names]
     first = [_simplify(name) for name in names]
     count = Counter(first)
     return {
         short if count[short] == 1 else name: i
-        for i, (short, name) in enumerate(zip(first, whole, strict=True))
-        if count[short] == 1 or whole.count(name) == 1
+        for i, (short, name) in enumerate(zip(first, full_names, strict=True))
+        if count[short] == 1 or full_names.count(name) == 1
     }
 
 
@@ -138,7 +139,7 @@ def _are_same_list(names: Sequence[str], classes: Sequence[str]) -> bool:
 def _resolve_default(
     default: Mapping[str, str], names: Sequence[str], dataset: Dataset
 ) -> dict[int, int] | None:
-    """Returns a default_class_map by ids, None where the checkpoint or the data set has other names."""
+    """Returns a default_class_map by ids; None if the checkpoint or the data set has other names."""
     sources, targets = _index_unique(names), _index_unique(dataset.classes)
     pairs = [(_simplify(name), _simplify(target)) for name, target in default.items()]
     if not pairs or any(name not in sources or target not in targets for name, target in pairs):
@@ -157,7 +158,7 @@ def _warn_once(sentence: str) -> None:  # classes are checked before each batch 
 
 
 def _list_absent(ids: Mapping[int, int], dataset: Dataset) -> list[str]:
-    """Returns the names of the scored classes that no class of the model goes to."""
+    """Returns the names of the scored classes to which no class of the model is mapped."""
     targets = set(ids.values()) | set(dataset.ignored)
     return [name for i, name in enumerate(dataset.classes) if i not in targets]
 
@@ -177,12 +178,12 @@ def _describe_mismatch(
 
 
 def _simplify(name: str, synonyms: bool = False) -> str:
-    """Returns a name as it is compared: lower case, spaces for - and _, its first synonym or all."""
+    """Returns a name in the form in which it is compared: lower case, spaces for - and _."""
     text = name if synonyms else name.partition(",")[0]
     return " ".join(normalise(text).casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _list(names: Sequence[str], ids: bool = False) -> str:
-    shown = [f"{i} {name}" if ids else name for i, name in enumerate(names[:NAMES_TO_SHOW])]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    listed = [f"{i} {name}" if ids else name for i, name in enumerate(names[:NAMES_TO_SHOW])]
+    more = len(names) - len(listed)
+    return ", ".join(listed) + (f" and {more} more" if more > 0 else "")

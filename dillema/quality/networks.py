@@ -128,7 +128,7 @@ class Networks:
                     kid.update(features[torch.rand(len(features)) < KID_IMAGES / len(side)], real)
             kid_mean, _ = kid.compute()
         return {
-            "features": _name_of(self.features),
+            "features": _features_name(self.features),
             "originals": len(originals),
             "images": len(images),
             "fid": max(0.0, fid.compute().item()),  # rounding takes that of equal sets below 0
@@ -187,7 +187,7 @@ def _open(open_image: OpenImage) -> Image.Image:
     return open_image()
 
 
-def _name_of(features: str) -> str:
+def _features_name(features: str) -> str:
     """Returns how results.json names a network of features."""
     if _is_file(features):
         return "Inception"

@@ -45,7 +45,12 @@ def choose_images(folder: RunFolder) -> list[ShownImage]:
     answers = {model: _read_answers(part, ids) for model, part in predictions.items()}
     return [
         ShownImage(
-            image, {model: by_image[image.id] for model, by_image in answers.items() if image.id in by_image}
+            image,
+            {
+                model: answers_by_image[image.id]
+                for model, answers_by_image in answers.items()
+                if image.id in answers_by_image
+            },
         )
         for image in images
     ]
@@ -60,18 +65,18 @@ def build_gallery(shown: Sequence[ShownImage], folder: RunFolder) -> dict[str, A
     numbers = {
         name: number for number, name in enumerate(addresses)
     }  # an original has several counterfactuals
-    rows = [_describe(each, folder, numbers) for each in shown]
+    rows = [_describe(shown_image, folder, numbers) for shown_image in shown]
     present = [name for name in classes if any(name in row["classes"] for row in rows)]
     has_error_maps = any(name.startswith("error_maps/") for name in pictures)
     colours = dict(zip(classes, folder.labels.colours, strict=False)) if has_error_maps else {}
     return {
         "script": {"images": list(addresses.values()), "rows": rows},
-        "attributes": _filter_values(each.image for each in shown),
+        "attributes": _filter_values(shown_image.image for shown_image in shown),
         "classes": present,
         "legend": [(name, f"rgb{tuple(colours[name])}") for name in present if name in colours],
         "outcomes": sorted({answer["outcome"] for row in rows for answer in row["answers"]}),
-        "models": list(dict.fromkeys(model for each in shown for model in each.answers)),
-        "size": _size_of(shown[0].image) if shown else SIZE,
+        "models": list(dict.fromkeys(model for shown_image in shown for model in shown_image.answers)),
+        "size": _read_size(shown[0].image) if shown else SIZE,
     }
 
 
@@ -85,18 +90,21 @@ def find_example(
     """
     edit = (row["attribute"], row["from"], row["to"])
     candidates = [
-        each
-        for each in shown
-        if each.image.verdict.valid
-        and model in each.answers
-        and each.image.id not in used
-        and edit in {(e.attribute, e.original, e.replacement) for e in each.image.counterfactual.edits}
+        shown_image
+        for shown_image in shown
+        if shown_image.image.verdict.valid
+        and model in shown_image.answers
+        and shown_image.image.id not in used
+        and edit in {(e.attribute, e.original, e.replacement) for e in shown_image.image.counterfactual.edits}
     ]
     if not candidates:
         return None
     best = min(
         candidates,
-        key=lambda each: (len(each.image.counterfactual.edits), -lost_confidence(*each.answers[model])),
+        key=lambda shown_image: (
+            len(shown_image.image.counterfactual.edits),
+            -lost_confidence(*shown_image.answers[model]),
+        ),
     )
     used.add(best.image.id)
     return _embed_both(best.image, folder)
@@ -104,11 +112,13 @@ def find_example(
 
 def find_rejected(shown: Iterable[ShownImage], folder: RunFolder) -> list[dict[str, Any]]:
     """Returns the pictures of some rejected images with their reasons, different gates first."""
-    rejected = [each.image for each in shown if not each.image.verdict.valid]
-    by_gates = {
+    rejected = [shown_image.image for shown_image in shown if not shown_image.image.verdict.valid]
+    rejected_by_gates = {
         frozenset(reason.partition(":")[0] for reason in image.verdict.reasons): image for image in rejected
     }
-    chosen = list({image.id: image for image in [*by_gates.values(), *rejected]}.values())[:REJECTED_EXAMPLES]
+    chosen = list({image.id: image for image in [*rejected_by_gates.values(), *rejected]}.values())[
+        :REJECTED_EXAMPLES
+    ]
     return [
         _embed_both(image, folder) | {"id": image.id, "reasons": image.verdict.reasons} for image in chosen
     ]
@@ -132,7 +142,7 @@ def _read_answers(predictions: Predictions, images: set[str]) -> dict[str, tuple
     chosen = np.array([name in images for name in predictions.image[after].tolist()], bool)
     if not chosen.any():
         return {}
-    answers = [predictions.answers(rows[chosen]) for rows in (before, after)]
+    answers = [predictions.list_answers(rows[chosen]) for rows in (before, after)]
     return dict(zip(predictions.image[after[chosen]].tolist(), zip(*answers, strict=True), strict=True))
 
 
@@ -171,8 +181,8 @@ def _list_pictures(
     """Returns all pictures by name, those of the first images first."""
     maps_by_model = [_read_error_maps(shown, folder, model) for model in folder.models]
     pictures: dict[str, Path | bytes] = {}
-    for each in shown:
-        image = each.image
+    for shown_image in shown:
+        image = shown_image.image
         for name, path in _original_and_counterfactual(image).values():
             pictures[name] = path
         for conditioning, path in image.controls.items():
@@ -189,13 +199,15 @@ def _list_pictures(
 def _read_error_maps(
     shown: Sequence[ShownImage], folder: RunFolder, model: str
 ) -> dict[tuple[str, str], bytes]:
-    images = {each.image.source for each in shown} | {each.image.id for each in shown}
+    images = {shown_image.image.source for shown_image in shown} | {
+        shown_image.image.id for shown_image in shown
+    }
     return error_maps(folder.predictions_file, model, images, folder.labels)
 
 
-def _describe(each: ShownImage, folder: RunFolder, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, int]) -> dict[str, Any]:
     """Returns what the script shows of an image; pictures are given by their numbers."""
-    image = each.image
+    image = shown_image.image
     edits, text = image.counterfactual.edits, image.counterfactual.text
     names = {kind: name for kind, (name, _) in _original_and_counterfactual(image).items()}
     return {
@@ -208,13 +220,13 @@ def _describe(each: ShownImage, folder: RunFolder, numbers: Mapping[str, int]) -
         "valid": image.verdict.valid,
         "reasons": list(image.verdict.reasons),
         "scores": [f"{name.replace('_', ' ')} {value:.2f}" for name, value in image.verdict.scores.items()],
-        "classes": _classes_in(each, folder),
+        "classes": _classes_in(shown_image, folder),
         "original": numbers[names[ORIGINAL]],
         "image": numbers[names[COUNTERFACTUAL]],
         "placebo": numbers.get(_placebo_name(image.source)),
         "controls": [[name, numbers[_control_name(name, image.source)]] for name in image.controls],
         "answers": [
-            _describe_answers(model, *each.answers[model], folder)
+            _describe_answers(model, *shown_image.answers[model], folder)
             | {
                 "errors": [
                     numbers.get(_error_map_name(number, kind, name))
@@ -222,7 +234,7 @@ def _describe(each: ShownImage, folder: RunFolder, numbers: Mapping[str, int]) -
                 ]
             }
             for number, model in enumerate(folder.models)
-            if model in each.answers
+            if model in shown_image.answers
         ],
     }
 
@@ -237,10 +249,10 @@ def _describe_answers(model: str, before: Answer, after: Answer, folder: RunFold
     }
 
 
-def _classes_in(each: ShownImage, folder: RunFolder) -> list[str]:
+def _classes_in(shown_image: ShownImage, folder: RunFolder) -> list[str]:
     """Returns the names of the classes that the original shows."""
     task, classes = get_task(folder.labels.task), folder.labels.classes
-    ids = {i for before, _ in each.answers.values() for i in task.classes_in(before)}
+    ids = {i for before, _ in shown_image.answers.values() for i in task.classes_in(before)}
     return [classes[i] for i in sorted(ids)]
 
 
@@ -256,6 +268,6 @@ def _filter_values(images: Iterable[StoredImage]) -> dict[str, list[str]]:
     }
 
 
-def _size_of(image: StoredImage) -> tuple[int, int]:
+def _read_size(image: StoredImage) -> tuple[int, int]:
     with Image.open(image.path) as pixels:
         return pixels.size

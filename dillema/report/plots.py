@@ -57,12 +57,12 @@ def axis(scale: Scale) -> Markup:
 
 def forest(scale: Scale, row: Row, filled: bool | None) -> Markup:
     """Returns the line of a forest plot: a drop with its interval, as a filled or a hollow dot."""
-    drawn = _grid(scale)
+    svg = _grid(scale)
     if row["low"] is not None:
-        drawn += _horizontal("interval", scale, row, "50%")
+        svg += _horizontal("interval", scale, row, "50%")
     dot = "dot" if filled else "dot hollow"
-    drawn += f'<circle class="{dot}" cx="{scale.percent(row["drop"])}" cy="50%" r="5"/>'
-    return Markup(f'<svg class="forest" width="100%" height="34" aria-hidden="true">{drawn}</svg>')
+    svg += f'<circle class="{dot}" cx="{scale.percent(row["drop"])}" cy="50%" r="5"/>'
+    return Markup(f'<svg class="forest" width="100%" height="34" aria-hidden="true">{svg}</svg>')
 
 
 def marks(scale: Scale, row: Mapping[str, Row]) -> Markup:
@@ -70,20 +70,20 @@ def marks(scale: Scale, row: Mapping[str, Row]) -> Markup:
 
     The page's style knows the figures by their names.
     """
-    drawn = _grid(scale)
-    for number, (name, figure) in enumerate(row.items()):
-        y = 8 + 12 * number
+    svg = _grid(scale)
+    for index, (name, figure) in enumerate(row.items()):
+        y = 8 + 12 * index
         if figure["low"] is not None:
-            drawn += _horizontal(f"mark {name}", scale, figure, str(y))
+            svg += _horizontal(f"mark {name}", scale, figure, str(y))
         if figure["mean"] is not None:
-            drawn += f'<svg x="{scale.percent(figure["mean"])}" y="{y}">{mark(name, number)}</svg>'
+            svg += f'<svg x="{scale.percent(figure["mean"])}" y="{y}">{mark(name, index)}</svg>'
     height = 4 + 12 * len(row)
-    return Markup(f'<svg class="marks" width="100%" height="{height}" aria-hidden="true">{drawn}</svg>')
+    return Markup(f'<svg class="marks" width="100%" height="{height}" aria-hidden="true">{svg}</svg>')
 
 
-def mark(name: str, number: int) -> Markup:
+def mark(name: str, index: int) -> Markup:
     """Returns the mark of a figure, around the origin: no two numbers have the same shape."""
-    return Markup('<path class="mark {}" d="{}"/>').format(name, MARK_SHAPES[number % len(MARK_SHAPES)])
+    return Markup('<path class="mark {}" d="{}"/>').format(name, MARK_SHAPES[index % len(MARK_SHAPES)])
 
 
 def scatter(rows: Sequence[Row]) -> Markup:
@@ -100,19 +100,19 @@ def scatter(rows: Sequence[Row]) -> Markup:
 
     low, high = both.ticks[0], both.ticks[-1]
     bottom, middle = SCATTER_SIDE - SCATTER_MARGIN, (SCATTER_SIDE - SCATTER_MARGIN) / 2
-    drawn = ""
+    svg = ""
     for tick in both.ticks:
-        drawn += f'<line class="grid" x1="{x(low)}" x2="{x(high)}" y1="{y(tick)}" y2="{y(tick)}"/>'
-        drawn += f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y(low)}" y2="{y(high)}"/>'
-        drawn += f'<text x="{x(tick)}" y="{bottom + 16}" text-anchor="middle">{_label(tick)}</text>'
-        drawn += (
+        svg += f'<line class="grid" x1="{x(low)}" x2="{x(high)}" y1="{y(tick)}" y2="{y(tick)}"/>'
+        svg += f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="{y(low)}" y2="{y(high)}"/>'
+        svg += f'<text x="{x(tick)}" y="{bottom + 16}" text-anchor="middle">{_label(tick)}</text>'
+        svg += (
             f'<text x="{SCATTER_MARGIN - 6}" y="{y(tick)}" dy=".35em" text-anchor="end">{_label(tick)}</text>'
         )
-    drawn += f'<line class="zero" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>'
+    svg += f'<line class="zero" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>'
     centre = (SCATTER_MARGIN + SCATTER_SIDE) / 2
-    drawn += f'<text x="{centre}" y="{SCATTER_SIDE - 8}" text-anchor="middle">true drop, points</text>'
+    svg += f'<text x="{centre}" y="{SCATTER_SIDE - 8}" text-anchor="middle">true drop, points</text>'
     turned = f'transform="translate(12 {middle}) rotate(-90)" text-anchor="middle"'
-    drawn += f"<text {turned}>estimated drop, points</text>"
+    svg += f"<text {turned}>estimated drop, points</text>"
     dot = Markup('<circle class="dot" cx="{}" cy="{}" r="4"><title>{}: {} → {}</title></circle>')
     dots = Markup().join(
         dot.format(x(row["true"]), y(row["estimated"]), row["attribute"], row["from"], row["to"])
@@ -120,7 +120,7 @@ def scatter(rows: Sequence[Row]) -> Markup:
     )
     label = f"Estimated over true drop of {len(edits)} edits; the numbers are in the table below"
     box = f'viewBox="0 0 {SCATTER_SIDE} {SCATTER_SIDE}" role="img" aria-label="{label}"'
-    return Markup(f'<svg class="scatter" {box}>{drawn}{dots}</svg>')
+    return Markup(f'<svg class="scatter" {box}>{svg}{dots}</svg>')
 
 
 def heat_maps(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def verdict(model: str, figures: Figures) -> list[str]:
         figures: Of the retraining of the model, from results.json.
     """
     images, differences = figures["images"], figures["arms"][COUNTERFACTUALS]["over"]
-    metric, sources = words.name_of(figures["metric"]), figures["sources"]["test"]
+    metric, sources = words.format_metric_name(figures["metric"]), figures["sources"]["test"]
     kind = "truth" if images["truth"] else "counterfactual"
     if kind == "truth":
         conditions = len(differences[ORIGINALS]["per_condition"]) - 1
@@ -69,9 +69,9 @@ def verdict(model: str, figures: Figures) -> list[str]:
 
 def describe_unseen(classes: Sequence[str]) -> str:
     """Returns what it means that no source to train on shows some of the classes of those to test on."""
-    number = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+    count = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
     return (
-        f"The sources to train on lack {number} of those to test on ({words.join_names(classes)}): "
+        f"The sources to train on lack {count} of those to test on ({words.join_names(classes)}): "
         "every arm loses them. Raise dataset.limit."
     )
 

@@ -29,7 +29,7 @@ def count_rejections(folder: RunFolder) -> dict[str, Any]:
         rejected_by_value.update(values)
         rejected_by_gate.update({reason.partition(":")[0] for reason in verdict.reasons})
     gates = [(gate, rejected_by_gate[gate], images) for gate in folder.results["gates"]]
-    by_value = [
+    rates_by_value = [
         (f"{attribute}: {value}", rejected_by_value[attribute, value], total)
         for (attribute, value), total in images_by_value.items()
     ]
@@ -37,7 +37,7 @@ def count_rejections(folder: RunFolder) -> dict[str, Any]:
         "images": images,
         "rejected": rejected,
         "gates": gates,
-        "values": sorted(by_value, key=lambda row: (-row[1] / row[2], row[0])),
+        "values": sorted(rates_by_value, key=lambda row: (-row[1] / row[2], row[0])),
     }
 
 

@@ -64,12 +64,12 @@ def price(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def count(number: int, noun: str) -> str:
+def count(quantity: int, noun: str) -> str:
     """Returns a number with its noun."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{quantity:,} {noun}{'' if quantity == 1 else 's'}"
 
 
-def name_of(metric: str) -> str:
+def format_metric_name(metric: str) -> str:
     """Returns the name of a metric of results.json as people write it."""
     return metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
 
@@ -120,7 +120,7 @@ def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
 
 def warnings(model: str, figures: Figures) -> list[str]:
     """Returns what makes the figures of a model doubtful: it fails on the originals already."""
-    metric, original = name_of(figures["metric"]), figures.get("original")
+    metric, original = format_metric_name(figures["metric"]), figures.get("original")
     sentences = []
     if figures.get("near_chance") and original:
         sentences.append(
@@ -140,17 +140,17 @@ def warnings(model: str, figures: Figures) -> list[str]:
 
 def is_too_few(figures: Figures) -> bool:
     """Returns whether figures are of too few groups of sources for any certainty."""
-    return groups_of(figures) < MIN_GROUPS
+    return count_groups(figures) < MIN_GROUPS
 
 
 def too_few(figures: Figures) -> str:
     """Returns that there are too few sources (or groups of them)."""
-    groups = groups_of(figures)
+    groups = count_groups(figures)
     noun = "sources" if groups == figures.get("sources", groups) else "groups of sources"
     return f"too few {noun} to be sure: {groups}, at least {MIN_GROUPS} are needed"
 
 
-def groups_of(figures: Figures) -> int:
+def count_groups(figures: Figures) -> int:
     """Returns how many independent groups of sources figures are of."""
     groups: int = figures.get("groups", figures.get("sources", 0))
     return groups
@@ -163,7 +163,7 @@ def basis(figures: Figures) -> str:
 
 
 def _describe_drop(model: str, figures: Figures, checked: bool) -> str:
-    metric = name_of(figures["metric"])
+    metric = format_metric_name(figures["metric"])
     original = percent(figures["original"][figures["metric"]])
     changed = percent(figures["counterfactual"][figures["metric"]])
     kind = "valid counterfactuals" if checked else "counterfactuals"
@@ -184,7 +184,7 @@ def _describe_placebo(figures: Figures) -> list[str]:
         return [
             "No image was painted from its unchanged caption, so what the generator alone does is not known."
         ]
-    change = f"{name_of(figures['metric'])} {describe_change(placebo)}"
+    change = f"{format_metric_name(figures['metric'])} {describe_change(placebo)}"
     return [f"Where nothing was changed, the generator alone does this: {change}."]
 
 
@@ -224,12 +224,12 @@ def _first_upper(text: str) -> str:
 
 def parts(figures: Figures) -> list[tuple[str, Figures]]:
     """Returns the figures of valid images, and those of all images where these differ, each with a title."""
-    every = figures.get("all", figures)
-    if every["images"] == figures["images"]:
+    all_images = figures.get("all", figures)
+    if all_images["images"] == figures["images"]:
         return [(count(figures["images"], "image"), figures)]
     return [
         (count(figures["images"], "valid image"), figures),
-        (f"{count(every['images'], 'image')}, valid or not", every),
+        (f"{count(all_images['images'], 'image')}, valid or not", all_images),
     ]
 
 

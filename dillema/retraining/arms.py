@@ -51,7 +51,7 @@ class ArmTrainer:
         weights_folder: Where weights are kept, for all runs.
         sources: What is trained on.
         schedule: Of all arms.
-        models: How many models are trained.
+        models: The number of models that are trained.
         statistics: What each training took, by model, arm and seed.
         seconds: That were spent on training.
     """
@@ -94,10 +94,10 @@ class ArmTrainer:
 
     def _find_or_train(self, model: Any, arm: str, seed: int) -> Path:
         """Returns the folder with the weights of one arm and seed."""
-        schedule = self._schedule_of(arm)
+        schedule = self._schedule_for(arm)
         key = digest(
             "training",
-            self._version_of(arm),
+            self._version_for(arm),
             identity(model),
             arm,
             seed,
@@ -127,16 +127,16 @@ class ArmTrainer:
         """Trains a copy of a model and writes its weights to a folder as a whole; returns the steps."""
         from .training import train
 
-        trained = copy.deepcopy(model)
-        trained.load()
-        class_map = check_classes(trained, self.dataset)
+        trained_model = copy.deepcopy(model)
+        trained_model.load()
+        class_map = check_classes(trained_model, self.dataset)
         if class_map is not None:
-            trained.class_map = class_map
-        figures = train(trained, self._images, self.dataset, arm, schedule, seed)
+            trained_model.class_map = class_map
+        figures = train(trained_model, self._images, self.dataset, arm, schedule, seed)
         temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        trained.save(temporary)
+        trained_model.save(temporary)
         content = {"model": model.name, "arm": arm, "seed": seed} | asdict(schedule) | asdict(figures)
         (temporary / "training.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
         for file in temporary.iterdir():
@@ -147,11 +147,11 @@ class ArmTrainer:
             shutil.rmtree(temporary)
         return figures.steps
 
-    def _schedule_of(self, arm: str) -> "Schedule":
+    def _schedule_for(self, arm: str) -> "Schedule":
         """Returns the schedule as far as an arm depends on it: originals alone draw nothing else."""
         return replace(self.schedule, share=0.0) if arm == ORIGINALS else self.schedule
 
-    def _version_of(self, arm: str) -> list[int]:
+    def _version_for(self, arm: str) -> list[int]:
         from .augmentation import AUGMENTATION_VERSION
 
         return [TRAINING_VERSION, AUGMENTATION_VERSION] if arm == AUGMENTATION else [TRAINING_VERSION]

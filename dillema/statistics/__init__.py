@@ -1,9 +1,9 @@
-"""Figures that one can defend, from saved predictions (see `dillema.predictions`).
+"""Figures with their uncertainty, from saved predictions (see `dillema.predictions`).
 
-Everything is paired: a counterfactual is compared with the original it was made from, and an original counts
-as often as it has counterfactuals, so that a drop is exactly the difference of two metrics. Images of one
-source are not independent, nor are sources of one group (frames of a video). So all that says how certain a
-figure is takes groups for its units; a source without a group is a group of its own.
+All figures are paired: a counterfactual is compared with its original, and an original counts once for each
+of its counterfactuals, so that a drop is exactly the difference of two metrics. Images of one source are not
+independent, nor are sources of one group (frames of a video). The units of all intervals and tests are
+therefore groups; a source without a group is a group of its own.
 
 - Intervals are percentile intervals of a bootstrap over groups (Efron and Tibshirani, An Introduction to the
   Bootstrap, 1993, chapter 13; Field and Welsh, Journal of the Royal Statistical Society B 69, 2007, for
@@ -15,19 +15,20 @@ figure is takes groups for its units; a source without a group is a group of its
 - Intervals of rates are Wilson's (Journal of the American Statistical Association 22, 1927) at the effective
   number of independent answers (Dean and Pagano, Journal of Survey Statistics and Methodology 3, 2015), so a
   rate of 0 has one too.
-- Of more than UNITS groups, random sets of them are the units (Wolter, Introduction to Variance Estimation,
-  2007, chapter 2), so that time and memory are bounded; a standard error then errs by some sqrt(1 / (2 *
-  UNITS)), which is 2 percent. In the simulations below, intervals of 6000 sources held the truth in 96 of 100
-  cases, of 1500 in 94.
-- `rough` says that fewer than ENOUGH_GROUPS groups stand behind a figure, by Kish's effective number (Survey
+- With more than UNITS groups, random sets of groups are the units (Wolter, Introduction to Variance
+  Estimation, 2007, chapter 2), so that time and memory are bounded. The relative error of a standard error is
+  then about sqrt(1 / (2 * UNITS)), which is 2 percent. In the simulations below, intervals of 6000 sources
+  contained the truth in 96 of 100 cases, of 1500 sources in 94.
+- `rough` says that a figure rests on fewer than ENOUGH_GROUPS groups, by Kish's effective number (Survey
   Sampling, 1965): the square of the sum of their images over the sum of the squares. In simulations (sources
-  of 1 to 10 images, losses that differ much between sources) 95 % intervals of a drop and of a flip rate held
-  the truth in 94 and 94 of 100 cases at 200 sources, 94 and 94 at 50, 94 and 93 at 24, 93 and 89 at 12.
+  of 1 to 10 images, losses that differ much between sources) 95 % intervals of a drop and of a flip rate
+  contained the truth in 94 and 94 of 100 cases at 200 sources, 94 and 94 at 50, 94 and 93 at 24, and 93 and
+  89 at 12.
 - Intervals over seeds, where a model was trained several times, are Student's (Biometrika 6, 1908); `rough`
   then says that there are fewer than ENOUGH_SEEDS.
 - `p_adjusted` is Benjamini and Hochberg's (Journal of the Royal Statistical Society B 57, 1995) over the rows
   of one table.
-- What edits do beside the generator, and beside each other: see `dillema.statistics.effects`.
+- `dillema.statistics.effects` separates the effects of edits from that of the generator and from each other.
 """
 
 from collections.abc import Sequence
@@ -70,8 +71,8 @@ def summarise(path: Path, labels: Labels, models: Sequence[str], seed: int) -> d
     predictions = {model: read(path, model, labels) for model in models}
     figures = {}
     for model, rows in predictions.items():
-        valid, every = (summary(rows, seed, valid=only) for only in (True, False))
-        figures[model] = valid | {"all": every, "truth": truth(rows, seed)}
+        valid, of_all = (summary(rows, seed, valid=only) for only in (True, False))
+        figures[model] = valid | {"all": of_all, "truth": truth(rows, seed)}
     pairs = combinations(models, 2)
     compared = ({"a": a, "b": b} | compare(predictions[a], predictions[b], seed) for a, b in pairs)
     return {"models": figures, "comparisons": comparisons(compared)}
@@ -82,8 +83,8 @@ def confusion_matrix(
 ) -> tuple[list[str], np.ndarray]:
     """Returns the names of the classes and the confusion matrix of the images of a kind.
 
-    True classes are rows. Counts each valid image once, in what `Task.unit` names. Empty for a task that has
-    no confusions.
+    True classes are rows. Counts each valid image once, in the unit `Task.unit`. Empty for a task without
+    confusion matrices.
     """
     predictions = read(path, model, labels)
     weights = ((predictions.kind == kind) & predictions.valid).astype(float)

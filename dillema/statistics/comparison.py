@@ -1,4 +1,4 @@
-"""Two models, or two runs, on the same images."""
+"""Compares two models or two runs on the same images."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,16 +22,16 @@ from .paired import PairedTallies
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SIDES = ("original", "counterfactual", "drop")
+COMPARED_FIGURES = ("original", "counterfactual", "drop")
 
 
 def compare(a: Predictions, b: Predictions, seed: int, *, valid: bool = True) -> dict[str, Any]:
-    """Returns how two models, or two runs, differ on the same images.
+    """Returns how two models or two runs differ on the same images.
 
-    These are the images that both have, and that count in both when only `valid` ones are wanted.
-    `original`, `counterfactual` and `drop` each have the main metric of both, `difference` (a less b), `low`,
-    `high` and p. Where they have no image in common, but sources, each has its own images of these: `paired`
-    is "sources" then, and "images" else; `images` counts those of a and b. The groups are those of a.
+    Takes the images that both have and, with `valid`, that are valid in both. `original`, `counterfactual`
+    and `drop` each have the main metric of both, `difference` (a minus b), `low`, `high` and p. If they have
+    no image in common, all images of their common sources are taken: `paired` is then "sources" instead of
+    "images". `images` counts the images of a and of b. The groups are those of a.
     """
     (before_a, after_a), (before_b, after_b) = a.pairs(valid=valid), b.pairs(valid=valid)
     paired = "images"
@@ -50,7 +50,7 @@ def compare(a: Predictions, b: Predictions, seed: int, *, valid: bool = True) ->
     if not len(chosen_a):
         return figures | {"sources": 0, "groups": 0}
     first = PairedTallies(a, before_a[chosen_a], after_a[chosen_a], seed)
-    second = PairedTallies(_with_groups_of(b, a), before_b[chosen_b], after_b[chosen_b], seed)
+    second = PairedTallies(_take_groups(b, a), before_b[chosen_b], after_b[chosen_b], seed)
     return (
         figures
         | {
@@ -64,9 +64,9 @@ def compare(a: Predictions, b: Predictions, seed: int, *, valid: bool = True) ->
 
 
 def comparisons(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the results of `compare` for several pairs, each p adjusted for their number."""
+    """Returns the results of `compare` for several pairs, with p values adjusted for the number of pairs."""
     table = list(rows)
-    for side in SIDES:
+    for side in COMPARED_FIGURES:
         compared = [row[side] for row in table if side in row]
         adjusted = benjamini_hochberg([figures["p"] for figures in compared])
         for figures, p in zip(compared, adjusted, strict=True):
@@ -97,7 +97,7 @@ def compare_sums(a: PairedTallies, b: PairedTallies) -> dict[str, Any]:
     rows = zip(*columns, strict=True)
     return {
         side: dict(zip(names, map(to_number, row), strict=True))
-        for side, row in zip(SIDES, rows, strict=True)
+        for side, row in zip(COMPARED_FIGURES, rows, strict=True)
     }
 
 
@@ -135,7 +135,7 @@ def compare_trainings(
 
 
 def join_texts(*parts: np.ndarray) -> "pa.Array":
-    """Returns texts made of those of several arrays."""
+    """Returns the texts of several arrays, joined element by element."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -143,19 +143,21 @@ def join_texts(*parts: np.ndarray) -> "pa.Array":
 
 
 def common_indices(a: "pa.Array", b: "pa.Array") -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices in a of the texts that b has too, and for each its first index in b."""
+    """Returns the indices in a of the texts that b also has, and the first index of each in b."""
     import pyarrow.compute as pc
 
     index = pc.index_in(a, value_set=b)
     return np.flatnonzero(index.is_valid()), index.drop_null().to_numpy()
 
 
-def _with_groups_of(predictions: Predictions, other: Predictions) -> Predictions:
-    """Returns predictions whose sources belong to the groups that other predictions put them in."""
+def _take_groups(predictions: Predictions, reference: Predictions) -> Predictions:
+    """Returns predictions in which the sources have the groups of the reference predictions."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names, other_names = (pa.array(p.sources, pa.string()) for p in (predictions, other))
-    index = pc.fill_null(pc.index_in(names, value_set=other_names), -1).to_numpy()
-    own_group = len(other.groups) + np.arange(len(index))  # of sources that the other predictions lack
-    return replace(predictions, group=np.where(index >= 0, other.group[index], own_group))
+    names, reference_names = (pa.array(p.sources, pa.string()) for p in (predictions, reference))
+    index = pc.fill_null(pc.index_in(names, value_set=reference_names), -1).to_numpy()
+    own_group = len(reference.groups) + np.arange(
+        len(index)
+    )  # of sources that the reference predictions lack
+    return replace(predictions, group=np.where(index >= 0, reference.group[index], own_group))

@@ -1,9 +1,9 @@
-"""What an edit does by itself: beside what the generator does, and beside the other edits of the same images.
+"""Separates the effect of an edit from that of the generator and of other edits of the same images.
 
-- The placebo is painted by the same generator from the unchanged caption. What is lost from the original to
-  the placebo is the generator's doing, what is lost from the placebo to the counterfactual the edits'.
-- The additive model tells edits apart that were made together. It fits the tallies of an image as those of
-  its source and a change for each new value, by least squares within sources (the fixed effects estimator;
+- The same generator paints the placebo from the unchanged caption. The drop from the original to the placebo
+  is the effect of the generator; the drop from the placebo to the counterfactual is the effect of the edits.
+- The additive model separates edits of the same images. It fits the tallies of an image as those of its
+  source plus a change for each new value, by least squares within sources (the fixed effects estimator;
   Wooldridge, Econometric Analysis of Cross Section and Panel Data, 2010, chapter 10). The effect of a value
   is the main metric of the references of the images that have it, less the main metric of the same tallies
   with the change of this value alone. Intervals are those of the same bootstrap as everywhere.
@@ -26,7 +26,7 @@ Value = tuple[str, str]
 EDIT_FIGURES = ("edit_n", "edit_drop", "edit_low", "edit_high", "edit_p")
 EFFECT_FIGURES = ("effect", "effect_low", "effect_high")
 MAX_VALUES = 40  # in the additive model, the most common ones: captions in free words have thousands
-ROUNDING = 1e-6  # an effect below is none
+ROUNDING = 1e-6  # a smaller effect counts as zero
 RIDGE = 1e-9  # of the mean diagonal: keeps draws solvable in which a value is missing
 IDENTIFIED = 1e-6  # a value whose effect is mixed with that of others by more than this cannot be told apart
 
@@ -43,11 +43,11 @@ class PlaceboComparison:
 
     @property
     def exists(self) -> bool:
-        """Returns whether there is any placebo to compare with."""
+        """Returns whether there is any placebo."""
         return len(self.placebos) > 0
 
     def generator_effect(self) -> dict[str, Any] | None:
-        """Returns what the generator alone does, from original to placebo; None without placebos."""
+        """Returns the effect of the generator alone, from original to placebo; None without placebos."""
         if not self.exists:
             return None
         pairs = PairedTallies(self.predictions, self.originals, self.placebos, self.seed)
@@ -57,7 +57,7 @@ class PlaceboComparison:
         return {"original": original, "placebo": placebo, **{name: effect[name] for name in figures}}
 
     def edit_effect(self, counterfactuals: np.ndarray) -> dict[str, Any]:
-        """Returns what edits add to what the generator does: placebo to counterfactual, where both exist."""
+        """Returns the effect of edits, from placebo to counterfactual, over pairs in which both exist."""
         placebos = self.placebo_row[counterfactuals]
         paired = placebos >= 0
         if not paired.any():
@@ -70,9 +70,9 @@ class PlaceboComparison:
 def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns rows with `edit_p_adjusted` and `harmful`.
 
-    An edit is harmful where its drop exceeds that of the placebo significantly and, where the effects of
-    edits that were made together can be told apart, where its own effect is above 0. None: there is no
-    placebo, or the harm may be that of the edits it always comes with.
+    An edit is harmful if its drop exceeds that of the placebo significantly and, if its own effect can be
+    separated from that of other edits, the lower bound of this effect is above 0. `harmful` is None if there
+    is no placebo, or if the effect cannot be separated from that of edits that always occur with it.
     """
     adjusted = benjamini_hochberg([row["edit_p"] for row in rows])
     judged = []
@@ -89,7 +89,7 @@ def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class AdditiveSums:
-    """Sums over the images of each unit, of which the additive model is computed.
+    """Sums over the images of each unit, from which the additive model is computed.
 
     Attributes:
         gram: Products of the indicators of values, less their source's mean (units, values, values).
@@ -106,7 +106,7 @@ class AdditiveSums:
 
 @dataclass
 class AdditiveModel:
-    """The effects of the new values of attributes in the images `kind`, each beside those of the others."""
+    """The effects of the new values of attributes in images of a kind, separated from each other."""
 
     predictions: Predictions
     seed: int
@@ -115,7 +115,7 @@ class AdditiveModel:
     effects: dict[Value, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Fits the model; the reference of a source is its placebo, where the run has placebos."""
+        """Fits the model; the reference of a source is its placebo if the run has placebos."""
         reference = ORIGINAL
         if self.kind == COUNTERFACTUAL and (self.predictions.kind == PLACEBO).any():
             reference = PLACEBO
@@ -125,7 +125,7 @@ class AdditiveModel:
             self._fit(before, after, values)
 
     def effect(self, value: Value) -> dict[str, Any]:
-        """Returns the effect of a value with its interval, and the values it cannot be told apart from."""
+        """Returns the effect of a value with its interval, and the values it cannot be separated from."""
         return self.effects.get(value, {**dict.fromkeys(EFFECT_FIGURES), "always_with": []})
 
     def _values(self, after: np.ndarray) -> list[Value]:
@@ -148,14 +148,16 @@ class AdditiveModel:
         if len(sums.images) > 1:
             flat = [part.reshape(len(part), -1) for part in vars(sums).values()]
             bounds[:] = bootstrap_interval(flat, self._estimate_flat, self.seed)
-        together = self._together(after, modelled)
+        inseparable = self._find_inseparable(after, modelled)
         for i, value in enumerate(modelled):
             told_apart = bool(identified[i])
             figures = (estimate[i], bounds[0, i], bounds[1, i]) if told_apart else (np.nan, np.nan, np.nan)
-            others = together[i] or [modelled[j] for j in np.flatnonzero(mixed[i, :count]).tolist() if j != i]
+            confounders = inseparable[i] or [
+                modelled[j] for j in np.flatnonzero(mixed[i, :count]).tolist() if j != i
+            ]
             self.effects[value] = {
                 **dict(zip(EFFECT_FIGURES, map(to_number, figures), strict=True)),
-                "always_with": [] if told_apart else [list(other) for other in others],
+                "always_with": [] if told_apart else [list(other) for other in confounders],
             }
 
     def _sums(self, before: np.ndarray, after: np.ndarray, table: np.ndarray) -> AdditiveSums:
@@ -209,31 +211,31 @@ class AdditiveModel:
         score = self.predictions.task.score
         return score(before) - score(np.maximum(before + change, 0))
 
-    def _together(self, after: np.ndarray, values: list[Value]) -> list[list[Value]]:
-        """Returns for each value those that all images with it have, too."""
+    def _find_inseparable(self, after: np.ndarray, values: list[Value]) -> list[list[Value]]:
+        """Returns for each value the other values that all images with it have."""
         table = indicators(self.predictions, values, False)[np.unique(self.predictions.combination[after])]
-        both, alone = table.T @ table, table.sum(0)
-        always = (both == alone[:, None]) & ~np.eye(len(values), dtype=bool)
+        joint_counts, counts = table.T @ table, table.sum(0)
+        always = (joint_counts == counts[:, None]) & ~np.eye(len(values), dtype=bool)
         return [[values[j] for j in np.flatnonzero(row).tolist()] for row in always]
 
 
-def indicators(predictions: Predictions, values: list[Value], others: bool) -> np.ndarray:
+def indicators(predictions: Predictions, values: list[Value], with_others: bool) -> np.ndarray:
     """Returns which combinations of edits have each value (combinations, values).
 
-    A last column stands for all `others`, if asked for.
+    A last column stands for all other values, if `with_others` is set.
     """
     columns: Mapping[Value, int] = {value: i for i, value in enumerate(values)}
-    table = np.zeros((len(predictions.combinations), len(values) + others))
+    table = np.zeros((len(predictions.combinations), len(values) + with_others))
     for i, edits in enumerate(predictions.combinations):
         for edit in edits:
-            column = columns.get((edit.attribute, edit.replacement), len(values) if others else None)
+            column = columns.get((edit.attribute, edit.replacement), len(values) if with_others else None)
             if column is not None:
                 table[i, column] = 1
     return table
 
 
 def identify(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns whether each effect can be told apart (values), and which it is mixed with (values, values)."""
+    """Returns whether each effect is identified (values), and the effects mixed with it (values, values)."""
     resolution = np.linalg.pinv(gram, rcond=1e-9, hermitian=True) @ gram
     deviation = np.abs(resolution - np.eye(len(gram)))
     return deviation.max(1) < IDENTIFIED, np.abs(resolution) > IDENTIFIED

@@ -22,22 +22,21 @@ Figure = Callable[[np.ndarray], np.ndarray]
 
 
 def to_number(figure: Any) -> float | None:
-    """Returns a figure as JSON has it: NaN becomes None."""
+    """Returns a figure for JSON: None for NaN."""
     return None if np.isnan(figure) else float(figure)
 
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
-    """Returns Wilson's score interval of a share that was seen in n independent answers."""
+    """Returns Wilson's score interval of a share observed in n independent answers."""
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     centre, half = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
 def over_seeds(values: Sequence[float], *, share: bool = False) -> dict[str, float | None]:
-    """Returns the mean of what several trainings gave, and its interval (Student's).
+    """Returns the mean over several trainings and its interval (Student's).
 
-    None stands for NaN, and for the interval of a single value. The interval of a `share` stays within 0 and
-    1.
+    NaN becomes None; a single value has no interval. The interval of a `share` stays between 0 and 1.
     """
     from scipy.stats import t
 
@@ -50,7 +49,7 @@ def over_seeds(values: Sequence[float], *, share: bool = False) -> dict[str, flo
 
 
 def rate(name: str, hits: np.ndarray, images: np.ndarray) -> dict[str, float | None]:
-    """Returns the share of hits among images with its interval; takes both for each group."""
+    """Returns the share of hits among images with its interval; both arguments are counts by group."""
     total, n = images.sum(), len(images)
     if not n:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
@@ -86,7 +85,7 @@ def means(values: Iterable[tuple[str, float]], seed: int) -> dict[str, Any]:
 
 
 def mcnemar(worse: int, better: int) -> float:
-    """Returns the exact two-sided p of so many changes for the worse and better (Psychometrika 12, 1947)."""
+    """Returns the exact two-sided p of these counts of opposite changes (Psychometrika 12, 1947)."""
     from scipy.stats import binomtest
 
     return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
@@ -125,15 +124,15 @@ def bootstrap_interval(
 
 
 def randomisation_test(first: np.ndarray, second: np.ndarray, figure: Figure, seed: int) -> np.ndarray:
-    """Returns the p (m,) of the difference of two sides (units, k), were it chance which side is which."""
+    """Returns the p values (m,) of the difference of two sides (units, k); swaps the sides of whole units."""
     observed = np.abs(figure(first.sum(0)) - figure(second.sum(0)))
     total, difference = (first + second).sum(0), first - second
     random, extreme = np.random.default_rng(seed), np.zeros(observed.shape)
     for block in _blocks(len(first), first.shape[1]):
         swapped = (random.integers(0, 2, (block, len(first)), np.int8) - 0.5) @ difference
-        drawn = np.abs(figure(total / 2 + swapped) - figure(total / 2 - swapped))
-        # the same sums come in other orders of floating point
-        extreme += (drawn >= observed - 1e-12).sum(0)
+        random_difference = np.abs(figure(total / 2 + swapped) - figure(total / 2 - swapped))
+        # equal sums may differ in rounding
+        extreme += (random_difference >= observed - 1e-12).sum(0)
     return np.where(np.isnan(observed), np.nan, (1 + extreme) / (1 + DRAWS))
 
 
@@ -156,10 +155,10 @@ def add_up(tallies: np.ndarray, rows: np.ndarray, unit: np.ndarray) -> np.ndarra
 
 
 def _blocks(units: int, width: int = 1) -> Iterator[int]:
-    """Yields how many draws to make at a time."""
+    """Yields the number of draws of each block."""
     most = min(NUMBERS_PER_BLOCK // units, TALLIES_PER_BLOCK // width)
     size = min(
         DRAWS, max(1, most // 4 * 4)
     )  # numpy draws bytes by four: the figures do not depend on the block
-    for done in range(0, DRAWS, size):
-        yield min(size, DRAWS - done)
+    for finished in range(0, DRAWS, size):
+        yield min(size, DRAWS - finished)

@@ -1,4 +1,4 @@
-"""Pairs of images of the same sources, and how much of the main metric is lost from one to the other."""
+"""Pairs of images of the same sources, and the drop of the main metric from one to the other."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,14 +18,14 @@ from .intervals import (
 
 
 class PairedTallies:
-    """Pairs of rows, `before` and `after`, and both sides' tallies added up for each unit of the intervals.
+    """Pairs of rows, `before` and `after`, and the tallies of both sides summed for each bootstrap unit.
 
     Attributes:
-        sources: How many sources the pairs are of.
-        groups: How many groups of sources they are of.
+        sources: The number of sources.
+        groups: The number of groups of sources.
         group: The group of each pair, numbered from 0.
-        images: How many pairs each group has.
-        sums: For both sides the tallies of each unit, and two columns more: the sum and the count of
+        images: The number of pairs of each group.
+        sums: For each side, the tallies of each unit and two more columns: the sum and the count of
             confidences.
     """
 
@@ -47,11 +47,11 @@ class PairedTallies:
             self.sums.append(np.hstack([add_up(predictions.tallies, rows, unit), confidence_sums]))
 
     def select(self, pairs: np.ndarray) -> "PairedTallies":
-        """Returns those pairs whose indices are given, in their order."""
+        """Returns the pairs with these indices, in the given order."""
         return PairedTallies(self.predictions, self.before[pairs], self.after[pairs], self.seed)
 
-    def by_combination(self, combinations: Mapping[Any, list[int]]) -> Iterator[tuple[Any, "PairedTallies"]]:
-        """Yields by name the pairs that have one of the combinations of edits listed under the name."""
+    def split_by_edits(self, combinations: Mapping[Any, list[int]]) -> Iterator[tuple[Any, "PairedTallies"]]:
+        """Yields each name with the pairs that have one of its combinations of edits."""
         codes = self.predictions.combination[self.after]
         order = np.argsort(codes, kind="stable")
         starts = np.searchsorted(codes[order], np.arange(len(self.predictions.combinations) + 1))
@@ -75,11 +75,11 @@ class PairedTallies:
 
     @property
     def rough(self) -> bool:
-        """Returns whether there are too few groups for an interval to hold what it promises."""
+        """Returns whether there are too few groups for a reliable interval."""
         return bool(self.images.sum() ** 2 < ENOUGH_GROUPS * (self.images**2).sum())
 
     def effect(self) -> dict[str, Any]:
-        """Returns the drops of main metric and mean confidence, with intervals, and the p of the former."""
+        """Returns the drops of the main metric (with its p) and the mean confidence, with intervals."""
         before, after = (self.figure(side.sum(0)) for side in self.sums)
         drop, (low, high) = before - after, self.bounds()
         p = np.nan

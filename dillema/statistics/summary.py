@@ -1,4 +1,4 @@
-"""All figures of one model."""
+"""Computes all figures of one model."""
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -12,19 +12,19 @@ from .effects import AdditiveModel, PlaceboComparison, judge_harm
 from .intervals import LEVEL, benjamini_hochberg, bootstrap_interval, mcnemar, rate, to_number
 from .paired import PairedTallies
 
-CONFUSIONS = 20  # listed
-ENOUGH_FOR_DEAD = 3  # groups that show a class: a class at 0 % in fewer may be bad luck
+CONFUSIONS = 20  # that are listed
+ENOUGH_FOR_DEAD = 3  # groups with a class, from which on a class at 0 % is unlikely to be chance
 RATES = ("flip_rate", "any_flip_rate")
 FLIPS = (*(f"{name}{end}" for name in RATES for end in ("", "_low", "_high")), "mcnemar_p")
 
 Edits = dict[Any, list[int]]
-"""By name the combinations of edits that have it."""
+"""For each edit or value, the indices of the combinations that have it."""
 
 
 def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, Any]:
     """Returns all figures of one model, on valid images or on all.
 
-    Flips are about right and wrong answers: None for a task that has none.
+    Flips are None for a task without correct and wrong predictions.
     """
     before, after = predictions.pairs(valid=valid)
     figures: dict[str, Any] = {"metric": predictions.task.metric}
@@ -59,7 +59,7 @@ def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, An
 
 
 def prediction_set(predictions: Predictions, rows: np.ndarray) -> PredictionSet:
-    """Returns the predictions of rows, each as often as it stands there, for the metrics of a task."""
+    """Returns the predictions of rows for the metrics of a task; a repeated row counts repeatedly."""
     weights = np.bincount(rows, minlength=len(predictions.image)).astype(float)
     sums, scores = np.zeros(predictions.tallies.shape[1], np.int64), []
     for i in range(0, len(rows), ROWS_PER_READ):
@@ -75,32 +75,32 @@ def prediction_set(predictions: Predictions, rows: np.ndarray) -> PredictionSet:
 
 
 def flips(pairs: PairedTallies) -> dict[str, float | None]:
-    """Returns how often a right answer turns wrong, per counterfactual and for any of a source's.
+    """Returns how often a correct answer turns wrong: by counterfactual, and for any of a source's.
 
     `mcnemar_p` is McNemar's p on one counterfactual of each group.
     """
     predictions = pairs.predictions
-    before, after = (_right(predictions, rows) for rows in (pairs.before, pairs.after))
+    before, after = (_is_correct(predictions, rows) for rows in (pairs.before, pairs.after))
     if before is None or after is None:
         return dict.fromkeys(FLIPS)
     source = predictions.source[pairs.after]
     starts = np.flatnonzero(np.diff(source, prepend=-1))
     flipped = np.add.reduceat(before & ~after, starts, dtype=int)
     images = np.diff(starts, append=len(source))
-    right = before[starts]
-    groups, group = np.unique(pairs.group[starts][right], return_inverse=True)
+    is_right = before[starts]
+    groups, group = np.unique(pairs.group[starts][is_right], return_inverse=True)
 
-    def by_group(values: np.ndarray) -> np.ndarray:
-        return np.bincount(group, values[right], len(groups))
+    def sum_by_group(values: np.ndarray) -> np.ndarray:
+        return np.bincount(group, values[is_right], len(groups))
 
     order = np.argsort(pairs.group, kind="stable")
     first = np.cumsum(pairs.images) - pairs.images
     random = np.random.default_rng(pairs.seed).random(pairs.groups)
-    drawn = order[first + (random * pairs.images).astype(int)]
-    worse, better = (before & ~after)[drawn].sum(), (after & ~before)[drawn].sum()
+    chosen = order[first + (random * pairs.images).astype(int)]
+    worse, better = (before & ~after)[chosen].sum(), (after & ~before)[chosen].sum()
     return (
-        rate("flip_rate", by_group(flipped), by_group(images))
-        | rate("any_flip_rate", by_group(flipped > 0), by_group(np.ones(len(starts))))
+        rate("flip_rate", sum_by_group(flipped), sum_by_group(images))
+        | rate("any_flip_rate", sum_by_group(flipped > 0), sum_by_group(np.ones(len(starts))))
         | {"mcnemar_p": mcnemar(int(worse), int(better))}
     )
 
@@ -126,11 +126,11 @@ def combinations_by_value(predictions: Predictions) -> Edits:
 def per_attribute(
     pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel
 ) -> list[dict[str, Any]]:
-    """Returns what each edit does, over the counterfactuals that have it, the most harmful first."""
+    """Returns the figures of each edit over its counterfactuals, the largest drop first."""
     rows = [
         {"attribute": attribute, "from": original, "to": replacement}
         | _edit_figures(part, placebos, model, (attribute, replacement))
-        for (attribute, original, replacement), part in pairs.by_combination(
+        for (attribute, original, replacement), part in pairs.split_by_edits(
             combinations_by_edit(pairs.predictions)
         )
     ]
@@ -140,19 +140,19 @@ def per_attribute(
 def per_value(
     pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel
 ) -> list[dict[str, Any]]:
-    """Returns what each new value does, whatever it replaces, the most harmful first."""
+    """Returns the figures of each new value, whatever it replaces, the largest drop first."""
     rows = [
         {"attribute": attribute, "to": replacement}
         | _edit_figures(part, placebos, model, (attribute, replacement))
-        for (attribute, replacement), part in pairs.by_combination(combinations_by_value(pairs.predictions))
+        for (attribute, replacement), part in pairs.split_by_edits(combinations_by_value(pairs.predictions))
     ]
     return judge_harm(sort_by_drop(rows))
 
 
 def per_pair(pairs: PairedTallies) -> list[dict[str, Any]]:
-    """Returns what each two values of two attributes do together, the most harmful first.
+    """Returns the figures of each pair of values of two attributes, the largest drop first.
 
-    Only values that at least two sources have together are listed.
+    Lists only pairs that at least two sources have.
     """
     listed: Edits = {}
     for i, edits in enumerate(pairs.predictions.combinations):
@@ -160,16 +160,16 @@ def per_pair(pairs: PairedTallies) -> list[dict[str, Any]]:
             listed.setdefault(pair, []).append(i)
     rows = [
         {"attributes": [first[0], second[0]], "to": [first[1], second[1]]} | part.effect()
-        for (first, second), part in pairs.by_combination(listed)
+        for (first, second), part in pairs.split_by_edits(listed)
         if part.sources > 1
     ]
     return sort_by_drop(rows)
 
 
 def per_class(pairs: PairedTallies) -> dict[str, dict[str, float | None]]:
-    """Returns the metric of each class that the originals have, with the interval of its drop.
+    """Returns the metric of each class of the originals, with the interval of its drop.
 
-    `groups` counts those that show the class.
+    `groups` counts the groups with images of the class.
     """
     rows = _classes_of_tallies(pairs) or _classes_of_images(pairs)
     return {
@@ -186,9 +186,9 @@ def per_class(pairs: PairedTallies) -> dict[str, dict[str, float | None]]:
 
 
 def confusions(before: np.ndarray, after: np.ndarray, predictions: Predictions) -> list[dict[str, Any]]:
-    """Returns which classes are taken for which others more often than before, the largest rise first.
+    """Returns the confusions of classes that become more frequent, the largest rise first.
 
-    `share` is the rise over all that are truly of the class.
+    `share` is the rise divided by the count of the true class.
     """
     names = predictions.task.confusion_names(predictions.labels)
     rise = after - before
@@ -208,16 +208,16 @@ def confusions(before: np.ndarray, after: np.ndarray, predictions: Predictions) 
 
 
 def compare_with_chance(pairs: PairedTallies, originals: PredictionSet) -> dict[str, Any]:
-    """Returns the main metric of a constant answer, and whether the originals may be no better than that."""
-    chance = to_number(pairs.predictions.task.chance_score(originals))
-    if chance is None or pairs.groups < 2:
-        return {"chance": chance, "near_chance": None}
+    """Returns the main metric of a constant answer, and whether the originals may be no better than it."""
+    chance_score = to_number(pairs.predictions.task.chance_score(originals))
+    if chance_score is None or pairs.groups < 2:
+        return {"chance": chance_score, "near_chance": None}
     low, _ = bootstrap_interval(pairs.sums[:1], lambda sums: pairs.figure(sums)[..., :1], pairs.seed)
-    return {"chance": chance, "near_chance": bool(low[0] <= chance)}
+    return {"chance": chance_score, "near_chance": bool(low[0] <= chance_score)}
 
 
 def dead_classes(classes: dict[str, dict[str, Any]]) -> list[str]:
-    """Returns the classes that are never right on the originals, though several groups show them."""
+    """Returns the classes that are never recognised on the originals, although several groups show them."""
     return [
         name for name, row in classes.items() if row["original"] == 0 and row["groups"] >= ENOUGH_FOR_DEAD
     ]
@@ -231,11 +231,13 @@ def sort_by_drop(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _classes_of_tallies(pairs: PairedTallies) -> dict[int, Sequence[float]]:
-    """Returns what `per_class` does, by class id, of a task whose tallies tell the classes apart."""
+    """Returns the rows of `per_class` by class id, for a task whose tallies are separate for each class."""
     class_scores: Any = pairs.predictions.task.class_scores
     sides = [side[:, :-2] for side in pairs.sums]
-    before, after, by_unit = (class_scores(sums) for sums in (sides[0].sum(0), sides[1].sum(0), sides[0]))
-    if by_unit is None:
+    before, after, scores_by_unit = (
+        class_scores(sums) for sums in (sides[0].sum(0), sides[1].sum(0), sides[0])
+    )
+    if scores_by_unit is None:
         return {}
 
     def drop(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -245,14 +247,15 @@ def _classes_of_tallies(pairs: PairedTallies) -> dict[int, Sequence[float]]:
     bounds = np.full((2, len(before)), np.nan)
     if pairs.groups > 1:
         bounds[:] = bootstrap_interval(sides, drop, pairs.seed)
-    shown = (~np.isnan(by_unit)).sum(0)
+    groups_with_class = (~np.isnan(scores_by_unit)).sum(0)
     return {
-        i: (before[i], after[i], *bounds[:, i], shown[i]) for i in np.flatnonzero(~np.isnan(before)).tolist()
+        i: (before[i], after[i], *bounds[:, i], groups_with_class[i])
+        for i in np.flatnonzero(~np.isnan(before)).tolist()
     }
 
 
 def _classes_of_images(pairs: PairedTallies) -> dict[int, Sequence[float]]:
-    """Returns what `per_class` does, by class id, of a task in which an image has one class."""
+    """Returns the rows of `per_class` by class id, for a task in which an image has one class."""
     values = {name: column[pairs.after] for name, column in pairs.predictions.values.items()}
     classes = pairs.predictions.task.image_classes(values)
     if classes is None:
@@ -266,14 +269,14 @@ def _classes_of_images(pairs: PairedTallies) -> dict[int, Sequence[float]]:
     return rows
 
 
-def _right(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None:
-    """Returns whether rows are answered right; None for a task without right and wrong."""
+def _is_correct(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None:
+    """Returns whether the predictions of rows are correct; None for a task without such a notion."""
     blocks = []
     for i in range(0, len(rows), ROWS_PER_READ):
-        right = predictions.task.is_correct(predictions.tallies[rows[i : i + ROWS_PER_READ]])
-        if right is None:
+        is_right = predictions.task.is_correct(predictions.tallies[rows[i : i + ROWS_PER_READ]])
+        if is_right is None:
             return None
-        blocks.append(right)
+        blocks.append(is_right)
     return np.concatenate(blocks)
 
 

@@ -1,4 +1,4 @@
-"""Estimated drops compared with true ones, where the data set can render what a counterfactual stands for."""
+"""Compares estimated drops with true drops on renders, for data sets that can render edited scenes."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from .summary import combinations_by_edit
 
 
 def truth(predictions: Predictions, seed: int) -> dict[str, Any] | None:
-    """Returns the drop on valid counterfactuals beside that on real renders; None where there are none.
+    """Returns the drop on valid counterfactuals and the drop on renders of the same scenes.
 
-    `error` is the estimated drop less the true one, with its interval. Over the edits: the mean absolute
-    error, and the rank correlation of estimated and true drops; and the same of the effects of the additive
-    model.
+    None without renders. `error` is the estimated minus the true drop, with its interval. Over the edits, it
+    has the mean absolute error and the rank correlation of estimated and true drops, and of the effects of
+    the additive model.
     """
     pairs = [predictions.pairs(kind, valid=True) for kind in (COUNTERFACTUAL, TRUTH)]
     chosen = common_indices(*(join_texts(predictions.image[after]) for _, after in pairs))
@@ -30,7 +30,7 @@ def truth(predictions: Predictions, seed: int) -> dict[str, Any] | None:
     edits = combinations_by_edit(predictions)
     models = [AdditiveModel(predictions, seed, kind) for kind in (COUNTERFACTUAL, TRUTH)]
     table = []
-    parts = zip(estimated.by_combination(edits), true.by_combination(edits), strict=True)
+    parts = zip(estimated.split_by_edits(edits), true.split_by_edits(edits), strict=True)
     for ((attribute, original, replacement), first), (_, second) in parts:
         effect, true_effect = (model.effect((attribute, replacement))["effect"] for model in models)
         row = {"attribute": attribute, "from": original, "to": replacement} | _figures(first, second)
@@ -70,6 +70,6 @@ def _agreement(rows: list[tuple[float | None, float | None]]) -> dict[str, float
     figures: dict[str, float | None] = {"mean_absolute_error": None, "rank_correlation": None}
     if pairs.size:
         figures["mean_absolute_error"] = to_number(np.abs(pairs[0] - pairs[1]).mean())
-    if pairs.size > 2 and np.ptp(pairs, 1).all():  # there is no correlation of what does not differ
+    if pairs.size > 2 and np.ptp(pairs, 1).all():  # a constant has no correlation
         figures["rank_correlation"] = to_number(spearmanr(*pairs).statistic)
     return figures

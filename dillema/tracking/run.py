@@ -86,17 +86,17 @@ def open_run(
         tags=tags | process_tags(),
         sweep=str(sweep) if sweep else None,
     )
-    tracked = TrackedRun(folder, pending, price_per_hour)
+    tracked_run = TrackedRun(folder, pending, price_per_hour)
     with log_tracking_errors("the run starts without tracking"):
-        tracked.start(hide_passwords(config))
+        tracked_run.start(hide_passwords(config))
     try:
-        yield tracked
+        yield tracked_run
     except BaseException as error:
         with log_tracking_errors("the run is not marked as ended"):
-            tracked.end(error)
+            tracked_run.end(error)
         raise
     with log_tracking_errors("the run is not sent in full"):
-        tracked.end()
+        tracked_run.end()
 
 
 class TrackedRun:

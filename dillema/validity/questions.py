@@ -85,14 +85,14 @@ class QuestionsGate(ABC):
         ):
             original = read_original(sample, image)
             plan = []
-            for score, text, choices, right in self._ask_about(sample, counterfactual, dataset):
+            for score, text, choices, right_choice in self._ask_about(sample, counterfactual, dataset):
                 is_original = score.startswith("original")
                 key = (sample.id if is_original else position, is_original, text, choices)
                 questions[key] = Question(original if is_original else image, text, choices)
-                plan.append((score, key, choices.index(right)))
+                plan.append((score, key, choices.index(right_choice)))
             plans.append(plan)
-        answers = dict(zip(questions, self.answer(list(questions.values())), strict=True))
-        return [_lowest(plan, answers) for plan in plans]
+        answer_by_question = dict(zip(questions, self.answer(list(questions.values())), strict=True))
+        return [_lowest_probabilities(plan, answer_by_question) for plan in plans]
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
         """Returns what the model does not see, where it sees it in the original."""
@@ -107,20 +107,20 @@ class QuestionsGate(ABC):
         self, sample: Sample, counterfactual: Counterfactual, dataset: Dataset
     ) -> list[tuple[str, str, tuple[str, ...], str]]:
         """Returns score, text, choices and right choice of every question about an image and its original."""
-        asked = []
+        questions = []
         for edit in counterfactual.edits:
             text = self.attribute_question.format(attribute=edit.attribute)
             before = _original_value(edit, sample, dataset.vary)
             choices = _values(edit, before, dataset.vary)
-            asked.append(("edited", text, choices, edit.replacement))
+            questions.append(("edited", text, choices, edit.replacement))
             if before:
-                asked.append(("original", text, choices, before))
+                questions.append(("original", text, choices, before))
         label = label_name(sample, dataset)
         if label:
             choices = _labels(label, sample.id, dataset.classes, self.distractors)
-            asked.append(("label", self.label_question, choices, label))
-            asked.append(("original_label", self.label_question, choices, label))
-        return asked
+            questions.append(("label", self.label_question, choices, label))
+            questions.append(("original_label", self.label_question, choices, label))
+        return questions
 
     def _resize(self, image: Image.Image) -> Image.Image:
         small = image.copy()
@@ -229,14 +229,16 @@ class ServerQuestions(QuestionsGate, Server):
         return _normalise(list(probabilities.values()))
 
 
-def _lowest(plan: Sequence[tuple[str, Any, int]], answers: Mapping[Any, Any]) -> dict[str, float] | Exception:
+def _lowest_probabilities(
+    plan: Sequence[tuple[str, Any, int]], answer_by_question: Mapping[Any, Any]
+) -> dict[str, float] | Exception:
     """Returns the lowest probability of each score, or the exception of a question."""
     scores: dict[str, float] = {}
-    for score, key, right in plan:
-        answer = answers[key]
+    for score, key, right_choice in plan:
+        answer = answer_by_question[key]
         if isinstance(answer, Exception):
             return answer
-        scores[score] = min(scores.get(score, 1.0), answer[right])
+        scores[score] = min(scores.get(score, 1.0), answer[right_choice])
     return scores
 
 
@@ -245,25 +247,27 @@ def _original_value(edit: Edit, sample: Sample, vary: Vary) -> str:
     listed = vary.get(edit.attribute, ())
     if not listed:
         return edit.original
-    known = (sample.attributes.get(edit.attribute, ""), edit.original)
-    return next((value for value in known if value in listed), "")
+    candidates = (sample.attributes.get(edit.attribute, ""), edit.original)
+    return next((value for value in candidates if value in listed), "")
 
 
 def _values(edit: Edit, before: str, vary: Vary) -> tuple[str, ...]:
     """Returns the choices of a question about an edit, both values of the edit among them."""
     needed = [value for value in (before, edit.replacement) if value]
     listed = list(vary.get(edit.attribute, ()))
-    others = [value for value in listed if value not in needed][: len(ascii_uppercase) - 1 - len(needed)]
-    in_order = [value for value in listed if value in needed or value in others]
+    other_values = [value for value in listed if value not in needed][
+        : len(ascii_uppercase) - 1 - len(needed)
+    ]
+    in_order = [value for value in listed if value in needed or value in other_values]
     return tuple(dict.fromkeys([*in_order, *needed, CANNOT_TELL]))
 
 
 def _labels(label: str, sample_id: str, classes: Sequence[str], distractors: int) -> tuple[str, ...]:
     """Returns the choices of a question about a label, in an order that the sample alone decides."""
     rng = random.Random(seed_for(0, sample_id, "distractors"))
-    others = [name for name in dict.fromkeys(classes) if name != label]
-    count = min(distractors, len(others), len(ascii_uppercase) - 2)
-    choices = [label, *rng.sample(others, count)]
+    other_classes = [name for name in dict.fromkeys(classes) if name != label]
+    count = min(distractors, len(other_classes), len(ascii_uppercase) - 2)
+    choices = [label, *rng.sample(other_classes, count)]
     rng.shuffle(choices)
     return (*choices, CANNOT_TELL)
 

@@ -72,9 +72,9 @@ class SegmenterGate:
     ) -> list[dict[str, float] | Exception]:
         """Returns the scores of each image; an ItemError for a mask that holds ignored classes only."""
         if not self._is_mapped:
-            found = check_classes(self._segmenter, dataset, "validity")
-            if found is not None:
-                self._segmenter.class_map = {index: target for index, target in found.items()}
+            class_map = check_classes(self._segmenter, dataset, "validity")
+            if class_map is not None:
+                self._segmenter.class_map = {index: target for index, target in class_map.items()}
             self._is_mapped = True
         pairs = zip(samples, images, self._segment(images), strict=True)
         return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]

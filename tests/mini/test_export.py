@@ -12,7 +12,7 @@ from dillema.dataset.mini import MiniShift
 from dillema.dataset.shift import Shift
 from dillema.mini.export import export_imagenet, export_shift
 from dillema.mini.render import VEHICLE, render
-from dillema.mini.scene import drawn_appearance, sample_scene, seed_of
+from dillema.mini.scene import drawn_appearance, sample_scene, scene_seed
 
 COUNT = 12
 
@@ -35,7 +35,7 @@ def test_shift_reads_back_what_the_renderer_drew(root):
     assert len(samples) == COUNT
     for i, sample in enumerate(samples):
         check_sample(sample, shift)
-        seed = seed_of("val", "street", i)
+        seed = scene_seed("val", "street", i)
         appearance = drawn_appearance(seed)
         image, mask = render(sample_scene(seed), appearance)
         np.testing.assert_array_equal(sample.mask, mask)
@@ -90,7 +90,7 @@ def test_imagenet_reads_back_the_kinds_of_the_vehicles(tmp_path):
         "motorcycle": "motor scooter",
         "bicycle": "mountain bike",
     }
-    scenes = [sample_scene(seed_of("val", "vehicle", i), "vehicle") for i in range(COUNT)]
+    scenes = [sample_scene(scene_seed("val", "vehicle", i), "vehicle") for i in range(COUNT)]
     labels = [data.classes[sample.label] for sample in data.samples()]
     assert sorted(labels) == sorted(names[scene.kind] for scene in scenes)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dillema.mini.render import BUILDING, CLASSES, PAINT, PEDESTRIAN, ROAD, SKY, TERRAIN, VEHICLE, render
-from dillema.mini.scene import COLOURS, KINDS, TIMES, WEATHERS, Appearance, sample_scene, seed_of
+from dillema.mini.scene import COLOURS, TIMES, VEHICLE_KINDS, WEATHERS, Appearance, sample_scene, scene_seed
 
 SUNNY = Appearance("clear", "daytime", "red")
-SCENES = [sample_scene(seed_of("test", "street", i)) for i in range(3)]
+SCENES = [sample_scene(scene_seed("test", "street", i)) for i in range(3)]
 
 
 @cache
@@ -92,7 +92,7 @@ def test_the_sky_is_blue_on_a_clear_day_and_grey_on_a_cloudy_one():
 
 def test_the_nearest_vehicle_has_the_colour_of_the_appearance():
     for index in range(4):
-        scene = sample_scene(seed_of("test", "vehicle", index), "vehicle")
+        scene = sample_scene(scene_seed("test", "vehicle", index), "vehicle")
         images = np.stack([render(scene, replace(SUNNY, colour=colour))[0] for colour in COLOURS]) / 255
         is_paint = np.ptp(images, axis=0).max(-1) > 0.5  # nothing else depends on the colour
         for colour, image in zip(COLOURS, images, strict=True):
@@ -101,8 +101,8 @@ def test_the_nearest_vehicle_has_the_colour_of_the_appearance():
 
 
 def test_there_are_vehicles_of_six_kinds_and_the_dominant_one_is_in_full_view():
-    scenes = [sample_scene(seed_of("test", "vehicle", i), "vehicle") for i in range(30)]
-    assert {s.kind for s in scenes} == set(KINDS)
+    scenes = [sample_scene(scene_seed("test", "vehicle", i), "vehicle") for i in range(30)]
+    assert {s.kind for s in scenes} == set(VEHICLE_KINDS)
     for scene in scenes[:10]:
         _, mask = render(scene, SUNNY)
         columns = np.nonzero((mask == VEHICLE).any(0))[0]

@@ -16,7 +16,7 @@ from dillema.model.transformers import TransformersClassification, TransformersS
 from tests import tiny
 from tests.test_config import composed
 
-KINDS = ["car", "van", "truck", "bus", "motorcycle", "bicycle"]
+NAMES = ["car", "van", "truck", "bus", "motorcycle", "bicycle"]
 
 
 def named(folder, names, segmenter=False):
@@ -38,15 +38,15 @@ def data(names, **changes):
 
 
 def test_the_same_names_in_another_order_are_matched(tmp_path):
-    model = named(tmp_path, KINDS)
-    assert check_classes(model, data(KINDS)) is None
-    dataset = data(sorted(KINDS))
+    model = named(tmp_path, NAMES)
+    assert check_classes(model, data(NAMES)) is None
+    dataset = data(sorted(NAMES))
     plain = model.predict([tiny.image(0)])[0]
     model.class_map = check_classes(model, dataset)
     assert model.class_map == {0: 2, 1: 5, 2: 4, 3: 1, 4: 3, 5: 0}
     matched = model.predict([tiny.image(0)])[0]
-    for name in KINDS:
-        expected, found = plain.softmax(0)[KINDS.index(name)], matched.softmax(0)[sorted(KINDS).index(name)]
+    for name in NAMES:
+        expected, found = plain.softmax(0)[NAMES.index(name)], matched.softmax(0)[sorted(NAMES).index(name)]
         torch.testing.assert_close(found, expected)
     assert check_classes(model, dataset) == model.class_map  # before each batch of a step
 
@@ -57,13 +57,13 @@ def test_names_are_compared_as_people_read_them(tmp_path):
 
 
 def test_a_model_of_more_classes_is_asked_about_those_of_the_data_set(tmp_path):
-    assert check_classes(named(tmp_path, KINDS), data(["bus", "car"])) == {0: 1, 3: 0}
+    assert check_classes(named(tmp_path, NAMES), data(["bus", "car"])) == {0: 1, 3: 0}
 
 
 def test_different_names_are_refused_with_both_lists(tmp_path):
-    model = named(tmp_path, KINDS)
+    model = named(tmp_path, NAMES)
     with pytest.raises(UserError) as error:
-        check_classes(model, data(["rejected", *sorted(KINDS)]))
+        check_classes(model, data(["rejected", *sorted(NAMES)]))
     assert str(error.value).startswith("model=m has no class called rejected, of tiny.\n")
     assert "The classes of tiny: 0 rejected, 1 bicycle, 2 bus, 3 car" in str(error.value)
     assert "The classes of the model: 0 car, 1 van, 2 truck" in str(error.value)
@@ -71,9 +71,9 @@ def test_different_names_are_refused_with_both_lists(tmp_path):
 
 
 def test_a_class_map_that_names_refute_is_refused(tmp_path):
-    model = named(tmp_path, KINDS)
-    dataset = data(["rejected", *sorted(KINDS)])  # a folder that is no class moves all the others
-    model.class_map = {name: i for i, name in enumerate(sorted(KINDS))}
+    model = named(tmp_path, NAMES)
+    dataset = data(["rejected", *sorted(NAMES)])  # a folder that is no class moves all the others
+    model.class_map = {name: i for i, name in enumerate(sorted(NAMES))}
     with pytest.raises(
         UserError, match="class 'bicycle' to 0, which tiny calls 'rejected'; its class 'bicycle' is 1"
     ):
@@ -92,7 +92,7 @@ def test_a_class_map_that_names_refute_is_refused(tmp_path):
 
 
 def test_a_class_that_is_never_answered_is_said_once(tmp_path, caplog):
-    model = named(tmp_path, KINDS)
+    model = named(tmp_path, NAMES)
     model.class_map = {"car": 0, "van": 0}
     classes._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, "dillema"):
@@ -146,19 +146,19 @@ def test_published_weights_of_timm_know_their_names(tmp_path):
 
 def test_the_number_of_classes_must_fit_in_both_directions():
     model = CallableModel("m", {"_target_": "tests.model.networks.brightness"})
-    check_class_count(model, data(KINDS), 6)
+    check_class_count(model, data(NAMES), 6)
     for count in (5, 7):
         with pytest.raises(
             UserError, match=rf"model=m has {count} classes, tiny has 6: car, van.*model\.m\.class"
         ):
-            check_class_count(model, data(KINDS), count)
+            check_class_count(model, data(NAMES), count)
     model.class_map = {0: 1, 1: 4}
-    check_class_count(model, data(KINDS), 5)
+    check_class_count(model, data(NAMES), 5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_an_error_of_their_image(tmp_path, value):
-    model = named(tmp_path, KINDS)
+    model = named(tmp_path, NAMES)
     with torch.no_grad():
         next(model.module.parameters()).view(-1)[0] = value
     with pytest.raises(ItemError, match=r"the model returned NaN or infinite numbers \(6 of 6 logits\)"):

@@ -77,7 +77,7 @@ def test_its_figures_are_computed_from_its_tallies(path):
 def test_pages_say_its_words(path):
     task, predictions = get_task(TAGS.task), read(path, "m", TAGS)
     before, after = predictions.pairs()
-    originals, counterfactuals = predictions.answers(before), predictions.answers(after)
+    originals, counterfactuals = predictions.list_answers(before), predictions.list_answers(after)
     assert (
         task.describe(originals[0], TAGS) == "cat, bird" and task.describe(counterfactuals[0], TAGS) == "cat"
     )

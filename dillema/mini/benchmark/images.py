@@ -14,7 +14,7 @@ from ...dataset.mini import FIELDS, MiniShift, render_as
 from ...model.transformers import TransformersSegmentation
 from ...types import Sample
 from ..caption import describe
-from ..scene import COLOURS, TIMES, WEATHERS, Appearance, sample_scene, seed_of
+from ..scene import COLOURS, TIMES, WEATHERS, Appearance, sample_scene, scene_seed
 from ..train.world import draw
 from .measures import confusion_matrices, load_model, paint, read_attributes, total_iou
 from .rows import Row, format_rates
@@ -53,23 +53,30 @@ def measure_generator(cfg: DictConfig) -> Iterator[Row]:
     masks = [np.asarray(sample.mask) for sample in samples]
     yield _attributes(images, renders, [request.appearance for request in requests])
     yield _structure(cfg, images, renders, masks)
-    each = seconds / len(images)
+    seconds_per_image = seconds / len(images)
     method = f"batches of {cfg.generator.batch_size}, {cfg.generator.steps} steps"
-    yield Row("generator, speed", method, f"{each:.2f} s an image", "0.5 s", each < 0.5, {"seconds": each})
+    yield Row(
+        "generator, speed",
+        method,
+        f"{seconds_per_image:.2f} s an image",
+        "0.5 s",
+        seconds_per_image < 0.5,
+        {"seconds": seconds_per_image},
+    )
     model = load_model(cfg)
     clear_days = [draw("test", "street", index, CLEAR_DAY) for index in CLEAR_DAYS]
     clear_images = [Image.fromarray(image) for image, _, _ in clear_days]
     iou = total_iou(confusion_matrices(model, clear_images, [mask for _, mask, _ in clear_days]))
     method = f"{len(CLEAR_DAYS)} clear days never trained on"
     yield Row("model under test", method, f"mean IoU {iou:.3f}", "0.75", iou >= 0.75, {"mean_iou": iou})
-    estimated, true = (confusion_matrices(model, shown, masks) for shown in (images, renders))
+    estimated, true = (confusion_matrices(model, part, masks) for part in (images, renders))
     yield _truth(requests, estimated, true)
 
 
 def _requests(dataset: MiniShift) -> list[_Request]:
     requests = []
     for s, sample in enumerate(dataset.samples()):
-        scene = sample_scene(seed_of("test", "street", int(sample.id.rsplit("-", 1)[1])))
+        scene = sample_scene(scene_seed("test", "street", int(sample.id.rsplit("-", 1)[1])))
         for k, (weather, time) in enumerate(product(WEATHERS, TIMES)):
             appearance = Appearance(weather, time, COLOURS[(s + k) % len(COLOURS)])
             text = describe(scene, appearance, "street", np.random.default_rng((s, k)))

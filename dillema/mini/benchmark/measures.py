@@ -26,7 +26,7 @@ BATCH_SIZE = 20
 def paint(
     cfg: DictConfig, dataset: MiniShift, samples: Sequence[Sample], texts: Sequence[str]
 ) -> tuple[list[Image.Image], float]:
-    """Returns one image for each text, painted over its sample, and the seconds that the generator took."""
+    """Returns one image for each text, generated over its sample, and the seconds that the generator took."""
     generator, conditioning = build(cfg.generator), build(cfg.conditioning)
     generator.load()
     size = (generator.width, generator.height)
@@ -37,9 +37,9 @@ def paint(
         counterfactuals = [Counterfactual(text, ()) for text in texts[start : start + len(batch)]]
         controls = [{conditioning.name: conditioning.control(sample, dataset, size)} for sample in batch]
         start_time = time.perf_counter()
-        painted = generator.generate(batch, counterfactuals, controls, range(start, start + len(batch)))
+        generated = generator.generate(batch, counterfactuals, controls, range(start, start + len(batch)))
         seconds += time.perf_counter() - start_time
-        for image in painted:
+        for image in generated:
             if isinstance(image, Exception):
                 raise image
             images.append(image)
@@ -58,9 +58,11 @@ def read_attributes(images: Sequence[Image.Image], expected: Sequence[Appearance
     rates = {}
     parts = logits.split([len(values) for values in VALUES.values()], 1)
     for (attribute, values), part in zip(VALUES.items(), parts, strict=True):
-        seen = [values[i] for i in part.argmax(1).tolist()]
-        wanted = [getattr(appearance, FIELDS[attribute]) for appearance in expected]
-        rates[attribute] = float(np.mean([a == b for a, b in zip(seen, wanted, strict=True)]))
+        predicted_values = [values[i] for i in part.argmax(1).tolist()]
+        expected_values = [getattr(appearance, FIELDS[attribute]) for appearance in expected]
+        rates[attribute] = float(
+            np.mean([a == b for a, b in zip(predicted_values, expected_values, strict=True)])
+        )
     return rates
 
 

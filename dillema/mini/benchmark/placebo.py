@@ -35,9 +35,9 @@ def measure_placebo(cfg: DictConfig) -> Iterator[Row]:
     placebos, _ = paint(cfg, dataset, samples, texts)
     model = load_model(cfg)
     images = {"original": originals, "autoencoder": _encode_and_decode(cfg, originals), "placebo": placebos}
-    matrices = {name: confusion_matrices(model, shown, masks) for name, shown in images.items()}
-    iou = {name: total_iou(of_images) for name, of_images in matrices.items()}
-    classes = {name: _class_iou(of_images.sum(0), dataset.classes) for name, of_images in matrices.items()}
+    matrices = {name: confusion_matrices(model, part, masks) for name, part in images.items()}
+    iou = {name: total_iou(part) for name, part in matrices.items()}
+    classes = {name: _class_iou(part.sum(0), dataset.classes) for name, part in matrices.items()}
     gap, autoencoder_gap = (iou["original"] - iou[name] for name in ("placebo", "autoencoder"))
     yield Row(
         "placebo",

@@ -91,9 +91,9 @@ def _killed_runs(folder: str, expected: _Outcome, run_seconds: float) -> Row:
 
 def _start_up(folder: str) -> Row:
     help_seconds = min(_time_command([*COMMAND, "--help"], folder) for _ in range(3))
-    wrong = [*COMMAND, "+llm.temprature=1", "+generator.stepz=2"]
-    refusal_seconds = min(_time_command(wrong, folder, exit_code=1) for _ in range(3))
-    refusal = subprocess.run(wrong, cwd=folder, capture_output=True, text=True)
+    misspelled_command = [*COMMAND, "+llm.temprature=1", "+generator.stepz=2"]
+    refusal_seconds = min(_time_command(misspelled_command, folder, exit_code=1) for _ in range(3))
+    refusal = subprocess.run(misspelled_command, cwd=folder, capture_output=True, text=True)
     named = all(word in refusal.stdout + refusal.stderr for word in MISSPELLED)
     return Row(
         "start-up",

@@ -92,13 +92,15 @@ def fit(
         optimiser.step()
         _update_average(averaged, model, decay=min(average, (step + 1) / (step + 10)))
         losses.append(value.item())
-        done = step + 1
-        if done % checkpoint_interval == 0 or done == steps:
-            seconds = (time.monotonic() - start_time) / (done - first_step)
+        steps_done = step + 1
+        if steps_done % checkpoint_interval == 0 or steps_done == steps:
+            seconds = (time.monotonic() - start_time) / (steps_done - first_step)
             mean_loss = sum(losses) / len(losses)
-            log.info("%s: step %d of %d, loss %.4f, %.3f s a step", name, done, steps, mean_loss, seconds)
+            log.info(
+                "%s: step %d of %d, loss %.4f, %.3f s a step", name, steps_done, steps, mean_loss, seconds
+            )
             losses.clear()
-            checkpoint.save(done)
+            checkpoint.save(steps_done)
     return averaged
 
 

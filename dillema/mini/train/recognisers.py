@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from ..render import PEDESTRIAN, POLE, ROAD_LINE
-from ..scene import COLOURS, KINDS, TIMES, WEATHERS, WIDTH
+from ..scene import COLOURS, TIMES, VEHICLE_KINDS, WEATHERS, WIDTH
 from .captioner import image_processor
 from .loop import DEVICE, fit, pixels
 from .world import World, draw_batch
@@ -30,7 +30,7 @@ CROP_SIZE = 160  # pixels; the height of the images
 Attributes = dict[str, tuple[str, ...]]
 """The values of each attribute, which is a key of a world's rows."""
 
-CLASSIFIER_ATTRIBUTES: Attributes = {"kind": KINDS}
+CLASSIFIER_ATTRIBUTES: Attributes = {"kind": VEHICLE_KINDS}
 READER_ATTRIBUTES: Attributes = {"weather": WEATHERS, "time_of_day": TIMES, "colour": COLOURS}
 
 

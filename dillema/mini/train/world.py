@@ -12,7 +12,7 @@ import numpy as np
 
 from ..caption import describe
 from ..render import render
-from ..scene import HEIGHT, WIDTH, Appearance, Task, appearance_rng, sample_scene, seed_of
+from ..scene import HEIGHT, WIDTH, Appearance, Task, appearance_rng, sample_scene, scene_seed
 
 PART_SIZE = 500  # scenes that a process renders before it says so on disk
 
@@ -36,7 +36,7 @@ def draw(
 
     Weather and time of day are those of `appearance`, or are drawn with the scene; the colour always is.
     """
-    seed = seed_of(split, task, index)
+    seed = scene_seed(split, task, index)
     scene, rng = sample_scene(seed, task), appearance_rng(seed)
     look = Appearance.sample(rng)
     if appearance:
