@@ -16,7 +16,8 @@ from .. import report as page
 from ..config import build
 from ..context import JobContext
 from ..errors import UserError
-from ..run_folder import FAILURES, METADATA, PREDICTIONS, RunFolder
+from ..run_folder import COUNTED_IMAGES, FAILURES, METADATA, PREDICTIONS, RunFolder, place_image
+from ..run_writer import write_card
 from ..steps.verdict import verdict
 from ..store import link, write_atomically
 from ..types import Verdict
@@ -48,7 +49,8 @@ def judge(context: JobContext) -> RunFolder:
     verdict_of = partial(verdict, gates)
     _copy(judged.path, context.folder)
     for part in ("generated", "placebo"):
-        _judge_metadata(judged.path / part / METADATA, context.folder / part / METADATA, verdict_of)
+        _judge_images(judged.path / part, context.folder / part, verdict_of)
+    write_card(context.folder, judged.labels)
     predictions.judge(judged.predictions_file, context.folder / PREDICTIONS, verdict_of)
     folder = RunFolder(context.folder)
     names = [gate.name for gate in gates]
@@ -105,13 +107,20 @@ def _link_unless_metadata(source: str, target: str) -> None:
         link(Path(source), Path(target))
 
 
-def _judge_metadata(source: Path, target: Path, verdict_of: Any) -> None:
-    """Writes metadata.jsonl with new verdicts."""
+def _judge_images(source: Path, target: Path, verdict_of: Any) -> None:
+    """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed."""
     lines = []
-    with source.open(encoding="utf-8") as rows:
+    with (source / METADATA).open(encoding="utf-8") as rows:
         for line in rows:
             row = json.loads(line)
             judged: Verdict = verdict_of(row["scores"] or {})
             row |= {"valid": judged.valid, "reasons": list(judged.reasons), "checked": judged.checked}
+            earlier = target / row["file_name"]
+            row["file_name"] = place_image(row["file_name"].partition("/")[2], judged)
+            (target / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+            earlier.replace(target / row["file_name"])
             lines.append(json.dumps(row) + "\n")
-    write_atomically(target, "".join(lines))
+    write_atomically(target / METADATA, "".join(lines))
+    for folder in (target / COUNTED_IMAGES).iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # torchvision refuses a class folder without images
