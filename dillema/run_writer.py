@@ -169,21 +169,21 @@ def write_card(path: Path, labels: Labels) -> None:
     """
     verdicts = [image.verdict for image in RunFolder(path).generated()]
     counts = Counter(verdict.valid for verdict in verdicts)
-    folders = {True: f"{COUNTED_IMAGES}/**", False: f"{REJECTED_IMAGES}/**"}
     configs = [
-        _describe_config(name, [METADATA, folders[valid]], valid)
-        for name, valid in (("default", True), ("rejected", False))
+        _describe_config(name, [folder], valid)
+        for name, folder, valid in (("default", COUNTED_IMAGES, True), ("rejected", REJECTED_IMAGES, False))
         if counts[valid]
     ]
-    if verdicts:
-        configs.append(_describe_config("all", [METADATA, *(folders[valid] for valid in counts)], None))
+    if configs:
+        folders = [COUNTED_IMAGES] * (counts[True] > 0) + [REJECTED_IMAGES] * (counts[False] > 0)
+        configs.append(_describe_config("all", folders, None))
     is_checked = any(verdict.checked for verdict in verdicts)
     card = CARD.format(
         configs=OmegaConf.to_yaml(OmegaConf.create({"configs": configs})),
         dataset=labels.name,
-        counts=f"{counts[True]} count, {counts[False]} were rejected."
+        counts=f"{counts[True]} images count, {counts[False]} were rejected."
         if is_checked
-        else f"There are {len(verdicts)}; no gate has checked them.",
+        else f"There are {len(verdicts)} images; no gate has checked them.",
         note=get_task(labels.task).export_note,
         classes="\n".join(
             f"| {i} | {name.replace('|', '&#124;')} |" for i, name in enumerate(labels.classes)
@@ -192,7 +192,8 @@ def write_card(path: Path, labels: Labels) -> None:
     write_atomically(path / "generated" / "README.md", card)
 
 
-def _describe_config(name: str, files: Sequence[str], valid: bool | None) -> dict[str, Any]:
+def _describe_config(name: str, folders: Sequence[str], valid: bool | None) -> dict[str, Any]:
     """Returns a configuration as `datasets` takes it: of the images with this verdict, or of all."""
-    config: dict[str, Any] = {"config_name": name, "data_files": [{"split": "train", "path": list(files)}]}
+    files = [METADATA, *(f"{folder}/**" for folder in folders)]
+    config: dict[str, Any] = {"config_name": name, "data_files": [{"split": "train", "path": files}]}
     return config if valid is None else config | {"filters": [["valid", "==", valid]]}
