@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -212,6 +213,7 @@ def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, 
     names = {kind: name for kind, (name, _) in _original_and_counterfactual(image).items()}
     return {
         "id": image.id,
+        "file": quote(image.path.relative_to(folder.path).as_posix()),
         "source": image.source,
         "caption": mark_spans(image.caption.text, (edit.original for edit in edits)),
         "text": mark_spans(text, (edit.words for edit in edits)),

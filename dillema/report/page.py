@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..run_folder import RunFolder
+from ..run_folder import PREVIEW, RunFolder
 from ..store import write_atomically
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
@@ -55,6 +55,7 @@ def write_failed(folder: RunFolder, message: str) -> None:
         )
     )
     write_atomically(folder.path / "report.html", page)
+    (folder.path / PREVIEW).unlink(missing_ok=True)
 
 
 def environment() -> "Environment":
