@@ -31,8 +31,8 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
-            *("figure", "original", "counterfactual", "drop, points", "95 % interval"),
-            title=f"{model}: {title}",
+            *("figure", "original", "generated", "drop, points", "95 % interval"),
+            title=Text(f"{model}: {title}"),
             title_justify="left",
         )
         for name, original in part.get("original", {}).items():
@@ -41,11 +41,22 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
             interval = words.interval(part) if is_main else ""
             changed = words.percent(part["counterfactual"][name])
             table.add_row(words.name_of(name), words.percent(original), changed, drop, interval)
+        _add_placebo(table, part)
         console.print(table)
     for sentence in words.verdict(model, model_figures, is_checked):
         log.info("%s", sentence)
     if worst := words.worst_in_words(model_figures):
         log.info("Worst: %s", worst)
+
+
+def _add_placebo(table: Table, part: dict[str, Any]) -> None:
+    """Adds what the generator alone does to a table of figures."""
+    placebo = part.get("placebo")
+    if placebo:
+        sides = [words.percent(placebo[side]) for side in ("original", "placebo")]
+        table.add_section()
+        name = f"{words.name_of(part['metric'])}, nothing changed: the generator alone"
+        table.add_row(name, *sides, words.points(placebo["drop"]), words.interval(placebo))
 
 
 def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Table:
@@ -54,7 +65,7 @@ def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Tab
     for name in (header, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        cells = [f"{row['a']} less {row['b']}", words.shared(row)]
+        cells = [f"{row['a']} minus {row['b']}", words.shared(row)]
         if row["sources"]:
             sides = [row[side]["difference"] for side in ("original", "counterfactual", "drop")]
             cells += [words.points(difference) for difference in sides]
