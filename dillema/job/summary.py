@@ -49,7 +49,7 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
         log.info("Worst: %s", worst)
 
 
-def _add_placebo(table: Table, part: dict[str, Any]) -> None:
+def _add_placebo(table: Table, part: words.Figures) -> None:
     """Adds what the generator alone does to a table of figures."""
     placebo = part.get("placebo")
     if placebo:
@@ -60,15 +60,18 @@ def _add_placebo(table: Table, part: dict[str, Any]) -> None:
 
 
 def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Table:
-    """Returns a table of `statistics.comparisons`, in which `a` and `b` are names."""
+    """Returns a table of `statistics.comparisons`, in which `a` and `b` are names; it fits 80 columns."""
     table = Table(title=title, title_justify="left", show_lines=True)
-    for name in (header, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
-        table.add_column(name, overflow="fold")
+    table.add_column(header, overflow="fold")
+    for name in ("originals", "generated", "drop,\n95 % interval", "p"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
-        cells = [f"{row['a']} minus {row['b']}", words.shared(row)]
+        cells = [f"{row['a']} minus {row['b']}\n{words.shared(row)}"]
         if row["sources"]:
             sides = [row[side]["difference"] for side in ("original", "counterfactual", "drop")]
             cells += [words.points(difference) for difference in sides]
-            cells += [words.interval(row["drop"]) or "-", words.p_value(row["drop"]["p_adjusted"])]
+            bounds = words.interval(row["drop"])
+            cells[-1] += f"\n{bounds}" if bounds else ""
+            cells.append(words.p_value(row["drop"]["p_adjusted"]))
         table.add_row(*map(Text, cells))
     return table

@@ -56,8 +56,9 @@ def find_rare_values(folder: RunFolder) -> list[str]:
     rare = []
     for attribute in sorted(plan.keys() | listed.keys()):
         possible = {str(value): 0 for value in listed[attribute]} if listed.get(attribute) else {}
-        if len(originals.get(attribute, ())) == 1:
-            possible.pop(*originals[attribute], None)
+        present = originals.get(attribute, set())
+        if len(present) == 1:
+            possible = {value: 0 for value in possible if value not in present}
         rare += describe_rare_values(attribute, possible | plan.get(attribute, {}))
     return rare
 
@@ -70,6 +71,6 @@ def describe_rare_values(attribute: str, counts: Mapping[str, int]) -> list[str]
     mean = total / len(counts)
     return [
         f"{attribute}: {value} ({count or 'none'} of {total})"
-        for value, count in sorted(counts.items())
+        for value, count in sorted(counts.items(), key=lambda item: (item[1], item[0]))
         if count < RARE_SHARE * mean
     ]

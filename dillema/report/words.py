@@ -74,10 +74,10 @@ def name_of(metric: str) -> str:
     return metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
 
 
-def join_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str], limit: int = NAMES_IN_SENTENCE) -> str:
     """Returns the first of several names, and that there are more."""
-    more = len(names) - NAMES_IN_SENTENCE
-    return ", ".join(names[:NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 # ---- sentences

@@ -52,17 +52,29 @@ FIGURES = EFFECT | {
     "any_flip_rate": 0.5,
     "mcnemar_p": 0.0004,
     "per_attribute": [
-        {"attribute": "weather", "from": "clear", "to": "foggy"} | EFFECT,
-        {"attribute": "weather", "from": "clear", "to": "rainy"}
+        {"attribute": "weather", "from": original, "to": "foggy"} | EFFECT for original in ("clear", "rainy")
+    ],
+    "per_value": [
+        {"attribute": "weather", "to": "foggy"}
+        | EFFECT
+        | {"effect": 0.2, "effect_low": -0.1, "effect_high": 0.4},
+        {"attribute": "weather", "to": "rainy"}
+        | EFFECT
+        | {"harmful": None, "always_with": [["time of day", "dusk"]]},
+        {"attribute": "time of day", "to": "dusk"}
+        | EFFECT
+        | {"harmful": None, "always_with": [["weather", "rainy"]]},
+        {"attribute": "weather", "to": "cloudy"}
         | EFFECT
         | {
             "drop": -0.1,
             "low": -0.2,
-            "p_adjusted": 0.6,
-            "harmful": None,
-            "always_with": [["time of day", "night"]],
+            "harmful": False,
+            "effect": 0.0,
+            "effect_low": -3.0,
+            "effect_high": 9.0,
         },
-        {"attribute": "time of day", "from": "day", "to": "night"} | SINGLE,
+        {"attribute": "time of day", "to": "night"} | SINGLE,
     ],
     "per_pair": [
         {"attributes": ["time of day", "weather"], "to": ["night", weather]} | EFFECT | {"drop": drop}
@@ -439,12 +451,63 @@ def test_the_first_screen_says_what_holds(tab, run_folder):
     )
     assert warnings < verdict < placebo < worst
     assert (
-        tab.ask("document.querySelectorAll('header .worst li').length") == 1
-    )  # only what is shown to be harmful
+        "Some edits are harmful beyond that, but they were always made together, so the data cannot tell "
+        "which of them is: weather → rainy always together with time of day → dusk." in seen
+    )
+    # only what is shown to be harmful, and what cannot be told apart once
+    conditions = tab.ask("[...document.querySelectorAll('header .worst b')].map(b => b.innerText)")
+    assert conditions == ["weather → foggy", "weather → rainy"]
+    assert "always together with time of day → dusk: the data cannot tell which of them it is" in seen
     body = re.sub(r"\s+", " ", tab.ask("document.querySelector('main').innerText"))
     assert "nothing changed: the generator alone" in body
     assert "1 edit of too few sources to be sure (at least 6 are needed)" in body
-    assert "always together with night" in body
+    assert "weather → rainy 9 images of 8 sources; always together with time of day → dusk" in body
+    assert "by itself 20.0 (\N{MINUS SIGN}10.0 to 40.0)" in body
+    assert "by itself: cannot be told from so few images" in body
+    assert "The same by original value" not in body  # five values, two rows of original values
+
+
+def test_rows_of_original_values_are_behind_a_click(tab, run_folder, tmp_path):
+    folder = copy_run(run_folder, tmp_path / "run")
+    foggy = FIGURES["per_value"][0]
+    change_results(folder, models={"net": FIGURES | {"per_value": [foggy], "all": FIGURES}})
+    report.write(folder)
+    tab.open(folder.path / "report.html")
+    rows = "[...document.querySelectorAll('#model-1 details')].filter(d => d.innerText.includes('original'))"
+    assert tab.ask(f"{rows}.map(d => d.open)") == [False]
+    tab.ask(f"{rows}[0].open = true")
+    shown = tab.ask(f"[...{rows}[0].querySelectorAll('tbody th')].map(cell => cell.innerText)")
+    assert shown == ["weather: clear → foggy", "weather: rainy → foggy"]
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_three_worst_conditions_fit_in_a_row_of_a_desktop(tab, run_folder, tmp_path, width):
+    folder = copy_run(run_folder, tmp_path / "run")
+    rows = [{"attribute": "weather", "to": value} | EFFECT for value in ("foggy", "rainy", "snowy")]
+    change_results(folder, models={"net": FIGURES | {"per_value": rows, "all": FIGURES}})
+    report.write(folder)
+    tab.open(folder.path / "report.html", width)
+    tops = tab.ask("[...document.querySelectorAll('header .worst li')].map(li => li.offsetTop)")
+    assert len(tops) == 3 and len(set(tops)) == (3 if width == 390 else 1)
+    pictures = tab.ask("[...document.querySelectorAll('header .worst img')].map(image => image.src)")
+    generated = pictures[1::2]
+    assert len(set(generated)) == len(generated) > 1
+
+
+def test_confusions_are_shown_as_shares_of_the_true_class(tab, run_folder):
+    tab.open(run_folder.path / "report.html")
+    titles = tab.ask("[...document.querySelectorAll('.confusion caption')].map(e => e.innerText)")
+    assert titles == ["originals", "counterfactuals"] * len(MODELS)
+    cells = "[...document.querySelectorAll('#model-1 .confusion')].map(table => "
+    cells += "[...table.querySelectorAll('tbody tr')].map(row => [...row.cells].map(cell => cell.innerText)))"
+    originals, counterfactuals = tab.ask(cells)
+    classes = [row[0] for row in originals]
+    assert originals == [[name, *("100" if other == name else "" for other in classes)] for name in classes]
+    assert counterfactuals != originals
+    for _, *shares in counterfactuals:
+        assert sum(float(share or 0) for share in shares) == pytest.approx(100, abs=1)
+    link = tab.ask("document.querySelector('#model-1 a[href$=csv]').getAttribute('href')")
+    assert (run_folder.path / link).exists()
 
 
 def test_images_beside_the_page_are_shown_and_missed(tab, run_folder, tmp_path, monkeypatch):
