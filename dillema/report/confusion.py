@@ -19,7 +19,7 @@ NAME_LENGTH = 80
 
 
 def write_confusion_matrices(folder: RunFolder) -> dict[str, dict[str, Any] | None]:
-    """Writes confusion_<model>.csv of each model into a run folder.
+    """Writes confusion_<model>.csv of each model into a run folder, and removes those of another run.
 
     A row of the file is of one kind of images and one true class, a column of one predicted class.
 
@@ -39,6 +39,10 @@ def write_confusion_matrices(folder: RunFolder) -> dict[str, dict[str, Any] | No
             continue
         write_atomically(folder.path / files[model], format_csv(classes, matrices))
         views[model] = build_view(classes, matrices) | {"file": files[model]}
+    current = {view["file"] for view in views.values() if view}
+    for file in folder.path.glob("confusion_*.csv"):
+        if file.name not in current:
+            file.unlink()
     return views
 
 
