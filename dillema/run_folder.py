@@ -8,6 +8,7 @@
 | `placebo/` | the images of unchanged captions, in the same form |
 | `originals/` | the sources, as models saw them |
 | `controls/<conditioning>/` | the control images of the sources |
+| `confusion_<model>.csv` | its confusion matrices (see `dillema.report.confusion`) |
 | `failures.jsonl` | what failed: step, id, message and raw reply |
 | `.hydra/` | the configuration |
 """
