@@ -1,6 +1,10 @@
 """What the page says about figures."""
 
+from dillema import predictions
 from dillema.report import words
+from dillema.run_folder import Labels
+from dillema.statistics import summarise
+from dillema.types import Edit, Verdict
 
 FIGURES = {
     "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081,
@@ -110,3 +114,28 @@ def test_edits_that_were_always_made_together_are_one_condition():
     without = [row | {"p_adjusted": 0.01} for row in rows]
     conditions = words.worst_conditions(FIGURES | {"placebo": None, "per_value": without})
     assert [row["to"] for row in conditions] == ["foggy", "snowy"]
+
+
+def test_the_statistics_of_edits_made_together_are_one_condition(tmp_path):
+    labels = Labels("streets", "classification", ("car", "tree", "bus"), (), frozenset())
+    edits = {
+        "changed": (Edit("weather", "clear", "foggy"), Edit("time of day", "day", "night")),
+        "painted": (Edit("colour", "red", "blue"),),
+    }
+    rows = []
+    for i in range(24):
+        source, right, wrong = f"s{i}", i % 3, (i + 1) % 3
+        answer = {"label": right, "certainty": 0.9, "confidence": 0.9, "top5": [right]}
+        images = [("original", source, ()), ("placebo", f"{source}-placebo", ())]
+        images += [("counterfactual", f"{source}-{name}", made) for name, made in edits.items()]
+        for kind, name, changes in images:
+            predicted = wrong if name.endswith("changed") else right
+            record = answer | {"predicted": predicted}
+            row = predictions.row("net", name, source, kind, record, edits=changes, verdict=Verdict())
+            rows.append(row)
+    predictions.write(tmp_path / "predictions.parquet", rows, labels, [])
+    figures = summarise(tmp_path / "predictions.parquet", labels, ["net"], 0)["models"]["net"]
+    assert words.worst_in_words(figures) == (
+        "time of day → night (100.0 points, always together with weather → foggy)"
+    )
+    assert words.verdict("net", figures)[-1].startswith("Some edits are harmful beyond that, but they were")
