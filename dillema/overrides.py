@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from .config import conf_dir
 from .errors import UserError
@@ -24,7 +25,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     """
     prepared: list[str] = []
     custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
-    for argument in arguments:
+    for argument in _add_gates_of_run(arguments):
         if argument.startswith("-") or "=" not in argument:
             prepared.append(argument)
             continue
@@ -33,6 +34,34 @@ def prepare(arguments: Sequence[str]) -> list[str]:
             _check_option(override)
         prepared += _prepare_one(argument, override)
     return prepared
+
+
+def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of `job=judge` with the gates of its run, where no others are named.
+
+    Arguments of another job, or for a folder that is no run (which the job itself says), stay as they are.
+    """
+    values = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    settings = Path(values.get("run", ""), ".hydra", "hydra.yaml")
+    if values.get("job") != "judge" or "validity" in values or not settings.is_file():
+        return list(arguments)
+    choice = OmegaConf.select(OmegaConf.load(settings), "hydra.runtime.choices.validity")
+    names = ",".join(choice) if OmegaConf.is_list(choice) else str(choice)
+    return [*arguments, f"validity=[{names.strip('[]')}]"]
+
+
+def typed_overrides(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides as a user types them; Hydra gets a longer form (see `dillema.overrides`)."""
+    removed = {override.removeprefix("~") for override in overrides if override.startswith("~")}
+    replaced = {override.partition("=")[0].removeprefix("+") for override in overrides} & removed
+    typed = []
+    for override in overrides:
+        name = override.partition("=")[0].lstrip("+~")
+        if override.startswith("~") and name in replaced:
+            continue
+        is_longer = override.startswith("++") or name in replaced
+        typed.append(override.lstrip("+") if is_longer else override)
+    return typed
 
 
 def _prepare_one(argument: str, override: Override) -> list[str]:

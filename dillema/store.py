@@ -87,6 +87,8 @@ def identity(backend: Any) -> Any:
         "class": f"{backend_class.__module__}.{backend_class.__qualname__}",
         "version": getattr(backend_class, "version", 1),
     }
+    if package_data := getattr(backend_class, "package_data", ()):
+        described["package_data"] = weights_content(package_data)
     return described | {name: identity(value) for name, value in values.items()}
 
 

@@ -12,7 +12,9 @@ FUNCTION_LINES = 60
 FILE_LINES = 400
 LONG_FILES = {
     "dillema/dataset/imagenet_classes.txt": "a list of 1000 classes",
+    "tests/tiny.py": "a small checkpoint of each format, which the tests of several groups share",
 }
+LONG_FUNCTIONS = {("tests/tiny.py", "gguf"): "the fields of a file, one after the other"}
 TEXT = {".py", ".yaml", ".toml", ".md", ".j2", ".js", ".css", ".txt", ".csv", ""}
 FOLDERS = ("dillema", "conf", "tests", ".github", ".ci")
 DATA = ("weights", "__pycache__", "golden", "prompts")  # line feeds are content, or programs write them
@@ -57,9 +59,12 @@ def test_files_are_short(name):
 def test_functions_are_short(name):
     tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
-    long = {function: lines for function, lines in long.items() if lines > FUNCTION_LINES}
-    assert not long
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
+    assert not [
+        function
+        for function, lines in lengths.items()
+        if lines > FUNCTION_LINES and (name, function) not in LONG_FUNCTIONS
+    ]
 
 
 def test_exceptions_are_needed():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,13 +14,14 @@ from ..fields import Positive, Weights
 from ..types import Caption, Counterfactual, Edit, Expression, Variant
 from .check import check_sentence, is_other_value
 from .dialogue import Field, ask_model, free_value, object_schema
-from .labels import label_positions
+from .labels import KINDS, label_positions
 from .matching import Match, best_match, find_matches
 from .phrases import rewrite_by_phrases
 from .prompt import read_prompt
 from .spans import candidate_spans, other_values, share_words
 from .substitute import substitute
-from .vocabulary import load_vocabulary
+from .vocabulary import FOLDER, load_vocabulary
+from .words import WORDS
 
 ALTERNATIVES = 4  # that are asked for, of which one is drawn
 WORD = "[A-Za-z'-]{1,18}[,.]?"
@@ -56,6 +58,7 @@ class Editor:
     optional: bool = True
 
     version: ClassVar[int] = 3
+    package_data: ClassVar[tuple[Path, ...]] = (FOLDER, KINDS, WORDS)
 
     @property
     def batch_size(self) -> int:

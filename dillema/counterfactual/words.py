@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 APOSTROPHES = "'\u2019"
 WORD = re.compile(rf"[^\W_](?:[\w{APOSTROPHES}-]*\w)?")
 QUOTE = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|«[^»]*»|(?<!\w)['\u2018][^'\u2019]*['\u2019](?!\w)")
-_LISTS: Any = OmegaConf.to_container(OmegaConf.load(Path(__file__).with_name("words.yaml")))
+WORDS = Path(__file__).with_name("words.yaml")
+_LISTS: Any = OmegaConf.to_container(OmegaConf.load(WORDS))
 ARTICLES = frozenset(("a", "an"))
 PREPOSITIONS = frozenset(_LISTS["prepositions"])
 DETERMINERS = frozenset(_LISTS["determiners"])

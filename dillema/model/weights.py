@@ -5,6 +5,7 @@ import logging
 import pathlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +135,7 @@ def _list_harmless_globals() -> Iterable[Any]:
     import numpy as np
 
     yield from (argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath)
-    multiarray: Any = np._core.multiarray  # where pickle finds the parts of arrays
+    multiarray: Any = import_module("numpy._core.multiarray")  # where pickle finds the parts of arrays
     yield from (np.dtype, np.ndarray, multiarray.scalar, multiarray._reconstruct)
     yield from (
         type(np.dtype(kind))
