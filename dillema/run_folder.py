@@ -10,6 +10,7 @@
 | `placebo/` | the images of unchanged captions, in the same form |
 | `originals/` | the sources at the size at which models saw them |
 | `controls/<conditioning>/` | the control images of the sources |
+| `confusion_<model>.csv` | its confusion matrices (see `dillema.report.confusion`) |
 | `failures.jsonl` | the failed items: step, id, message and raw reply |
 | `.hydra/` | the configuration |
 | `preview.html` | the first generated images, until there is a report |

@@ -108,9 +108,7 @@ def _link_unless_metadata(source: str, target: str) -> None:
         link(Path(source), Path(target))
 
 
-def _judge_images(
-    source: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]
-) -> None:
+def _judge_images(source: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]) -> None:
     """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed."""
     lines = []
     with (source / METADATA).open(encoding="utf-8") as rows:

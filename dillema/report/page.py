@@ -6,6 +6,7 @@ from ..run_folder import PREVIEW, RunFolder
 from ..store import write_atomically
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
+from .confusion import write_confusion_matrices
 from .origin import read_origin
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_page(folder: RunFolder) -> None:
-    """Writes report.html into a run folder."""
+    """Writes report.html and the confusion matrices into a run folder."""
     results = folder.results
     shown = gallery.choose_images(folder)
     price = costs.price_per_hour(folder)
@@ -32,7 +33,8 @@ def write_page(folder: RunFolder) -> None:
             images_left=folder.count_generated() - len(shown),
             rejections=validity.count_rejections(folder),
             rejected_examples=gallery.find_rejected(shown, folder),
-            rare_values=validity.find_rare_values(results.get("plan") or {}),
+            rare_values=validity.find_rare_values(folder),
+            confusion=write_confusion_matrices(folder),
             costs=costs.summarise_costs(results, price),
             price=price,
             origin=read_origin(folder),
