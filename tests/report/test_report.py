@@ -171,7 +171,7 @@ def test_the_confusion_matrices_are_in_a_file(folder):
         valid = sum(image.verdict.valid for image in folder.generated())
         assert [counts[:3].sum(), counts[3:].sum()] == [6, valid]
         before, _ = folder.predictions("brightest").pairs()
-        answers = folder.predictions("brightest").answers(np.unique(before))
+        answers = folder.predictions("brightest").list_answers(np.unique(before))
         right = sum(answer.values["label"] == answer.values["predicted"] for answer in answers)
         assert np.trace(counts[:3]) == right
 
