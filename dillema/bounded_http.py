@@ -1,4 +1,4 @@
-"""An HTTP transport that bounds a whole response, in time and in size."""
+"""An HTTP transport that limits the time and the size of a whole response."""
 
 import time
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ MAX_BYTES = 1_000_000  # a chat completion has a few thousand
 class BoundedTransport(httpx2.HTTPTransport):
     """Ends a response that takes too long or is too large.
 
-    The timeouts of HTTP clients hold for one read: a server that sends a byte now and then is never timed out
-    by them.
+    The timeouts of HTTP clients limit a single read, so they never stop a server that sends a byte from time
+    to time.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -41,7 +41,7 @@ class _BoundedStream(httpx2.SyncByteStream):
         for chunk in self._stream:
             size += len(chunk)
             if size > MAX_BYTES:
-                # the client retries other errors, and the next reply would be as large
+                # the client would retry other errors, and the next reply would be as large
                 raise openai.OpenAIError(f"the response is larger than {MAX_BYTES} bytes")
             if time.monotonic() > self._deadline:
                 raise httpx2.ReadTimeout("the response took too long", request=self._request)

@@ -1,4 +1,4 @@
-"""What a job is given."""
+"""The input of a job."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 @dataclass(frozen=True)
 class JobContext:
-    """A configuration that is checked, and where and how the job was started.
+    """A checked configuration, and where and how the job was started.
 
     Attributes:
-        folder: Where the job leaves its files; it exists.
-        overrides: What was given on the command line.
+        folder: The existing folder for the files of the job.
+        overrides: The overrides of the command line.
         options: The option of each group.
         sweep: The folder of the sweep that the job belongs to.
     """
@@ -37,7 +37,7 @@ class JobContext:
 
     @property
     def name(self) -> str:
-        """Returns the name of the run: the one given, else the last two parts of its folder."""
+        """Returns the name of the run: the setting `name`, or else the last two parts of its folder."""
         absolute = self.folder.absolute()
         return self.cfg.get("name") or f"{absolute.parent.name} {absolute.name}"
 
@@ -52,7 +52,7 @@ def group_options(choices: Mapping[str, Any]) -> dict[str, str]:
 
 
 def flatten(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the values of a configuration by their dotted names."""
+    """Yields the values of a configuration with their dotted names."""
     for key, value in node.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{path}{key}.")

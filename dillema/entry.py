@@ -30,7 +30,7 @@ def run_job(overrides: Sequence[str]) -> RunFolder:
 
 
 def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> None:
-    """Writes what Hydra's command line would leave in `.hydra/`."""
+    """Writes the files that Hydra's command line would write to `.hydra/`."""
     target = folder / ".hydra"
     target.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, target / "config.yaml")
@@ -42,7 +42,7 @@ def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides:
 
 @contextmanager
 def _logging(folder: Path) -> Iterator[None]:
-    """Lets the messages of a job go to its folder, and to the screen where nothing else takes them there."""
+    """Writes the messages of a job to its folder, and to the screen if no other handler does."""
     logger = logging.getLogger("dillema")
     level = logger.level
     file = logging.FileHandler(folder / "dillema.log", encoding="utf-8")

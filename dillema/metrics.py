@@ -1,4 +1,4 @@
-"""Metrics of sums that add up over images: confusion matrices, intersection over union, calibration."""
+"""Metrics from sums over images: confusion matrices, intersection over union, calibration."""
 
 from collections.abc import Collection
 
@@ -20,16 +20,15 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, ignored: Collecti
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Returns a quotient, NaN where the denominator is 0."""
+    """Returns a quotient; NaN if the denominator is 0."""
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=np.asarray(denominator) > 0)
 
 
 def iou_per_class(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns the intersection over union of each class, NaN where the truth has none of it.
+    """Returns the intersection over union of each class; NaN for classes that the truth lacks.
 
-    Takes the pixels of each class (..., classes) that were predicted right, that are of it, and that were
-    predicted as it.
+    Takes three counts of pixels of each class (..., classes): correctly predicted, true, and predicted.
     """
     return np.where(true > 0, hits / np.maximum(true + predicted - hits, 1), np.nan)
 
@@ -47,14 +46,14 @@ def mean_iou(matrix: np.ndarray) -> np.ndarray:
 
 
 def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Returns the share of pixels that were predicted right."""
+    """Returns the share of correctly predicted pixels."""
     return ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum((-2, -1)))
 
 
 def macro_averages(matrix: np.ndarray) -> dict[str, float]:
     """Returns precision, recall and F1, averaged over the classes that occur in truth or predictions.
 
-    A class without the denominator counts as 0, as in scikit-learn (average="macro", zero_division=0). Takes
+    A class whose denominator is 0 counts as 0, as in scikit-learn (average="macro", zero_division=0). Takes
     one confusion matrix (classes, classes).
     """
     hits, true, predicted = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)

@@ -1,4 +1,4 @@
-"""Small back-ends whose results depend on all that real ones' depend on, and a pipeline of them.
+"""Small back-ends, whose results depend on the same inputs as those of real ones, and a pipeline of them.
 
 The edit strategies are the real ones.
 """
@@ -34,7 +34,7 @@ TIMES = ["day", "night", "dusk"]
 
 
 def noise_image(seed: int, classes: int = 256) -> bytes:
-    """Returns the file of a noise image, or of a noise mask of so many classes."""
+    """Returns the file of a noise image, or of a noise mask with this number of classes."""
     shape = (SIZE[1], SIZE[0]) if classes < 256 else (SIZE[1], SIZE[0], 3)
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, classes, shape, np.uint8)).save(file, "PNG")
@@ -74,9 +74,9 @@ class Noise:
 
 @dataclass
 class Backend:
-    """Writes a line for each item it is given to the file `diary`, and sleeps.
+    """Writes a line for each item to the file `diary`, and sleeps for each item.
 
-    Raises an ItemError for items that hold the text `fails`.
+    Raises an ItemError for items that contain the text `fails`.
     """
 
     diary: Transient[str] = ""
@@ -213,7 +213,7 @@ def run_pipeline(
     folder: Path, store: Path, *, max_failures: int = 50, retry_failed: bool = False, size: Any = "generated",
     save_controls: bool = False, models: Sequence[Any] = (), **parts: Any,
 ) -> tuple[RunFolder, Runner]:  # fmt: skip
-    """Runs a pipeline of small back-ends; returns its folder, and the runner with what failed."""
+    """Runs a pipeline of small back-ends; returns its folder, and the runner with its failures."""
     cfg = OmegaConf.create({"size": size, "save_controls": save_controls, "name": "test"})
     runner = Runner(Store(store), Local(), max_failures, retry_failed)
     context = JobContext(cfg, folder)
@@ -221,7 +221,7 @@ def run_pipeline(
 
 
 def main() -> None:
-    """Runs the pipeline as a program: folder, name of the run, seconds an item."""
+    """Runs the pipeline as a program. Its arguments are the folder, the run's name and seconds an item."""
     base = Path(sys.argv[1])
     slow = {"diary": str(base / "diary"), "pause": float(sys.argv[3])}
     parts = {"captioner": Captioner(**slow), "editor": Editor(**slow), "generator": Generator(**slow)}

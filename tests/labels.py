@@ -1,4 +1,4 @@
-"""What predictions in tests are read by."""
+"""Labels with which tests read predictions."""
 
 from dillema.run_folder import Labels
 

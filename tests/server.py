@@ -1,4 +1,4 @@
-"""Servers on this machine that speak OpenAI's protocol: one that a test writes, and real ones."""
+"""Servers on this machine with the API of OpenAI: one with replies of a test, and real ones."""
 
 import json
 import socket
@@ -61,7 +61,7 @@ def serving(answer):
                 for part in parts:
                     self.wfile.write(part)
                     self.wfile.flush()
-            except OSError:  # the client has enough
+            except OSError:  # the client has closed the connection
                 self.close_connection = True
 
         def log_message(self, *arguments):
@@ -79,7 +79,7 @@ def serving(answer):
 
 @contextmanager
 def started(*command, **options):
-    """Yields the address of a real server, which is `python -m` a command and takes a host and a port."""
+    """Yields the address of a real server; `python -m` starts it, with a host and a port as arguments."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -92,7 +92,7 @@ def started(*command, **options):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models")
                     break
                 except urllib.error.HTTPError:
-                    break  # it answers, if not this
+                    break  # an error reply also shows that it answers
                 except OSError:
                     time.sleep(0.1)
             yield f"http://127.0.0.1:{port}/v1"

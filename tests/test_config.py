@@ -189,7 +189,7 @@ def test_the_paper_s_settings_stay_the_paper_s(experiment):
     )
 
 
-def mistakes(*overrides):
+def find_mistakes(*overrides):
     with pytest.raises(UserError) as caught:
         check(composed(*overrides))
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
@@ -197,21 +197,21 @@ def mistakes(*overrides):
 
 def test_models_of_one_name_are_refused():
     check(composed("model=[resnet18,resnet50]"))
-    assert mistakes("model=[resnet18,resnet50]", "model.resnet50.name=resnet18") == [
+    assert find_mistakes("model=[resnet18,resnet50]", "model.resnet50.name=resnet18") == [
         "model.resnet50.name: model.resnet18 is called resnet18 too; "
         "give one of them another name, for results are kept by it"
     ]
 
 
 def test_a_setting_of_a_model_without_its_name_is_answered_with_where_it_belongs():
-    (mistake,) = mistakes("+model.batch_size=4")
+    (mistake,) = find_mistakes("+model.batch_size=4")
     assert "set model.<name>.batch_size" in mistake
 
 
 @pytest.mark.parametrize("judge", ["${model.mini_segformer.model}", "conf/../conf/model"])
 def test_a_model_under_test_is_no_judge(judge, monkeypatch):
     monkeypatch.chdir(conf_dir().parent)
-    (mistake,) = mistakes(
+    (mistake,) = find_mistakes(
         f"validity.segmenter.model={judge}",
         *([] if "$" in judge else ["model.mini_segformer.model=conf/model"]),
     )
@@ -228,7 +228,7 @@ def test_what_a_user_s_own_class_takes_is_checked():
         "model.module.network._target_=tests.model.networks.Classifier",
     ]
     check(composed(*own, "+model.module.network.classes=6"))
-    assert mistakes(*own) == ["model.module.network.classes: Classifier needs it"]
+    assert find_mistakes(*own) == ["model.module.network.classes: Classifier needs it"]
     check(composed("model=module", "model.module.checkpoint=program.pt2", "model.module.network=null"))
 
 
@@ -260,7 +260,7 @@ def test_package_file_points_into_an_installed_package():
 
 
 def test_values_are_named_by_what_they_must_be():
-    assert mistakes("execution.devices=0", "counterfactuals=0.5", "job=retrain", "job.seeds=[1,1]") == [
+    assert find_mistakes("execution.devices=0", "counterfactuals=0.5", "job=retrain", "job.seeds=[1,1]") == [
         "counterfactuals: must be a whole number of at least 1, not 0.5",
         "execution.devices: must be a whole number of at least 1, not 0",
         "job.seeds: must be a list, each a whole number from 0 on, one or more and none twice, not [1, 1]",
@@ -270,14 +270,14 @@ def test_values_are_named_by_what_they_must_be():
 def test_a_job_may_know_of_more_mistakes_than_types_tell():
     program = ["model=module", "model.module.checkpoint=program.pt2", "model.module.network=null"]
     check(composed(*program))
-    (mistake,) = mistakes("job=retrain", *program)
+    (mistake,) = find_mistakes("job=retrain", *program)
     assert mistake.startswith(
         "model.module: ModuleModel cannot be trained as it is set; a network of torch is needed"
     )
 
 
 def test_settings_that_have_moved_are_answered_with_where_they_are():
-    assert mistakes("devices=2", "execution.max_failures=3", "execution.retry_failed=true") == [
+    assert find_mistakes("devices=2", "execution.max_failures=3", "execution.retry_failed=true") == [
         "execution.max_failures: is called max_failures now",
         "execution.retry_failed: is called retry_failed now",
         "devices: is called execution.devices now",

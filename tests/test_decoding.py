@@ -158,10 +158,10 @@ def test_a_lossless_webp_is_a_mask():
 
 
 def test_masks_may_be_painted_in_the_colours_of_the_classes():
-    painted = np.array([BLACK, GREEN], np.uint8)[MASK]  # the first channel is 0 everywhere
+    colour_mask = np.array([BLACK, GREEN], np.uint8)[MASK]  # the first channel is 0 everywhere
     colours = {BLACK: 0, GREEN: 1}
-    np.testing.assert_array_equal(decode_mask(encoded(painted), colours), MASK)
-    np.testing.assert_array_equal(decode_mask(encoded(np.dstack([painted, MASK + 254])), colours), MASK)
+    np.testing.assert_array_equal(decode_mask(encoded(colour_mask), colours), MASK)
+    np.testing.assert_array_equal(decode_mask(encoded(np.dstack([colour_mask, MASK + 254])), colours), MASK)
     np.testing.assert_array_equal(decode_mask(encoded(MASK * 255), {BLACK: 0, (255, 255, 255): 1}), MASK)
     swapped = palette_mask([GREEN, BLACK, BLACK, BLACK, RED], np.where(MASK, 0, 1).astype(np.uint8))
     with pytest.raises(
@@ -173,10 +173,10 @@ def test_masks_may_be_painted_in_the_colours_of_the_classes():
 
 
 def test_colours_that_stand_for_no_class_are_named():
-    painted = np.array([RED, GREEN], np.uint8)[MASK]
+    colour_mask = np.array([RED, GREEN], np.uint8)[MASK]
     with pytest.raises(UnreadableImage, match=r"colours that stand for no class, or for several.*: #ff0000$"):
-        decode_mask(encoded(painted), {BLACK: 0, GREEN: 1})
-    assert list_colours(encoded(painted)) == [GREEN, RED]
+        decode_mask(encoded(colour_mask), {BLACK: 0, GREEN: 1})
+    assert list_colours(encoded(colour_mask)) == [GREEN, RED]
     assert list_colours(encoded(MASK)) == []
 
 

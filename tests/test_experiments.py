@@ -1,6 +1,6 @@
-"""The experiments as a user runs them, with nothing but sizes changed.
+"""Runs the experiments as a user does, at smaller sizes.
 
-Small checkpoints lie where the large ones would after job=prefetch.
+Small checkpoints are in the place of the large ones in the cache that job=prefetch fills.
 """
 
 import json
@@ -39,10 +39,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """Returns a cache of the Hugging Face hub with a small checkpoint under each of the names in conf/.
-
-    And a cache of torch.
-    """
+    """Returns a cache of the hub, with a small checkpoint for each name in conf/, and a cache of torch."""
     home = tmp_path_factory.mktemp("hub")
 
     def put(repository):
@@ -75,7 +72,7 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def resnets(hub):
-    """Puts networks of torchvision into the cache of torch, which cannot be had smaller."""
+    """Puts networks of torchvision into the cache of torch; they have no smaller size."""
     torch.manual_seed(0)
     for name, block in composed(f"model=[{','.join(RESNETS)}]").model.items():
         (url,) = build(block).downloads()
@@ -86,14 +83,14 @@ def resnets(hub):
 
 
 def _brightness(tensors):
-    """Makes a network that finds an edge where it is bright."""
+    """Makes a network that finds edges at bright pixels."""
     tensors["block1.convs.0.weight"][0, :, 1, 1] = 0.02
     tensors["block1.convs.1.weight"][0, 0, 1, 1] = tensors["block1.projection.weight"][0, 0] = 1
 
 
 @pytest.fixture
 def dillema(hub, tmp_path, monkeypatch, mlflow_tables):
-    """Returns what runs a command line in an empty folder without a network, and returns its folder."""
+    """Returns a function that runs a command in an empty folder without a network, and returns the folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -105,8 +102,8 @@ def dillema(hub, tmp_path, monkeypatch, mlflow_tables):
 
 
 @pytest.fixture
-def painted(monkeypatch):
-    """Returns what every call of the diffusion pipeline was given."""
+def generated(monkeypatch):
+    """Returns the list of the calls of the diffusion pipeline, with their arguments."""
     calls, original = [], StableDiffusionControlNetPipeline.__call__
 
     def watched(self, *arguments, **options):
@@ -124,8 +121,8 @@ def painted(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Returns the questions that the language model got."""
+def requests(monkeypatch):
+    """Returns the list of the requests to the language model."""
     questions, original = [], LlamaCpp.ask
 
     def watched(self, messages, schema, seed):
@@ -137,10 +134,7 @@ def asked(monkeypatch):
 
 
 def outcome(folder, models, *controls, size=(64, 32)):
-    """Returns the figures of a run and the rows of its generated set.
-
-    After a look at what every run must leave behind.
-    """
+    """Checks the files that every run must write; returns its figures and the rows of its generated set."""
     results = json.loads((folder / "results.json").read_text())
     rows, failures = (
         [json.loads(line) for line in (folder / name).read_text().splitlines()]
@@ -154,7 +148,7 @@ def outcome(folder, models, *controls, size=(64, 32)):
     )
     assert all(
         failure["message"] and "Error" not in failure["message"] for failure in failures
-    )  # in words: the language model talks nonsense
+    )  # has a message: the language model writes nonsense
     for row in rows:
         assert Image.open(folder / "generated" / row["file_name"]).size == size
         for edit in row["edits"]:
@@ -174,7 +168,7 @@ def outcome(folder, models, *controls, size=(64, 32)):
     return results, rows
 
 
-def test_the_paper_on_shift(dillema, painted, asked):
+def test_the_paper_on_shift(dillema, generated, requests):
     test_shift.pack(streets("continuous/images/1x/train/front"))
     results, rows = outcome(dillema("experiment=shift_paper"), ["segformer_cityscapes"], "soft_edge")
     assert (results["dataset"], results["task"], results["counts"]["sources"]) == ("shift", "segmentation", 4)
@@ -183,7 +177,7 @@ def test_the_paper_on_shift(dillema, painted, asked):
         sentences = row["caption"].split(". ")
         assert len(sentences) == 2 and len(set(sentences)) == 2  # two captions, sampled
         assert set(row["caption"].replace(".", "").split()) <= set(checkpoints.WORDS)
-    for call in painted:
+    for call in generated:
         assert (
             call["scheduler"],
             call["num_inference_steps"],
@@ -193,11 +187,11 @@ def test_the_paper_on_shift(dillema, painted, asked):
         assert set(call["negative_prompt"]) == {
             "low quality, painting, cartoon, greyscale image, (saturated color: 1.9), bright colors"
         }
-    assert all("segments the images of a car's camera" in messages[0]["content"] for messages in asked)
-    assert any(rows[0]["caption"] in messages[-1]["content"] for messages in asked)
+    assert all("segments the images of a car's camera" in messages[0]["content"] for messages in requests)
+    assert any(rows[0]["caption"] in messages[-1]["content"] for messages in requests)
 
 
-def test_the_paper_on_imagenet(dillema, resnets, painted, asked):
+def test_the_paper_on_imagenet(dillema, resnets, generated, requests):
     for wnid in ("n01440764", "n02109047"):
         photographs(Path("data/imagenet/train"), wnid)
     results, rows = outcome(dillema("experiment=imagenet_paper"), RESNETS, "soft_edge")
@@ -206,19 +200,19 @@ def test_the_paper_on_imagenet(dillema, resnets, painted, asked):
         "classification",
         2,
     )
-    assert len(rows) <= 10  # five of each, where its caption has as many to change
+    assert len(rows) <= 10  # at most five of each source
     assert {row["label_name"] for row in rows} == {"tench", "Great Dane"}
-    assert {(call["scheduler"], call["num_inference_steps"]) for call in painted} == {
+    assert {(call["scheduler"], call["num_inference_steps"]) for call in generated} == {
         ("UniPCMultistepScheduler", 5)
     }
-    assert any("The image belongs to the class: tench" in messages[-1]["content"] for messages in asked)
+    assert any("The image belongs to the class: tench" in messages[-1]["content"] for messages in requests)
 
 
 @pytest.fixture
 def fetched(hub, dillema, tmp_path, monkeypatch):
-    """Returns what fetches all that a command line needs, from a hub that has the small checkpoints.
+    """Returns a function that prefetches the weights of a command into an empty cache.
 
-    Into a cache of its own.
+    It downloads them from a hub with the small checkpoints.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.folder, server.served = tmp_path / "served", []
@@ -244,7 +238,7 @@ def fetched(hub, dillema, tmp_path, monkeypatch):
     server.shutdown()
 
 
-def test_shift_with_what_we_would_choose_today_without_a_network(dillema, fetched, painted, asked):
+def test_shift_with_what_we_would_choose_today_without_a_network(dillema, fetched, generated, requests):
     fetched("experiment=modern")
     streets("discrete/images/val/front")
     folder = dillema("experiment=modern", "size=source")
@@ -253,22 +247,22 @@ def test_shift_with_what_we_would_choose_today_without_a_network(dillema, fetche
     )
     assert results["counts"]["sources"] == 2  # clear days only
     assert len(rows) >= 3
-    assert {(call["scheduler"], call["num_inference_steps"], call["controlnets"]) for call in painted} == {
+    assert {(call["scheduler"], call["num_inference_steps"], call["controlnets"]) for call in generated} == {
         ("UniPCMultistepScheduler", 20, 2)
     }
-    assert all(call["controlnet_conditioning_scale"] == [0.9, 0.9] for call in painted)
+    assert all(call["controlnet_conditioning_scale"] == [0.9, 0.9] for call in generated)
     for row in rows:
         mask = np.asarray(Image.open(folder / "generated" / row["mask_file_name"]))
         np.testing.assert_array_equal(
             mask, test_shift.ids(10 * int(row["source"][:4]))
-        )  # as large as the source, and every class in its place
-    assert "as short as possible" in asked[0][0]["content"] and len(asked[0]) > 2  # with examples
+        )  # has the size and the classes of the source
+    assert "as short as possible" in requests[0][0]["content"] and len(requests[0]) > 2  # with examples
 
 
-def test_a_data_set_brings_what_suits_it(dillema, resnets, painted):
+def test_a_data_set_brings_what_suits_it(dillema, resnets, generated):
     photographs(Path("data/imagenet/val"), "n01440764")
     results, rows = outcome(dillema("dataset=imagenet"), ["resnet18"], "canny")
-    assert results["counts"]["sources"] == 1 and rows and painted
+    assert results["counts"]["sources"] == 1 and rows and generated
 
 
 def streets(view):

@@ -1,4 +1,4 @@
-"""Extensions of one's own: a module, a YAML file and a test for each."""
+"""Extensions outside the package: a module, a YAML file and a test for each."""
 
 import shutil
 from pathlib import Path

@@ -90,11 +90,11 @@ def small_hub(monkeypatch, tmp_path):
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                known = self.path == "/api/models/some/model"
-                self.send_response(200 if known else status)
-                if not known:
+                exists = self.path == "/api/models/some/model"
+                self.send_response(200 if exists else status)
+                if not exists:
                     self.send_header("X-Error-Code", code)
-                content = json.dumps(about).encode() if known else b""
+                content = json.dumps(about).encode() if exists else b""
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content if self.command == "GET" else b"")
@@ -139,7 +139,7 @@ def test_what_the_hub_does_not_have_is_no_trouble_of_the_network(small_hub):
 
 
 class Failing:
-    """A class of models whose checkpoints cannot be opened for want of something else."""
+    """A class of models whose checkpoints cannot be opened because something else is missing."""
 
     __module__ = "transformers.models"
 

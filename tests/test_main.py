@@ -96,9 +96,9 @@ def test_the_command_that_fetches_what_a_job_lacks_names_no_other_job(dillema, t
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, number, code):
+def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_number, code):
     (tmp_path / "slow.py").write_text(
         "import time\ndef job(context):\n    print('begun', flush=True)\n    time.sleep(60)\n"
     )
@@ -109,7 +109,7 @@ def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, number, 
     )
     assert process.stdout.readline() == "begun\n"
     start = time.monotonic()
-    process.send_signal(number)
+    process.send_signal(signal_number)
     _, errors = process.communicate()
     assert (
         process.returncode == code

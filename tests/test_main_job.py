@@ -1,4 +1,4 @@
-"""The main job as a user runs it: the command, the weights in the package, a folder of one's own."""
+"""Runs the main job as a user does: the command, the weights of the package, a folder of images."""
 
 import hashlib
 import json
@@ -182,11 +182,11 @@ def test_the_same_run_from_python_leaves_the_same_and_no_state_of_hydra(
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_end(home: Path, tmp_path: Path) -> None:
-    chance = random.Random()
+    random_source = random.Random()
     for _ in range(3):
         process = start(tmp_path, *QUICK)
         try:
-            process.communicate(timeout=chance.uniform(3, 15))
+            process.communicate(timeout=random_source.uniform(3, 15))
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

@@ -37,8 +37,8 @@ def test_metrics_agree_with_torchmetrics():
     error = reference.multiclass_calibration_error(probabilities, label, 4, n_bins=15).item()
     certainty, right = probabilities.max(1).values.numpy(), (predicted == label).numpy()
     assert calibration_error(certainty, right) == pytest.approx(error, abs=1e-6)
-    known = predicted.clamp(max=2)
-    three = torch.bincount(label * 3 + known, minlength=9).reshape(3, 3).numpy()
+    clamped = predicted.clamp(max=2)
+    three = torch.bincount(label * 3 + clamped, minlength=9).reshape(3, 3).numpy()
     assert mean_iou(three) == pytest.approx(
-        reference.multiclass_jaccard_index(known, label, 3).item(), abs=1e-6
+        reference.multiclass_jaccard_index(clamped, label, 3).item(), abs=1e-6
     )

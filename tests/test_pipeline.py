@@ -35,7 +35,7 @@ def run(tmp_path, name="run", store="store", **parts):
 
 
 def left_behind(folder):
-    """Returns all that must not differ between two runs of the same configuration."""
+    """Returns everything that must be equal in two runs of the same configuration."""
     paths = sorted(p for p in folder.path.rglob("*") if p.is_file() and p.name != "results.json")
     results = {k: v for k, v in folder.results.items() if k not in ("seconds", "wall_seconds")}
     return {str(p.relative_to(folder.path)): p.read_bytes() for p in paths}, results
@@ -101,8 +101,8 @@ def test_the_generated_set_has_the_size_that_is_asked_for_and_masks_of_whole_cla
         mask = Image.open(folder.path / "generated" / row["mask_file_name"])
         assert Image.open(folder.path / "generated" / row["file_name"]).size == mask.size == expected
         if size == "source":
-            number = int(row["source"].removeprefix("scene-"))
-            assert mask.tobytes() == Image.open(io.BytesIO(noise_image(100 + number, 3))).tobytes()
+            index = int(row["source"].removeprefix("scene-"))
+            assert mask.tobytes() == Image.open(io.BytesIO(noise_image(100 + index, 3))).tobytes()
         assert set(np.unique(mask)) <= {0, 1, 2}
 
 
@@ -159,18 +159,18 @@ def test_an_image_that_a_gate_cannot_score_does_not_count(tmp_path):
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
 def test_neither_order_nor_batches_nor_blocks_nor_company_change_an_image(tmp_path, monkeypatch, strategy):
-    whole = images(run(tmp_path, edits=strategy))
+    in_one_block = images(run(tmp_path, edits=strategy))
     monkeypatch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", 4)
     parts = {"generator": Generator(batch_size=5), "captioner": Captioner(batch_size=1), "edits": strategy}
     cut = images(run(tmp_path, "other", "elsewhere", dataset=Noise(backwards=True, count=7), **parts))
-    assert len([name for name in whole if name.startswith("generated/images")]) == 12
-    assert all(cut[name] == content for name, content in whole.items())
+    assert len([name for name in in_one_block if name.startswith("generated/images")]) == 12
+    assert all(cut[name] == content for name, content in in_one_block.items())
 
 
 def test_another_seed_makes_other_images(tmp_path):
-    one, other = images(run(tmp_path)), images(run(tmp_path, "other", seed=1))
+    first, later = images(run(tmp_path)), images(run(tmp_path, "other", seed=1))
     assert all(
-        one[name] != other[name] for name in one if name.startswith("generated/images") and name in other
+        first[name] != later[name] for name in first if name.startswith("generated/images") and name in later
     )
 
 
@@ -188,10 +188,10 @@ def test_blocks_of_two_seeds_draw_other_numbers(tmp_path, monkeypatch):
 
 def test_an_item_that_fails_is_recorded_and_the_rest_goes_on(tmp_path):
     folder = run(tmp_path, generator=Generator(fails="scene-3"), dataset=Noise(damaged=2))
-    source, *painted = folder.failures()
+    source, *failed = folder.failures()
     assert source["step"] == "source" and source["id"] == "scene-2" and "cannot be read" in source["message"]
-    assert [f["id"] for f in painted] == ["scene-3_0", "scene-3_1"]
-    assert {f["step"] for f in painted} == {"generate"} and {f["raw"] for f in painted} == {"<b>what?</b>"}
+    assert [f["id"] for f in failed] == ["scene-3_0", "scene-3_1"]
+    assert {f["step"] for f in failed} == {"generate"} and {f["raw"] for f in failed} == {"<b>what?</b>"}
     counts = {
         "sources": 6,
         "captions": 5,

@@ -219,15 +219,15 @@ def test_other_files_are_refused_in_words(tmp_path, path):
 
 
 def test_other_thresholds_give_other_verdicts_and_leave_all_else_as_it_was(tmp_path, path):
-    asked = []
+    judged_images = []
 
     def strict(scores):
-        asked.append(scores)
+        judged_images.append(scores)
         return Verdict(scores, () if scores["gate.agreement"] >= 0.9 else ("agreement is below 0.9",))
 
     judge(path, tmp_path / "strict.parquet", strict)
     # once an image; what a gate could not tell is left out
-    assert asked == [{"gate.agreement": value} for value in (0.7, 0.2, 0.7, 0.7, 0.7)]
+    assert judged_images == [{"gate.agreement": value} for value in (0.7, 0.2, 0.7, 0.7, 0.7)]
     judged, original = (pq.read_table(tmp_path / name) for name in ("strict.parquet", "p.parquet"))
     assert judged.schema.equals(original.schema, check_metadata=True)
     changed = ["valid", "reasons"]

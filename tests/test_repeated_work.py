@@ -1,7 +1,4 @@
-"""What is due is done, and nothing else.
-
-With the real edit strategies, through real changes of a data set.
-"""
+"""A repeated run computes only what has changed, with the real edit strategies and real data set changes."""
 
 import shutil
 
@@ -20,7 +17,7 @@ COUNT = 3
 
 
 class Diary:
-    """What back-ends are given, by the name of their class."""
+    """Lists the items that each back-end worked on."""
 
     def __init__(self, path):
         self.path = path
@@ -28,7 +25,7 @@ class Diary:
     def clear(self):
         self.path.write_text("")
 
-    def of(self, backend):
+    def lines(self, backend):
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         return [line.partition(" ")[2] for line in lines if line.startswith(f"{backend} ")]
 
@@ -50,8 +47,8 @@ def test_one_more_source_repaints_none_of_the_others(tmp_path, diary, strategy):
     before = images(run(tmp_path, diary, "forty", dataset=Noise(count=40), edits=strategy))
     diary.clear()
     after = images(run(tmp_path, diary, "forty-one", dataset=Noise(count=41), edits=strategy))
-    assert len(diary.of("Generator")) == COUNT and {
-        text.partition(":")[0] for text in diary.of("Generator")
+    assert len(diary.lines("Generator")) == COUNT and {
+        text.partition(":")[0] for text in diary.lines("Generator")
     } == {"scene-40"}
     assert all(after[name] == content for name, content in before.items())
 
@@ -62,8 +59,10 @@ def test_a_caption_that_is_healed_repaints_its_source_alone(tmp_path, diary, str
     before = images(run(tmp_path, diary, "broken", dataset=Noise(count=20), edits=strategy, captioner=broken))
     diary.clear()
     after = images(run(tmp_path, diary, "healed", dataset=Noise(count=20), edits=strategy, retry_failed=True))
-    assert diary.of("Captioner") == ["scene-7"]
-    assert len(diary.of("Generator")) == COUNT and all("scene-7:" in text for text in diary.of("Generator"))
+    assert diary.lines("Captioner") == ["scene-7"]
+    assert len(diary.lines("Generator")) == COUNT and all(
+        "scene-7:" in text for text in diary.lines("Generator")
+    )
     assert len(after) > len(before) and all(after[name] == content for name, content in before.items())
 
 
@@ -72,32 +71,32 @@ def test_more_counterfactuals_keep_those_that_are_there(tmp_path, diary, strateg
     before = images(run(tmp_path, diary, "three", edits=strategy))
     diary.clear()
     after = images(run(tmp_path, diary, "four", edits=strategy, counterfactuals=COUNT + 1))
-    assert len(diary.of("Generator")) == 6
+    assert len(diary.lines("Generator")) == 6
     assert all(after[name] == content for name, content in before.items())
 
 
 def test_a_raised_limit_and_an_added_file_add_work_and_repeat_none(tmp_path, diary):
     root = tmp_path / "photos"
-    for number in range(12):
-        folder = root / ("cat" if number % 2 else "dog")
+    for index in range(12):
+        folder = root / ("cat" if index % 2 else "dog")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number}.png").write_bytes(noise_image(number))
+        (folder / f"{index}.png").write_bytes(noise_image(index))
     vary = Noise().vary
 
     def paint(name, limit):
         dataset = Folder(str(root), limit=limit, vary=vary)
         diary.clear()
-        return images(run(tmp_path, diary, name, dataset=dataset)), len(diary.of("Generator"))
+        return images(run(tmp_path, diary, name, dataset=dataset)), len(diary.lines("Generator"))
 
     few, painted_few = paint("few", 6)
     more, painted_more = paint("more", 9)
     assert (painted_few, painted_more) == (6 * COUNT, 3 * COUNT)
     assert all(more[name] == content for name, content in few.items())
-    whole, _ = paint("whole", None)
+    unlimited, _ = paint("whole", None)
     shutil.copy(root / "dog" / "0.png", root / "dog" / "new.png")
     (root / "dog" / "new.png").write_bytes(noise_image(99))
-    added, painted = paint("added", None)
-    assert painted == COUNT and all(added[name] == content for name, content in whole.items())
+    added, generated = paint("added", None)
+    assert generated == COUNT and all(added[name] == content for name, content in unlimited.items())
 
 
 def test_a_batch_that_is_partly_done_is_not_done_again(tmp_path, diary):
@@ -116,7 +115,7 @@ def test_a_batch_that_is_partly_done_is_not_done_again(tmp_path, diary):
         dataset=Noise(count=4),
         generator=Generator(diary=str(diary.path), batch_size=50),
     )
-    assert len(diary.of("Generator")) == COUNT
+    assert len(diary.lines("Generator")) == COUNT
 
 
 def test_a_new_version_of_a_step_repeats_it_and_what_follows(tmp_path, diary, monkeypatch):
@@ -128,6 +127,6 @@ def test_a_new_version_of_a_step_repeats_it_and_what_follows(tmp_path, diary, mo
     assert diary.path.read_text() == ""  # no back-end is needed for it, and nothing follows
     monkeypatch.setattr(RewriteStep, "version", 99)
     run(tmp_path, diary, "rewrite", **parts)
-    assert diary.of("Captioner") == [] and len(diary.of("Editor")) == 6 * COUNT
+    assert diary.lines("Captioner") == [] and len(diary.lines("Editor")) == 6 * COUNT
     # the same texts come out, so that the images are those that are there
-    assert diary.of("Generator") == [] and diary.of("Gate") == [] and diary.of("Model") == []
+    assert diary.lines("Generator") == [] and diary.lines("Gate") == [] and diary.lines("Model") == []

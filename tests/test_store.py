@@ -31,7 +31,7 @@ class Outer:
 
 @dataclass
 class WithoutMarks:
-    """A back-end of a user, who need not know of marks or versions."""
+    """A back-end of a user, without marks and without a version."""
 
     gain: float = 1.0
 
@@ -114,7 +114,7 @@ def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
     with pytest.raises(UserError):
         store.put("s", [Record("k1", "a", 1), Record("k2", None, 2)], {})
     assert store.get(["k1", "k2"]) == {}
-    store.put("s", [Record("k1", "a", 1)], {})  # the failure left no transaction open
+    store.put("s", [Record("k1", "a", 1)], {})  # the failure has closed its transaction
     assert store.get(["k1"])["k1"].value == 1
 
 
@@ -132,10 +132,10 @@ def test_an_image_without_its_record_is_not_there(tmp_path, monkeypatch):
 
 
 def test_two_processes_worth_of_connections_share_a_store(tmp_path):
-    one, other = Store(tmp_path), Store(tmp_path)
-    one.put("s", [Record("k1", "a", 1)], {})
-    other.put("s", [Record("k2", "b", 2), Record("k1", "a", 1)], {})
-    assert set(one.get(["k1", "k2"])) == {"k1", "k2"}
+    first, second = Store(tmp_path), Store(tmp_path)
+    first.put("s", [Record("k1", "a", 1)], {})
+    second.put("s", [Record("k2", "b", 2), Record("k1", "a", 1)], {})
+    assert set(first.get(["k1", "k2"])) == {"k1", "k2"}
 
 
 def test_replies_that_are_no_unicode_or_huge_are_kept_in_part(tmp_path):

@@ -1,4 +1,4 @@
-"""Limits of style that ruff does not check: lengths of functions, of files, and of lines in text files."""
+"""Checks limits of style that ruff does not check: lengths of functions, files and lines of text files."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def text_files():
 FILES = text_files()
 
 
-def lines_of(name):
+def read_lines(name):
     return (ROOT / name).read_text(encoding="utf-8").splitlines()
 
 
@@ -43,8 +43,8 @@ def lines_of(name):
 def test_lines_fit_the_columns(name):
     # rows of tables and addresses cannot be broken
     long = [
-        number
-        for number, line in enumerate(lines_of(name), 1)
+        line_number
+        for line_number, line in enumerate(read_lines(name), 1)
         if len(line) > COLUMNS and not line.startswith("|") and not re.search(r"https?://\S{60}", line)
     ]
     assert not long, f"{name} has lines of more than {COLUMNS} columns: {long[:10]}"
@@ -52,7 +52,7 @@ def test_lines_fit_the_columns(name):
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in LONG_FILES])
 def test_files_are_short(name):
-    assert len(lines_of(name)) <= FILE_LINES
+    assert len(read_lines(name)) <= FILE_LINES
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".py")])
@@ -68,4 +68,4 @@ def test_functions_are_short(name):
 
 
 def test_exceptions_are_needed():
-    assert all(len(lines_of(name)) > FILE_LINES for name in LONG_FILES)
+    assert all(len(read_lines(name)) > FILE_LINES for name in LONG_FILES)

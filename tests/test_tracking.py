@@ -49,10 +49,10 @@ def start(settings, name="first", folder=Path("run"), **more):
 
 def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd):
     path = tmp_path / "run"
-    with start(settings, folder=path) as tracked:
+    with start(settings, folder=path) as tracked_run:
         folder, _ = run_pipeline(path, tmp_path / "store", models=(Model(), Model(name="same")), placebos=1)
         report.write(folder)
-        tracked.log(folder)
+        tracked_run.log(folder)
     assert "alembic" not in capfd.readouterr().err
     monkeypatch.chdir("/")  # what was written must not depend on where the process stood
     client, (run,) = runs(tmp_path)
@@ -98,7 +98,7 @@ def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd
     assert json.loads(generated.dataset.source)["uri"] == (path / "generated").as_uri()
     assert not (path / "unsent").exists()
     experiment = client.get_experiment_by_name("test").experiment_id
-    assert tracked.address.endswith(f"#/experiments/{experiment}/runs/{run.info.run_id}")
+    assert tracked_run.address.endswith(f"#/experiments/{experiment}/runs/{run.info.run_id}")
 
 
 def test_a_run_that_dies_is_marked_with_its_error(tmp_path, settings):
@@ -121,9 +121,9 @@ def test_the_runs_of_a_sweep_lie_under_one_parent(tmp_path, settings):
     for i, sweep in enumerate(("one", "one", "other")):
         with start(settings, f"child of {sweep}", tmp_path / str(i), sweep=tmp_path / sweep):
             pass
-    _, found = runs(tmp_path)
-    parents = {r.info.run_id: r for r in found if "mlflow.parentRunId" not in r.data.tags}
-    children = [r for r in found if "mlflow.parentRunId" in r.data.tags]
+    _, tracked_run_data = runs(tmp_path)
+    parents = {r.info.run_id: r for r in tracked_run_data if "mlflow.parentRunId" not in r.data.tags}
+    children = [r for r in tracked_run_data if "mlflow.parentRunId" in r.data.tags]
     assert len(parents) == 2 and len(children) == 3
     assert all(p.info.status == "FINISHED" for p in parents.values())
     by_name = {r.info.run_name: set() for r in children}
@@ -138,9 +138,9 @@ def test_the_runs_of_a_sweep_lie_under_one_parent(tmp_path, settings):
 def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
     (tmp_path / "here" / "mlflow.db").write_text("this is no database, whatever its name says")
     path = tmp_path / "run"
-    with start(settings, folder=path) as tracked:
+    with start(settings, folder=path) as tracked_run:
         folder, _ = run_pipeline(path, tmp_path / "store")
-        tracked.log(folder)
+        tracked_run.log(folder)
     assert (path / "results.json").exists()
     assert "mlflow.db cannot be used" in caplog.text and "mlflow db upgrade" in caplog.text
     assert "MLflow" in caplog.text and "job=sync" in caplog.text
@@ -182,11 +182,11 @@ def test_a_killed_run_whose_folder_is_gone_is_ended_too(tmp_path, settings):
 
 
 @pytest.mark.parametrize("answers", [False, True])
-def test_a_server_that_is_away_or_silent_delays_nothing(tmp_path, settings, caplog, monkeypatch, answers):
+def test_a_server_that_is_away_or_silent_delays_nothing(tmp_path, settings, caplog, monkeypatch, reply):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # what the user sets stays; else 5
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
-        if answers:
+        if reply:
             silent.listen()
         begun = time.perf_counter()
         with start(settings | {"uri": f"http://127.0.0.1:{silent.getsockname()[1]}"}):
@@ -198,12 +198,12 @@ def test_a_server_that_is_away_or_silent_delays_nothing(tmp_path, settings, capl
 
 def test_a_run_without_any_image_is_tracked(tmp_path, settings):
     path = tmp_path / "run"
-    with start(settings, folder=path) as tracked:
+    with start(settings, folder=path) as tracked_run:
         folder, _ = run_pipeline(path, tmp_path / "store", dataset=Noise(count=2), models=(Model(),))
         for line in ("generated", "placebo"):
             (path / line / "metadata.jsonl").write_text("")
         report.write(folder)
-        tracked.log(folder)
+        tracked_run.log(folder)
     assert runs(tmp_path)[1][0].info.status == "FINISHED"
 
 
@@ -225,10 +225,10 @@ def test_the_grid_has_the_same_images_in_every_run(tmp_path, settings):
     grids, digests = [], []
     for strength in (1, 2):
         path = tmp_path / str(strength)
-        with start(settings, folder=path) as tracked:
+        with start(settings, folder=path) as tracked_run:
             generator = Generator(strength=strength)
             folder, _ = run_pipeline(path, tmp_path / "store", dataset=Noise(count=18), generator=generator)
-            tracked.log(folder)
+            tracked_run.log(folder)
             grids.append(sorted(file.stem for file in (path / "unsent" / "images").iterdir()))
         digests.append(runs(tmp_path)[1][-1].inputs.dataset_inputs[0].dataset.digest)
     assert (
@@ -241,16 +241,16 @@ def test_the_grid_has_the_same_images_in_every_run(tmp_path, settings):
 
 @pytest.mark.parametrize("name", ["a%20b", "a%25b", "a 50% done", "a#2", "a?b", "ü [x] 'y'"])
 def test_working_folders_of_any_name_are_tracked_in(tmp_path, monkeypatch, mlflow_tables, name):
-    place = tmp_path / name
-    (place / "outputs").mkdir(parents=True)
-    monkeypatch.chdir(place)
+    database = tmp_path / name
+    (database / "outputs").mkdir(parents=True)
+    monkeypatch.chdir(database)
     shutil.copy(mlflow_tables, "outputs/mlflow.db")
     client = connect(absolute("sqlite:///outputs/mlflow.db"))
     experiment = client.create_experiment("dillema", artifact_location("outputs/artifacts"))
     run = client.create_run(experiment).info.run_id
     client.log_text(run, "hello", "report.html")
     assert [file.path for file in client.list_artifacts(run)] == ["report.html"]
-    assert len(list(place.rglob("report.html"))) == 1
+    assert len(list(database.rglob("report.html"))) == 1
 
 
 FIRST_USE = """

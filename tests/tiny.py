@@ -1,7 +1,4 @@
-"""Small random checkpoints of the real classes, saved as their big relatives are.
-
-And a data set to go with them.
-"""
+"""Small random checkpoints of the real classes, in the format of the published ones, and a data set."""
 
 import ctypes
 import io
@@ -99,12 +96,10 @@ def captioner(folder):
 
 
 def gguf(path, template=None, kind="llama", unlikely=""):
-    """A language model of one layer with a token for each byte.
+    """Writes a language model of one layer with a token for each byte; returns its path.
 
-    It is so wide that every quantisation of llama.cpp can be made of it.
-
-    `kind` is its architecture, llama or qwen3; it writes the characters in `unlikely` only where a grammar
-    leaves no choice.
+    It is wide enough for every quantisation of llama.cpp. `kind` is its architecture, llama or qwen3. It uses
+    the characters in `unlikely` only where a grammar leaves no choice.
     """
     from gguf import GGUFWriter, TokenType
     from tokenizers.pre_tokenizers import ByteLevel
@@ -156,7 +151,7 @@ def gguf(path, template=None, kind="llama", unlikely=""):
     }
     tensors |= {"token_embd": (len(tokens), width), "output": (len(tokens), width)}
     matrices = {name: rng.normal(0, 0.05, shape).astype(np.float32) for name, shape in tensors.items()}
-    # what is the same of every token comes out as it went in, and there speaks against some
+    # one dimension is equal for all tokens; in the output it makes the unlikely ones less probable
     matrices["token_embd"][:, 0], matrices["output"][:, 0] = 5, 0
     matrices["output"][
         [tokens.index(c.encode() if kind != "llama" else f"<0x{ord(c):02X}>".encode()) for c in unlikely], 0
@@ -174,11 +169,11 @@ def gguf(path, template=None, kind="llama", unlikely=""):
     return str(path)
 
 
-TYPES = {"Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q8_0": 7}  # llama.cpp's numbers
+TYPES = {"Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18, "Q8_0": 7}  # numbers of llama.cpp
 
 
 def quantised(source, target, kind):
-    """Writes a GGUF file again, quantised as the big ones are."""
+    """Writes a quantised copy of a GGUF file, with the quantisation of the published ones."""
     import llama_cpp
 
     settings = llama_cpp.llama_model_quantize_default_params()
@@ -193,10 +188,7 @@ COMMIT = "a" * 40
 
 
 def cached(cache, repository):
-    """Returns the folder of a repository in a cache of the Hugging Face hub.
-
-    Where it looks as if it had been fetched.
-    """
+    """Makes the folder of a downloaded repository in a cache of the Hugging Face hub, and returns it."""
     home = cache / f"models--{repository.replace('/', '--')}"
     (home / "refs").mkdir(parents=True, exist_ok=True)
     (home / "refs" / "main").write_text(COMMIT)
@@ -246,7 +238,7 @@ def unet(**options):
         **options,
     )
     for name, weights in model.named_parameters():
-        if "attn2.to" in name and weights.ndim == 2:  # else the text hardly shows
+        if "attn2.to" in name and weights.ndim == 2:  # otherwise the text has hardly any effect
             torch.nn.init.normal_(weights, std=0.5)
     return model
 
@@ -255,7 +247,7 @@ def controlnet(model):
     from diffusers import ControlNetModel
 
     control = ControlNetModel.from_unet(model, conditioning_embedding_out_channels=(8, 8, 8, 8))
-    # a fresh ControlNet ends in zeros and would leave the image as it is
+    # the last layers of a new ControlNet are zero, so that it has no effect
     ends = torch.nn.ModuleList(
         [*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding]
     )
@@ -305,7 +297,7 @@ def generator(folder):
 
 
 def stable_diffusion(folder, controlnet):
-    """Saves the same as it is published: without its ControlNet, which goes to a folder of its own."""
+    """Saves the model in the published form: without its ControlNet, which has its own folder."""
     generator(folder)
     shutil.copytree(folder / "controlnet", controlnet, dirs_exist_ok=True)
     shutil.rmtree(folder / "controlnet")
@@ -369,7 +361,7 @@ def kontext(folder):
         guidance_embeds=True,
     )
     for weights in transformer.parameters():
-        if weights.ndim == 2:  # else source and text hardly show
+        if weights.ndim == 2:  # otherwise source and text have hardly any effect
             torch.nn.init.normal_(weights, std=0.3)
     vae = autoencoder(
         (8, 8, 8, 8),
@@ -379,7 +371,7 @@ def kontext(folder):
         shift_factor=0.06,
         scaling_factor=1.5,
     )
-    for name, weights in vae.named_parameters():  # nor would what is decoded
+    for name, weights in vae.named_parameters():  # otherwise the latents have hardly any effect
         if name.endswith("bias"):
             torch.nn.init.zeros_(weights)
     vae.decoder.conv_out.weight.data *= 5
@@ -431,9 +423,9 @@ def depth(folder):
 
 
 def hed(path, change=None):
-    """Writes a file in the layout of ControlNetHED.pth, in half precision as it is.
+    """Writes a file in the layout of ControlNetHED.pth, in half precision.
 
-    All zeros, except for what `change` does to the tensors.
+    All tensors are zero, until `change` edits them.
     """
     channels, layers = (3, 64, 128, 256, 512, 512), (2, 2, 3, 3, 3)
     tensors = {"norm": torch.zeros(1, 3, 1, 1)}

@@ -1,1 +1,1 @@
-"""Generators: what paints a counterfactual caption over the structure of the source image."""
+"""Generators: they paint a counterfactual caption with the structure of the source image."""

@@ -1,4 +1,4 @@
-"""Images by a Stable Diffusion pipeline with one or several ControlNets."""
+"""Generates images with a Stable Diffusion pipeline and one or several ControlNets."""
 
 import re
 from collections import defaultdict
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 Offload = Literal["model", "sequential"] | None
-"""What is on the GPU: the model that is at work, the layer that is at work, or (None) everything."""
+"""What the GPU holds: the model in use ("model"), the layer in use ("sequential"), or all (None)."""
 Request = tuple[Sample, Counterfactual, Mapping[str, Control], int]
-"""What one image is made from: the last is its seed."""
+"""The input of one image: sample, counterfactual, control images and seed."""
 Side = Annotated[int, Constraint("that is a multiple of 8", lambda value: value > 0 and value % 8 == 0)]
 Strength = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 < value <= 1)]
 
@@ -38,19 +38,18 @@ class ControlNetGenerator:
 
     Attributes:
         model: A folder or a hub id.
-        controlnet: The ControlNet of each kind of conditioning, for a checkpoint that holds none; those that
-            `conditioning` asks for are loaded.
-        control_weight: Multiplies the weights of all control images.
-        guidance: How much the prompt counts against the negative prompt; 1 uses no negative prompt, in half
-            the time.
-        guidance_share: The share of the steps, from the first, that use guidance.
-        strength: Starts from the source image under this share of the noise; None starts from noise alone.
-        scheduler: A class of diffusers that replaces the checkpoint's scheduler and takes over its settings.
-        lora: A file of low-rank changes to the UNet, which are added to its weights.
+        controlnet: The ControlNet of each conditioning, for a checkpoint without ControlNets; only those of
+            `conditioning` are loaded.
+        control_weight: A factor for the weights of all control images.
+        guidance: The scale of classifier-free guidance; 1 uses no negative prompt and takes half the time.
+        guidance_share: The share of the steps, counted from the first, that use guidance.
+        strength: Starts from the source image with this share of the noise; None starts from noise only.
+        scheduler: A class of diffusers that replaces the checkpoint's scheduler and keeps its settings.
+        lora: A file of low-rank changes that are added to the weights of the UNet.
         vae: An autoencoder that replaces the checkpoint's.
         offload: See `Offload`; saves memory and costs time, as do slicing and tiling.
         slicing: Computes attention and decoding piece by piece.
-        tiling: Decodes in tiles, whose borders can be seen.
+        tiling: Decodes in tiles; their borders can be visible.
         compile: Compiles the networks (torch.compile), which takes minutes in the first run; the compiler
             keeps its results on the disk (TORCHINDUCTOR_CACHE_DIR).
     """
@@ -81,7 +80,7 @@ class ControlNetGenerator:
     version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        """Refuses a strength that leaves no step."""
+        """Raises a UserError for a strength that leaves no step."""
         if self.strength is not None and int(self.strength * self.steps) == 0:
             raise UserError(
                 f"generator.strength={self.strength}: must leave one of the {self.steps} steps; "
@@ -91,7 +90,7 @@ class ControlNetGenerator:
     def load(self) -> None:
         """Loads the pipeline.
 
-        Raises a UserError where the checkpoint lacks a ControlNet, a safety checker or what the LoRA changes.
+        Raises a UserError if the checkpoint lacks a ControlNet, a safety checker or a layer of the LoRA.
         """
         import torch
 
@@ -119,8 +118,8 @@ class ControlNetGenerator:
     ) -> list[Image.Image | ItemError]:
         """Returns one image a counterfactual; an ItemError for one that holds NaN, is black or was withheld.
 
-        The controls of one kind must have one weight. The noise of each image comes from its own seed, drawn
-        on the CPU, so it depends neither on the batch nor on the device.
+        All controls of one conditioning must have the same weight. The noise of each image is drawn on the
+        CPU from its own seed, so it depends neither on the batch nor on the device.
         """
         batch = list(zip(samples, counterfactuals, controls, seeds, strict=True))
         if not self._is_on_cpu:
@@ -131,7 +130,7 @@ class ControlNetGenerator:
         return [image for (image,) in images]
 
     def _paint(self, pipeline: Any, batch: Sequence[Request]) -> list[Image.Image | ItemError]:
-        """Returns the images of one call of a pipeline."""
+        """Returns the images of one call of the pipeline."""
         from .speed import controlnets
 
         texts = [counterfactual.text for _, counterfactual, _, _ in batch]
@@ -154,7 +153,7 @@ class ControlNetGenerator:
         return to_images(output.images, withheld)
 
     def downloads(self) -> list[str]:
-        """Returns what `load` opens: folders, files, and their like on the hub."""
+        """Returns the folders, files and hub ids that `load` opens."""
         names = (self.model, *self._controlnets().values(), self.lora, self.vae)
         return [name for name in names if name is not None]
 
@@ -180,7 +179,7 @@ class ControlNetGenerator:
         return pipeline
 
     def _check(self, pipeline: Any) -> None:
-        """Raises a UserError for a checkpoint that lacks what the settings need."""
+        """Raises a UserError if the checkpoint lacks a part that the settings need."""
         if getattr(pipeline, "controlnet", None) is None:
             raise UserError(f"{self.model} holds no ControlNet: set generator.controlnet")
         if self.controlnet is None and self.conditioning is not None:
@@ -202,7 +201,7 @@ class ControlNetGenerator:
         for name in names:
             (weight,) = {by_name[name].weight for by_name in controls}
             weights.append(float(weight) * self.control_weight)
-        # pipelines with one ControlNet take no lists
+        # a pipeline with one ControlNet takes no lists
         structure = images if len(names) > 1 else images[0]
         arguments: dict[str, Any] = {
             "controlnet_conditioning_scale": weights if len(names) > 1 else weights[0],
@@ -245,7 +244,7 @@ def _scheduler(name: str, current: Any) -> Any:
 
 
 def move_to_device(pipeline: Any, device: str, offload: Offload, slicing: bool, tiling: bool) -> None:
-    """Brings a pipeline of diffusers to a device; nothing is offloaded from a CPU."""
+    """Moves a pipeline of diffusers to a device; offloads only from a GPU."""
     pipeline.set_progress_bar_config(disable=True)
     if slicing:
         pipeline.enable_attention_slicing()
@@ -261,7 +260,7 @@ def move_to_device(pipeline: Any, device: str, offload: Offload, slicing: bool, 
 
 
 def noise(seeds: Sequence[int]) -> list[Any]:
-    """Returns a generator of random numbers for each image, on the CPU: other devices draw other numbers."""
+    """Returns a random generator for each image, on the CPU, because devices draw different numbers."""
     import torch
 
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
@@ -273,7 +272,7 @@ def resized(sample: Sample, width: int, height: int) -> Image.Image:
 
 
 def to_images(pixels: "Tensor", withheld: Sequence[bool]) -> list[Image.Image | ItemError]:
-    """Returns the images of a batch, or an ItemError that says why one is none.
+    """Returns each image of a batch, or an ItemError for an unusable one.
 
     Args:
         pixels: Values of 0 to 1, of shape (n, 3, height, width), on any device.
@@ -284,7 +283,7 @@ def to_images(pixels: "Tensor", withheld: Sequence[bool]) -> list[Image.Image | 
     pixels = pixels.float()
     is_finite = pixels.isfinite().flatten(1).all(1).tolist()
     brightest = pixels.flatten(1).amax(1).tolist()
-    # a quarter of the bytes of float32 leave the device
+    # bytes instead of float32: a quarter of the transfer from the device
     levels = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     results: list[Image.Image | ItemError] = []
     for number, array in enumerate(levels):
@@ -320,14 +319,16 @@ def merge(unet: Any, path: Path) -> None:
     for name, change in changes.items():
         weight, down = modules[name].weight, change["down"]
         scale = change["alpha"].item() / len(down) if "alpha" in change else 1.0
-        full = scale * change["up"].flatten(1) @ down.flatten(1)  # of a convolution too: its `up` is 1 by 1
+        full = (
+            scale * change["up"].flatten(1) @ down.flatten(1)
+        )  # for a convolution, too, because its `up` is 1 by 1
         weight.data = (weight.data.float() + full.view_as(weight)).to(weight.dtype)
 
 
 def _stack(images: Sequence[Image.Image]) -> "Tensor":
     """Returns control images as a tensor of 0 to 1, of shape (n, 3, height, width).
 
-    It is the one form that all pipelines take for several ControlNets and a batch.
+    All pipelines accept this form for several ControlNets and a batch.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Images by a model that edits the source image as an instruction says, without a ControlNet."""
+"""Generates images with a model that edits the source image by an instruction, without a ControlNet."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ from ..fields import BatchSize, Constraint, Positive, Transient, Weights
 from ..types import Control, Counterfactual, Edit, Sample
 from .diffusers import ALTERNATIVE, Offload, move_to_device, noise, resized, to_images
 
-# these models would round other sizes, and the labels would no longer fit
+# these models round other sizes, and the labels would then not fit
 Side = Annotated[int, Constraint("that is a multiple of 16", lambda value: value > 0 and value % 16 == 0)]
 
 
 @dataclass
 class EditingGenerator:
-    """An editing pipeline of diffusers (FLUX.1 Kontext and its like).
+    """An editing pipeline of diffusers, such as FLUX.1 Kontext.
 
-    It sees the source image and an instruction that is made of the edits; control images are not used.
+    It takes the source image and an instruction made from the edits; it uses no control images.
 
     Attributes:
         model: A folder or a hub id.
-        arguments: Go to the pipeline as they are: pipelines differ in the name of guidance.
+        arguments: Further arguments of the pipeline, such as guidance, whose name differs by pipeline.
         offload: See `Offload`; saves memory and costs time, as do slicing and tiling.
     """
 
@@ -56,7 +56,7 @@ class EditingGenerator:
                 "see generator.model, generator.arguments"
             )
         self._arguments = dict(self.arguments)
-        if "max_area" in parameters:  # Kontext would otherwise choose sizes of its own
+        if "max_area" in parameters:  # otherwise Kontext chooses its own sizes
             self._arguments |= {"max_area": self.width * self.height, "_auto_resize": False}
         move_to_device(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
@@ -86,7 +86,7 @@ class EditingGenerator:
 
 
 def instruction(counterfactual: Counterfactual) -> str:
-    """Returns what an editing model is asked to do; a placebo leaves the image as it is."""
+    """Returns the instruction for the editing model; for a placebo, to leave the image as it is."""
     if not counterfactual.edits:
         return f"Change nothing. The image shows: {counterfactual.text}. Leave every object where it is."
     changes = ", and ".join(_change(edit) for edit in counterfactual.edits)

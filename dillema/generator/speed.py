@@ -1,4 +1,4 @@
-"""What makes a pipeline of diffusers faster without another result."""
+"""Makes a pipeline of diffusers faster without changing its result."""
 
 import copy
 import threading
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_TEXTS = 256  # whose embeddings are kept: 80 MB for Stable Diffusion XL
+MAX_TEXTS = 256  # texts whose embeddings are kept: 80 MB for Stable Diffusion XL
 EMBEDDINGS = (
     "prompt_embeds",
     "negative_prompt_embeds",
     "pooled_prompt_embeds",
     "negative_pooled_prompt_embeds",
 )
-"""What `encode_prompt` of a pipeline returns, in this order; the last two for Stable Diffusion XL only."""
+"""The results of `encode_prompt` of a pipeline, in order; the last two for Stable Diffusion XL only."""
 DOUBLED = ("prompt_embeds", "add_text_embeds", "add_time_ids", "image", "control_image")
-"""What a pipeline holds twice while it uses guidance: for the negative prompt and for the prompt."""
+"""Tensors that a pipeline with guidance holds twice: for the negative prompt and for the prompt."""
 
 
 class ControlEmbedding(nn.Module):
     """The embedding of control images by a ControlNet, computed once for a batch.
 
-    Pipelines hand over the same tensor at every step, and a ControlNet would embed it again each time.
+    A pipeline passes the same tensor at every step, and a ControlNet would embed it again each time.
     """
 
     def __init__(self, embedding: nn.Module) -> None:
@@ -40,7 +40,7 @@ class ControlEmbedding(nn.Module):
         """Frees the memory of the last batch of this thread."""
         self._last.images = self._last.embedded = None
 
-    # compiled code cannot tell which tensor it was given
+    # compiled code cannot compare the identity of tensors
     @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
     def forward(self, images: Tensor) -> Tensor:
         """Returns the embedding of control images."""
@@ -60,7 +60,7 @@ def prepare(pipeline: Any, compile_networks: bool) -> None:
     """Makes a pipeline with ControlNets faster: embeddings of control images, memory layout, compilation."""
     networks = [pipeline.unet, *controlnets(pipeline), pipeline.vae]
     for network in networks:
-        # convolutions compute in this layout, and would convert at every layer
+        # convolutions compute in this layout; otherwise every layer converts
         network.to(memory_format=torch.channels_last)
     for controlnet in controlnets(pipeline):
         controlnet.controlnet_cond_embedding = ControlEmbedding(controlnet.controlnet_cond_embedding)
@@ -75,7 +75,9 @@ class TextEmbeddings:
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
         self._embeddings: dict[str, list[Tensor]] = {}
-        self._lock = threading.Lock()  # tokenizers keep the padding of the last call
+        self._lock = (
+            threading.Lock()
+        )  # tokenizers keep the padding of the last call, so they are not thread-safe
 
     def arguments(self, texts: Sequence[str], negative_text: str) -> dict[str, Tensor]:
         """Returns the arguments of a pipeline that stand for prompts and their negative prompt."""
@@ -89,7 +91,7 @@ class TextEmbeddings:
         return arguments
 
     def _embed(self, text: str) -> list[Tensor]:
-        """Returns what the encoders make of one text alone, so that it does not depend on a batch."""
+        """Returns the embeddings of one text, encoded alone so that they do not depend on a batch."""
         with self._lock:
             if text not in self._embeddings:
                 if len(self._embeddings) >= MAX_TEXTS:
@@ -120,7 +122,7 @@ class GuidanceLimit:
         return {"callback_on_step_end": self, "callback_on_step_end_tensor_inputs": self._names}
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the tensors with which a pipeline goes on after a step."""
+        """Returns the tensors with which a pipeline continues after a step."""
         if not pipeline.do_classifier_free_guidance or step + 1 < self._share * pipeline.num_timesteps:
             return {}
         pipeline._guidance_scale = 0.0  # as the documentation of diffusers ends guidance
@@ -137,9 +139,9 @@ def _second_half(tensors: Any) -> Any:
 def side_by_side(pipeline: Any, work: Callable[[Any, Item], Result], items: Sequence[Item]) -> list[Result]:
     """Returns what `work(pipeline, item)` returns for each item, with an item on each core.
 
-    An image then depends neither on its batch nor on the number of cores, which change the rounding of what
-    they compute together. Cores that compute together also wait for each other, for long where other
-    processes keep some of them busy.
+    An image then depends neither on its batch nor on the number of cores, both of which change the rounding
+    of a joint computation. Cores that share one computation also wait for each other, which takes long when
+    other processes use some of them.
     """
     cores = torch.get_num_threads()
     pipelines: SimpleQueue[Any] = SimpleQueue()

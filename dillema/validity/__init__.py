@@ -1,4 +1,4 @@
-"""Gates: whether a generated image may count as a test."""
+"""Gates: they decide whether a generated image may count as a test."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def below(scores: Mapping[str, float], score: str, floor: float | None, meaning: str) -> list[str]:
-    """Returns the reason against an image whose score is under a floor; none without either."""
+    """Returns the reason against an image whose score is below a floor; none if either is missing."""
     value = scores.get(score)
     if floor is None or value is None or value >= floor:
         return []
@@ -26,12 +26,12 @@ def read_original(sample: Sample, image: Image.Image) -> Image.Image:
 
 
 def label_name(sample: Sample, dataset: Dataset) -> str:
-    """Returns the name of the class of a sample, "" where it has no label."""
+    """Returns the name of the class of a sample; "" if it has no label."""
     return dataset.classes[sample.label] if sample.label is not None else ""
 
 
 def unit(features: "Tensor") -> "Tensor":
-    """Returns feature vectors (n, d) of length 1, float32, on the CPU: their products are cosines."""
+    """Returns normalised feature vectors (n, d), float32, on the CPU; their products are cosines."""
     import torch
 
     return torch.nn.functional.normalize(features.float().cpu(), dim=-1)

@@ -16,8 +16,8 @@ from . import below, label_name, read_original, unit
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOGIT_SCALE = 100  # CLIP's own, at the end of its training
-PHRASES = 8_192  # of which features are kept: 24 MB
+LOGIT_SCALE = 100  # the value that CLIP learned
+PHRASES = 8_192  # phrases whose features are kept: 24 MB
 Score = Literal[
     "image_image",
     "text_original",
@@ -45,15 +45,15 @@ class ClipGate:
     """Compares images and texts by the cosines of their CLIP features.
 
     `image_image` compares the two images, `text_original` the original with the caption, `text_generated`
-    the generated image with the counterfactual. Of edited images: `direction` compares the change of the
-    images with the change of the texts (Gal et al., 2022); `edit_margin` is what the generated image is
-    nearer to the new words than to the old ones, the least of all replacements (LANCE, Prabhu et al.,
-    2023). Of samples with a label: `label_text` compares the generated image with `prompt`, `label` is the
-    probability of the label among all classes, and `label_distance` 1 minus the highest cosine of replaced
-    words and label (LANCE).
+    the generated image with the counterfactual. For edited images, `direction` compares the change of the
+    images with the change of the texts (Gal et al., 2022); `edit_margin` is the similarity of the generated
+    image to the new words minus that to the old ones, the smallest of all edits (LANCE, Prabhu et al.,
+    2023). For samples with a label, `label_text` compares the generated image with `prompt`, `label` is the
+    probability of the label among all classes, and `label_distance` is 1 minus the highest cosine of
+    replaced words and label (LANCE).
 
-    `minimum` gives the floor of a score by its name. An image must pass `needed` of the floors that apply to
-    it; null: all.
+    `minimum` gives the lowest allowed value of a score by its name. An image must pass `needed` of those
+    that apply to it; null: all.
     """
 
     model: Weights[str]
@@ -75,7 +75,7 @@ class ClipGate:
         alternative = "validity=image"
         self._processor = hub.load(transformers.AutoProcessor, self.model, alternative)
         self._network = hub.network(transformers.AutoModel, self.model, alternative, self.device, self.dtype)
-        # classes and values come again and again
+        # the same classes and values occur many times
         self._encode_phrase = lru_cache(PHRASES)(self._encode_text)
 
     def score(
@@ -101,7 +101,7 @@ class ClipGate:
         return rows
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns which scores are too low, where too many are."""
+        """Returns the scores that are too low, if there are too many of them."""
         floors = {name: floor for name, floor in self.minimum.items() if name in scores}
         failed = [
             reason

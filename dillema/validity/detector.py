@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class DetectorGate:
     """Asks a detector of transformers (OWLv2, Grounding DINO) for the label of a sample.
 
-    `label` is the confidence of the best box in the generated image, `original_label` that in the original:
-    an object that the detector does not find there is no reason against the image. `overlap` is the
-    intersection over union of the two boxes.
+    `label` is the confidence of the best box in the generated image, `original_label` that in the original.
+    An object that the detector does not find in the original is not used against the image. `overlap` is
+    the intersection over union of the two boxes.
     """
 
     model: Weights[str]
@@ -73,7 +73,7 @@ class DetectorGate:
         return rows
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns whether the object is gone or elsewhere, where the detector finds it in the original."""
+        """Returns whether an object that the detector finds in the original is missing or has moved."""
         if scores.get("original_label", 0.0) < self.min_original:
             return []
         return [
@@ -86,7 +86,7 @@ class DetectorGate:
         import torch
 
         pixels = self._processor.image_processor(list(images), return_tensors="pt")
-        # not by the processor: that of OWLv2 pads each text by itself
+        # the processor of OWLv2 would pad each text separately
         tokens = self._processor.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         inputs = {**pixels.to(self._network.device, self._network.dtype), **tokens.to(self._network.device)}
         with torch.inference_mode():

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class FeaturesGate:
     """Compares the generated image with the original by an image encoder and a perceptual hash.
 
-    `similarity` is the cosine of their features: low where another scene was painted. Of edited images
-    alone, `change` is 1 minus the similarity, and `hash_change` the share of the 64 bits of a perceptual
-    hash (pHash) that differ: both are low where nothing happened.
+    `similarity` is the cosine of their features; it is low if another scene was painted. For edited images,
+    `change` is 1 minus the similarity, and `hash_change` is the share of the 64 bits of a perceptual hash
+    (pHash) that differ; both are low if nothing changed.
     """
 
     model: Weights[str]
@@ -60,7 +60,7 @@ class FeaturesGate:
         images: Sequence[Image.Image],
         dataset: Dataset,
     ) -> list[dict[str, float]]:
-        """Returns the similarity of each image, and how much changed where something was edited."""
+        """Returns the similarity of each image and, for edited images, how much changed."""
         originals = [read_original(sample, image) for sample, image in zip(samples, images, strict=True)]
         cosines = (self._encode(originals) * self._encode(images)).sum(1)
         rows = []
@@ -75,7 +75,7 @@ class FeaturesGate:
         return rows
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns whether the scene is another one, or nothing happened."""
+        """Returns whether the image shows another scene, or nothing changed."""
         return [
             *below(scores, "similarity", self.min_similarity, "similarity with the original"),
             *below(scores, "change", self.min_change, "change of the features"),

@@ -1,4 +1,4 @@
-"""The generated image must be an image: not black, not flat, not blurred."""
+"""The generated image must not be black, flat or blurred."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class ImageGate:
     """Measures the grey values of an image, from 0 to 1, without any model.
 
     `brightness` is their mean, `contrast` their standard deviation, and `sharpness` the standard deviation of
-    their Laplacian. Pipelines of diffusers paint pixels that are not a number, and images that their safety
-    checker flags, in black: the floor of the brightness finds both.
+    their Laplacian. Pipelines of diffusers return black pixels for NaN, and black images for those that
+    their safety checker flags; the lowest brightness finds both.
     """
 
     name: Transient[str] = "image"
@@ -49,7 +49,7 @@ class ImageGate:
         return [_measure(image) for image in images]
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns which score is too low."""
+        """Returns the scores that are too low."""
         return [
             *below(scores, "brightness", self.min_brightness, "brightness"),
             *below(scores, "contrast", self.min_contrast, "contrast"),

@@ -1,4 +1,4 @@
-"""A vision language model is asked what the generated image shows, by multiple choice."""
+"""Asks a vision language model multiple-choice questions about the generated image."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ TOP_LOGPROBS = 20  # the most that OpenAI's protocol allows
 
 @dataclass(frozen=True)
 class Question:
-    """A question about an image, and the choices of which one is right."""
+    """A question about an image, with the choices of its answer."""
 
     image: Image.Image
     text: str
@@ -44,14 +44,16 @@ class Question:
 
 @dataclass(kw_only=True)
 class QuestionsGate(ABC):
-    """Asks one question for each edit and one about the label; scores are probabilities of right answers.
+    """Asks a question for each edit and one about the label; scores are probabilities of correct answers.
 
-    The choices of an edit are the values that its attribute may have, those of the label `distractors` other
-    classes, and "cannot tell". `edited` is the lowest probability of a new value, `label` that of the label.
-    The same is asked of the original image: what the model cannot tell there is no reason against the image.
-    `original` is the lowest probability of an old value, `original_label` that of the label.
+    The choices for an edit are the values that its attribute may have; those for the label are `distractors`
+    other classes; both include "cannot tell". `edited` is the lowest probability of a new value, `label` that
+    of the label. The same questions are asked about the original: `original` is the lowest probability of an
+    old value, `original_label` that of the label. What the model does not recognise there is not used
+    against the image.
 
-    Probabilities are those of the first token of the reply: one pass of the model a question, and no parsing.
+    A probability is that of the first token of the reply, so a question needs one pass of the model and no
+    parsing.
     """
 
     name: Transient[str] = "questions"
@@ -95,7 +97,7 @@ class QuestionsGate(ABC):
         return [_lowest_probabilities(plan, answer_by_question) for plan in plans]
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns what the model does not see, where it sees it in the original."""
+        """Returns what the model recognises in the original but not in the generated image."""
         reasons = []
         if scores.get("original", 1.0) >= self.min_original:
             reasons += below(scores, "edited", self.min_edited, "probability of what was edited")
@@ -106,7 +108,7 @@ class QuestionsGate(ABC):
     def _ask_about(
         self, sample: Sample, counterfactual: Counterfactual, dataset: Dataset
     ) -> list[tuple[str, str, tuple[str, ...], str]]:
-        """Returns score, text, choices and right choice of every question about an image and its original."""
+        """Returns the questions about an image and its original: score, text, choices, correct choice."""
         questions = []
         for edit in counterfactual.edits:
             text = self.attribute_question.format(attribute=edit.attribute)
@@ -147,7 +149,7 @@ class TransformersQuestions(QuestionsGate):
         if not getattr(self._processor, "chat_template", None):
             raise UserError(f"validity.{self.name}.model: {self.model} has no chat template")
         tokenizer = self._processor.tokenizer
-        tokenizer.padding_side = "left"  # the reply goes on where the question ends
+        tokenizer.padding_side = "left"  # the reply follows the question directly
         self._tokens = [_letter_tokens(tokenizer, letter) for letter in ascii_uppercase]
         self._network = hub.network(
             transformers.AutoModelForImageTextToText,
@@ -188,9 +190,11 @@ class TransformersQuestions(QuestionsGate):
 
 @dataclass(kw_only=True)
 class ServerQuestions(QuestionsGate, Server):
-    """Asks a vision model behind an OpenAI-compatible server that tells the probabilities of tokens."""
+    """Asks a vision model on an OpenAI-compatible server that returns the probabilities of tokens."""
 
-    temperature: float = field(default=1.0, init=False)  # some servers tell the probabilities after it
+    temperature: float = field(
+        default=1.0, init=False
+    )  # some servers apply it before they return probabilities
     top_p: float = field(default=1.0, init=False)
     max_tokens: int = field(default=1, init=False)
 
@@ -202,7 +206,7 @@ class ServerQuestions(QuestionsGate, Server):
         self.connect()
 
     def answer(self, questions: Sequence[Question]) -> Sequence[list[float] | Exception]:
-        """Returns the probability of each choice; all requests are under way at the same time."""
+        """Returns the probability of each choice; all requests are sent at the same time."""
         return in_threads(self._answer, questions)
 
     def _answer(self, question: Question) -> list[float]:
@@ -243,7 +247,7 @@ def _lowest_probabilities(
 
 
 def _original_value(edit: Edit, sample: Sample, vary: Vary) -> str:
-    """Returns the value that an attribute had, "" where that is unknown."""
+    """Returns the value that an attribute had; "" if it is unknown."""
     listed = vary.get(edit.attribute, ())
     if not listed:
         return edit.original
@@ -263,7 +267,7 @@ def _values(edit: Edit, before: str, vary: Vary) -> tuple[str, ...]:
 
 
 def _labels(label: str, sample_id: str, classes: Sequence[str], distractors: int) -> tuple[str, ...]:
-    """Returns the choices of a question about a label, in an order that the sample alone decides."""
+    """Returns the choices of a question about a label, in an order that depends only on the sample."""
     rng = random.Random(seed_for(0, sample_id, "distractors"))
     other_classes = [name for name in dict.fromkeys(classes) if name != label]
     count = min(distractors, len(other_classes), len(ascii_uppercase) - 2)
@@ -279,7 +283,7 @@ def _letter_tokens(tokenizer: Any, letter: str) -> list[int]:
 
 
 def _normalise(probabilities: list[float]) -> list[float]:
-    """Returns probabilities that add up to 1; raises an ItemError when no letter was likely at all."""
+    """Returns probabilities that add up to 1; raises an ItemError if all are 0."""
     total = sum(probabilities)
     if total <= 0:
         raise ItemError("the model answered with no letter of a choice")

@@ -19,8 +19,8 @@ class ReaderGate:
     """Asks an image classifier of transformers which value each edited attribute has.
 
     `attributes` names the classes of the model that are the values of each attribute; the probabilities of
-    one attribute add up to 1. `edited` is the lowest probability of a new value: half an edit is none.
-    An edit to a value that the model does not know is left out.
+    one attribute add up to 1. `edited` is the lowest probability of a new value, because all edits must
+    show. An edit to a value that is no class of the model is left out.
     """
 
     model: Weights[str]
@@ -62,7 +62,7 @@ class ReaderGate:
         images: Sequence[Image.Image],
         dataset: Dataset,
     ) -> list[dict[str, float]]:
-        """Returns the lowest probability of an edited value; nothing for a placebo."""
+        """Returns the lowest probability of an edited value; no score for a placebo."""
         import torch
 
         pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
@@ -79,5 +79,5 @@ class ReaderGate:
         return rows
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns whether an edit does not show."""
+        """Returns whether the classifier misses an edit."""
         return below(scores, "edited", self.min_edited, "probability of what was edited")

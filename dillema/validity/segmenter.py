@@ -1,4 +1,4 @@
-"""An independent segmenter must see in the generated image what the mask says."""
+"""An independent segmenter must find the classes of the mask in the generated image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ class SegmenterGate:
     """Compares the mask of a sample with what a segmenter predicts on the generated image.
 
     `agreement` is the mean intersection over union of the classes present in the mask, without those that
-    the data set ignores. `worst_class` is the lowest one of a class that covers at least `min_class_share`
-    of the compared pixels: the mean hides a pedestrian that vanished. For a sample without a mask, the
-    prediction on the original image takes its place.
+    the data set ignores. `worst_class` is the lowest value of a class that covers at least `min_class_share`
+    of the compared pixels, because the mean hides a missing pedestrian. For a sample without a mask, the
+    prediction on the original image replaces the mask.
 
-    `model` must not be a model under test, nor share weights with one. `kind` says what it gives: classes of
-    `pixels` (SegFormer, UPerNet) or `masks` with a class each (Mask2Former). Its classes become the data
-    set's as those of a model under test do (see `check_classes`).
+    `model` must not be a model under test, nor share weights with one. `kind` is the form of its output: a
+    class for each of the `pixels` (SegFormer, UPerNet), or `masks` with a class each (Mask2Former). Its
+    classes are mapped to those of the data set as for a model under test (see `check_classes`).
     """
 
     model: Weights[str]
@@ -80,7 +80,7 @@ class SegmenterGate:
         return [self._compare(sample, image, predicted, dataset) for sample, image, predicted in pairs]
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns which agreement is too low."""
+        """Returns the scores that are too low."""
         return below(scores, "agreement", self.min_agreement, "agreement with the mask") + below(
             scores, "worst_class", self.min_class_agreement, "agreement in the worst class"
         )

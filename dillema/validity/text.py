@@ -1,4 +1,4 @@
-"""The counterfactual must still speak of what the caption speaks of."""
+"""The counterfactual must have a similar meaning to its caption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class TextGate:
     """Compares texts by a sentence encoder of transformers (the mean of its last states, as MiniLM's).
 
     `similarity` is the cosine of the caption and the counterfactual. `label_distance` is 1 minus the
-    highest cosine of the label with the old or new words of an edit: an edit must not touch the label. It
-    is left out without a label. Images are not looked at.
+    highest cosine of the label and the old or new words of an edit, because an edit must not change the
+    label; it is left out without a label. This gate does not look at images.
     """
 
     model: Weights[str]
@@ -64,14 +64,14 @@ class TextGate:
         return rows
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
-        """Returns whether the text speaks of something else."""
+        """Returns the scores that are too low."""
         return [
             *below(scores, "similarity", self.min_similarity, "similarity with the caption"),
             *below(scores, "label_distance", self.min_label_distance, "distance of an edit from the label"),
         ]
 
     def _encode(self, texts: Sequence[str]) -> "Tensor":
-        """Returns one vector of length 1 a text; each is encoded alone, so that no padding changes it."""
+        """Returns a normalised vector for each text; encodes each alone, so that no padding changes it."""
         import torch
 
         vectors = []

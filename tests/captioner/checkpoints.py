@@ -1,4 +1,4 @@
-"""Small random captioners of the real classes, saved as their big relatives are."""
+"""Small random captioners of the real classes, in the format of the published ones."""
 
 import torch
 
@@ -44,8 +44,8 @@ def save(folder, model, processor, words=()):
             if weights.ndim > 1:
                 torch.nn.init.normal_(weights, std=0.3)
         if words:  # it has nothing else to say
-            said = [END, *processor[0].tokenizer.convert_tokens_to_ids([f" {word}" for word in words])]
-            unsaid = [i for i in range(len(processor[0].tokenizer)) if i not in said]
+            word_ids = [END, *processor[0].tokenizer.convert_tokens_to_ids([f" {word}" for word in words])]
+            unsaid = [i for i in range(len(processor[0].tokenizer)) if i not in word_ids]
             model.generation_config.update(
                 eos_token_id=END,
                 min_new_tokens=3,
@@ -54,7 +54,7 @@ def save(folder, model, processor, words=()):
             )
             if hasattr(model, "qformer"):  # its language model has settings of its own, which are not saved
                 decoder = model.language_model.model.decoder
-                decoder.embed_tokens.weight[:, 0], decoder.embed_tokens.weight[said, 0] = -1, 1
+                decoder.embed_tokens.weight[:, 0], decoder.embed_tokens.weight[word_ids, 0] = -1, 1
                 decoder.embed_tokens.weight[END, 0], decoder.final_layer_norm.bias[0] = 0.9, 20
     model.save_pretrained(folder)
     for part in processor:

@@ -25,11 +25,11 @@ def captions(captioner, names, seeds):
 def test_an_image_has_the_same_caption_in_every_batch(folder):
     options = [f"captioner.model={folder}", "captioner.max_new_tokens=8", "captioner.dtype=float32"]
     captioner = build(composed("captioner=qwen3_vl_2b", *options).captioner)
-    together = captions(captioner, "abc", [1, 2, 3])
-    assert captions(captioner, "cb", [8, 9]) == together[:0:-1]
-    assert all(together)
-    assert len(set(together)) > 1
-    assert not any("photo" in text for text in together)  # the question is no part of the reply
+    batch_captions = captions(captioner, "abc", [1, 2, 3])
+    assert captions(captioner, "cb", [8, 9]) == batch_captions[:0:-1]
+    assert all(batch_captions)
+    assert len(set(batch_captions)) > 1
+    assert not any("photo" in text for text in batch_captions)  # the question is no part of the reply
 
 
 def test_the_prompt_and_the_size_of_the_image_count(folder):
@@ -43,9 +43,9 @@ def test_the_prompt_and_the_size_of_the_image_count(folder):
 
 def test_sampled_captions_follow_their_own_seed(folder):
     captioner = ChatCaptioner(folder, dtype="float32", max_new_tokens=8, top_p=0.9)
-    together = captions(captioner, "ab", [1, 2])
-    assert captions(captioner, "ba", [2, 3])[0] == together[1]
-    assert captions(captioner, "a", [3]) != together[:1]
+    batch_captions = captions(captioner, "ab", [1, 2])
+    assert captions(captioner, "ba", [2, 3])[0] == batch_captions[1]
+    assert captions(captioner, "a", [3]) != batch_captions[:1]
 
 
 def test_weights_can_be_quantised(folder):

@@ -16,7 +16,7 @@ from tests.server import serving, started
 from tests.test_config import composed
 
 
-def seen(request):
+def decode(request):
     picture, prompt = request["messages"][0]["content"]
     assert prompt == {"type": "text", "text": "What is this?"}
     kind, data = picture["image_url"]["url"].split(",")
@@ -37,7 +37,7 @@ def flat(name, colour):
 
 def test_each_image_arrives_and_its_caption_comes_back():
     def answer(request, headers):
-        return f"a picture\nof {np.asarray(seen(request)).mean():.0f}, seed {request['seed']}"
+        return f"a picture\nof {np.asarray(decode(request)).mean():.0f}, seed {request['seed']}"
 
     assert [c.text for c in captions(answer, flat("a", 40), flat("b", 200))] == [
         "a picture of 40, seed 0",
@@ -46,7 +46,7 @@ def test_each_image_arrives_and_its_caption_comes_back():
 
 
 def test_large_images_are_sent_smaller():
-    (caption,) = captions(lambda request, headers: str(seen(request).size), flat("a", 40), longest_side=16)
+    (caption,) = captions(lambda request, headers: str(decode(request).size), flat("a", 40), longest_side=16)
     assert caption.text == "(16, 8)"
 
 
@@ -88,8 +88,8 @@ def test_a_real_server_sees_the_image(tmp_path):
         texts = [
             captioner.caption([sample], tiny.dataset(), [0])[0].text for sample in (*samples, samples[0])
         ]
-    said = [
+    replies = [
         set(re.sub(r"<.+?>(assistant)?", "", text).split()) for text in texts
     ]  # the server leaves the marks of the chat in
-    assert all(words and words <= set(checkpoints.WORDS) for words in said)
+    assert all(words and words <= set(checkpoints.WORDS) for words in replies)
     assert len(set(texts)) > 1 and texts[4] == texts[0]

@@ -47,23 +47,23 @@ def captions(captioner, names, seeds):
 
 
 def test_an_image_has_the_same_caption_in_every_batch(captioner):
-    together = captions(captioner, "abc", [1, 2, 3])
-    assert captions(captioner, "cb", [3, 2]) == together[:0:-1]
-    assert all(together)
-    assert len(set(together)) > 1
+    batch_captions = captions(captioner, "abc", [1, 2, 3])
+    assert captions(captioner, "cb", [3, 2]) == batch_captions[:0:-1]
+    assert all(batch_captions)
+    assert len(set(batch_captions)) > 1
     if captioner.num_captions == 2:
-        assert ". " in together[0]
-        assert captions(captioner, "a", [4]) != together[:1]
+        assert ". " in batch_captions[0]
+        assert captions(captioner, "a", [4]) != batch_captions[:1]
     else:
-        assert captions(captioner, "a", [4]) == together[:1]
+        assert captions(captioner, "a", [4]) == batch_captions[:1]
 
 
 def test_sampled_captions_follow_their_own_seed(folder):
     captioner = TransformersCaptioner(folder, num_captions=2, top_p=0.9, max_new_tokens=8)
     captioner.load()
-    together = captions(captioner, "ab", [1, 2])
-    assert captions(captioner, "ab", [1, 3])[0] == together[0]
-    assert captions(captioner, "ab", [1, 3])[1] != together[1]
+    batch_captions = captions(captioner, "ab", [1, 2])
+    assert captions(captioner, "ab", [1, 3])[0] == batch_captions[0]
+    assert captions(captioner, "ab", [1, 3])[1] != batch_captions[1]
 
 
 def test_the_prompt_is_the_beginning_that_a_caption_goes_on_from(tmp_path):

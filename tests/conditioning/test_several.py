@@ -37,21 +37,21 @@ def test_mistakes_within_a_part_are_named():
 
 
 def test_a_generator_gets_every_control_image_and_they_are_saved_on_request(tmp_path):
-    seen = []
+    received = []
 
     class Watching(Generator):
         def generate(self, samples, counterfactuals, controls, seeds):
-            for given in controls:
-                seen.append({name: (np.asarray(c.image), c.weight) for name, c in given.items()})
+            for by_name in controls:
+                received.append({name: (np.asarray(c.image), c.weight) for name, c in by_name.items()})
             return super().generate(samples, counterfactuals, controls, seeds)
 
     both = conditionings_by_name(Several({"a": Canny(weight=0.3), "b": Conditioning(weight=0.6)}))
     parts = {"conditionings": both, "generator": Watching(), "save_controls": True}
     folder, _ = run_pipeline(tmp_path / "run", tmp_path / "store", **parts)
-    assert folder.results["counts"]["generated"] == len(seen) == 12
-    for given in seen:
-        assert {name: weight for name, (_, weight) in given.items()} == {"canny": 0.3, "grey": 0.6}
-        assert (given["canny"][0] != given["grey"][0]).any()
+    assert folder.results["counts"]["generated"] == len(received) == 12
+    for by_name in received:
+        assert {name: weight for name, (_, weight) in by_name.items()} == {"canny": 0.3, "grey": 0.6}
+        assert (by_name["canny"][0] != by_name["grey"][0]).any()
     generated = folder.path / "generated"
     for line in (generated / "metadata.jsonl").read_text().splitlines():
         row = json.loads(line)

@@ -30,11 +30,11 @@ def test_edges_are_bright_where_the_image_changes_and_dark_elsewhere(tmp_path):
     pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
     pixels[:, 40:] = 255
     control = edges(tiny.hed(tmp_path / "hed.pth", differ), pixels, weight=0.7)
-    found = np.asarray(control.image)
+    edges_found = np.asarray(control.image)
     assert control.weight == 0.7
-    assert found.shape == (SIZE[1], SIZE[0], 3)
-    assert (found[:, 40] > 250).all()
-    assert (np.delete(found, 40, axis=1) < 3).all()
+    assert edges_found.shape == (SIZE[1], SIZE[0], 3)
+    assert (edges_found[:, 40] > 250).all()
+    assert (np.delete(edges_found, 40, axis=1) < 3).all()
 
 
 def test_each_block_has_a_fifth_of_the_say_and_the_mean_colour_is_subtracted(tmp_path):

@@ -35,17 +35,17 @@ class Option(NamedTuple):
 
 def options(group=None):
     """Returns the options of one group, or of all."""
-    found = []
+    selected = []
     for path in sorted(conf_dir().glob("*/*.yaml")):
         target = _target(path)
         if path.parent.name in CONTRACTS and group in (None, path.parent.name) and target:
             module, _, name = target.rpartition(".")
-            found.append(Option(path.parent.name, path.stem, getattr(import_module(module), name)))
-    return found
+            selected.append(Option(path.parent.name, path.stem, getattr(import_module(module), name)))
+    return selected
 
 
 def _target(path):
-    """Returns the class of an option, which the file of another one may name; None for no back-end."""
+    """Returns the class of an option, which may be named in another file; None for no back-end."""
     content = OmegaConf.load(path)
     if "_target_" in content or not content:
         return content.get("_target_")

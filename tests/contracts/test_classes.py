@@ -1,4 +1,4 @@
-"""What holds of the class of every option, whether or not its weights are on this machine."""
+"""Checks the class of every option; needs no weights."""
 
 import dataclasses
 import inspect
@@ -16,7 +16,7 @@ CHANGES_NO_RESULT = {"batch_size", "device", "devices", "api_key_variable", "tim
 
 
 def methods(contract):
-    """Returns the public methods and properties that a contract asks for, those of its base classes too."""
+    """Returns the public methods and properties of a contract and of its base classes."""
     names = {}
     for base in reversed(contract.__mro__):
         if base.__module__ == "dillema.backend":
@@ -35,14 +35,14 @@ def test_every_group_has_options(group):
 
 @pytest.mark.parametrize(("group", "target"), BACKENDS, ids=[f"{g}-{t.__name__}" for g, t in BACKENDS])
 def test_a_class_has_the_methods_of_its_contract_with_the_same_parameters(group, target):
-    for name, asked in methods(CONTRACTS[group]).items():
-        if isinstance(asked, property):
+    for name, wanted in methods(CONTRACTS[group]).items():
+        if isinstance(wanted, property):
             fields = {field.name for field in dataclasses.fields(target)}
             assert hasattr(target, name) or name in fields, f"{target.__name__} lacks {name}"
             continue
-        given = getattr(target, name, None)
-        assert given is not None, f"{target.__name__} lacks {name}"
-        assert list(inspect.signature(given).parameters) == list(inspect.signature(asked).parameters), name
+        actual = getattr(target, name, None)
+        assert actual is not None, f"{target.__name__} lacks {name}"
+        assert list(inspect.signature(actual).parameters) == list(inspect.signature(wanted).parameters), name
 
 
 @pytest.mark.parametrize(("group", "target"), CLASSES, ids=IDS)

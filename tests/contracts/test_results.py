@@ -1,7 +1,7 @@
-"""What every back-end promises of its results, for every option that runs on this machine.
+"""Checks the promises of back-ends about their results, for every option that runs on this machine.
 
-Order kept; batch size, company and a second call change nothing; the seed matters where something is drawn;
-one item's error stays that item's.
+The order is kept. The batch size, the other items and a second call change nothing. The seed matters where
+something is drawn. An error of one item concerns that item only.
 """
 
 import json
@@ -32,7 +32,7 @@ def runnable(group):
 
 
 def load(group, option, tmp_path):
-    """Returns an option with small weights, loaded; None where only its class can be checked."""
+    """Returns a loaded option with small weights; None if only its class can be checked."""
     settings = getattr(small, group)(option, tmp_path)
     if settings is None:
         return None
@@ -59,7 +59,7 @@ def damaged():
 
 
 def plain(result):
-    """Returns what two results are compared by."""
+    """Returns a result in a form in which results are compared."""
     if isinstance(result, (Caption, str)):
         return comparable(result)
     if isinstance(result, dict):
@@ -84,14 +84,14 @@ def comparable(result):
 
 
 def assert_promises(work, items, broken=None):
-    """Asserts what `work` promises of items; `broken` is an item that fails."""
-    together = list(work(items))
-    assert len(together) == len(items)
-    expected = [plain(result) for result in together]
+    """Asserts the promises of `work` for items; `broken` is an item that fails."""
+    batch_results = list(work(items))
+    assert len(batch_results) == len(items)
+    expected = [plain(result) for result in batch_results]
     assert [comparable(result) for result in work(items)] == expected
     assert [comparable(result) for item in items for result in work([item])] == expected
     assert [comparable(result) for result in work(items[::-1])] == expected[::-1]
-    assert any(comparable(result) != expected[0] for result in together[1:]), (
+    assert any(comparable(result) != expected[0] for result in batch_results[1:]), (
         "the items do not tell the order"
     )
     if broken is not None:
@@ -147,8 +147,8 @@ def test_generators(option, tmp_path):
 
     items = [(street(0), FOGGY, 1), (street(1), FOGGY, 2), (street(2), FOGGY, 3)]
     assert_promises(work, items)
-    (one,), (other,) = work([items[0]]), work([(street(0), FOGGY, 7)])
-    assert one.size == (generator.width, generator.height) and one.tobytes() != other.tobytes()
+    (first,), (second,) = work([items[0]]), work([(street(0), FOGGY, 7)])
+    assert first.size == (generator.width, generator.height) and first.tobytes() != second.tobytes()
 
 
 @pytest.mark.parametrize("option", runnable("validity"))
@@ -216,14 +216,14 @@ def test_edit_strategies(option):
     def work(items):
         return [str(strategy.plan(name, expressions, vary, 4, seed)) for name, seed in items]
 
-    assert_promises(work, [(f"scene-{number}", 0) for number in range(6)])
-    names = [f"scene-{number}" for number in range(6)]
+    assert_promises(work, [(f"scene-{index}", 0) for index in range(6)])
+    names = [f"scene-{index}" for index in range(6)]
     assert work([(name, 0) for name in names]) != work([(name, 1) for name in names])
     for name in names:
         variants = strategy.plan(name, expressions, vary, 4, 0)
         assert variants and all(variant.changes and set(variant.changes) <= set(vary) for variant in variants)
         assert strategy.plan(name, expressions, vary, 2, 0) == variants[:2]
-        kept = [
+        expected_variants = [
             (a, v) for variant in variants for a, v in variant.changes.items() if expressions[a].value in v
         ]
-        assert not kept, "an attribute changes to the value that it has"
+        assert not expected_variants, "an attribute changes to the value that it has"

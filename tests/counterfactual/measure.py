@@ -44,7 +44,7 @@ class Figures:
     problems: dict[str, list[str]] = field(default_factory=dict)
     counterfactuals: list[tuple[str, Counterfactual]] = field(default_factory=list)
 
-    def note(self, kind: str, text: str) -> None:
+    def record(self, kind: str, text: str) -> None:
         self.problems.setdefault(kind, []).append(text)
 
 
@@ -72,7 +72,7 @@ def measure(editor: Editor, captions: list[dict[str, Any]]) -> Figures:
             if strip_preposition(span) in map(strip_preposition, right):
                 figures.right_spans += 1
             else:
-                figures.note("wrong span", f"{entry['caption']} | {attribute}: {span!r}, right {right}")
+                figures.record("wrong span", f"{entry['caption']} | {attribute}: {span!r}, right {right}")
         for variant in single_variants(expressions, vary):
             counterfactual = editor.rewrite(
                 Caption(entry["caption"]), expressions, variant, entry["label"], 0
@@ -108,18 +108,18 @@ def check(
     after = editor.keywords(Caption(text), vary, entry["label"], 0)
     for edit in result.edits:
         if edit.words.casefold() not in text.casefold():
-            figures.note("value missing", where)
+            figures.record("value missing", where)
         if edit.original and edit.original not in edit.words and edit.original in text:
-            figures.note("original left", where)
+            figures.record("original left", where)
         if after[edit.attribute].value not in (edit.replacement, ""):
-            figures.note("value is not expressed", f"{where} ({after[edit.attribute]})")
+            figures.record("value is not expressed", f"{where} ({after[edit.attribute]})")
     changed = {edit.attribute for edit in result.edits}
     for attribute in vary.keys() - changed:
         if after[attribute].value != expressions[attribute].value:
-            figures.note("second attribute changed", f"{where} ({attribute}: {after[attribute]})")
+            figures.record("second attribute changed", f"{where} ({attribute}: {after[attribute]})")
     for words in entry["keep"]:
         if words.casefold() not in text.casefold():
-            figures.note("label or kept words touched", where)
+            figures.record("label or kept words touched", where)
 
 
 def check_grammar(figures: Figures) -> tuple[int, int]:
@@ -137,13 +137,13 @@ def check_grammar(figures: Figures) -> tuple[int, int]:
         lints = lint_sentence(result.text)
         if Counter(lint.lint_kind for lint in lints) - kinds[caption]:
             worse += 1
-            figures.note(
+            figures.record(
                 "new grammar error", f"{caption} -> {result.text} ({[lint.message for lint in lints]})"
             )
     return worse, len(figures.counterfactuals)
 
 
-def perplexity_ratios(figures: Figures, number: int) -> list[float]:
+def perplexity_ratios(figures: Figures, count: int) -> list[float]:
     """Returns the perplexity of counterfactuals relative to their captions', by SmolLM2."""
     import numpy as np
     from llama_cpp import Llama
@@ -161,8 +161,8 @@ def perplexity_ratios(figures: Figures, number: int) -> list[float]:
         logs = logits - largest - np.log(np.exp(logits - largest).sum(1, keepdims=True))
         return float(np.exp(-logs[np.arange(len(tokens) - 1), tokens[1:]].mean()))
 
-    drawn = random.Random(0).sample(figures.counterfactuals, min(number, len(figures.counterfactuals)))
-    return [perplexity(result.text) / perplexity(caption) for caption, result in drawn]
+    chosen = random.Random(0).sample(figures.counterfactuals, min(count, len(figures.counterfactuals)))
+    return [perplexity(result.text) / perplexity(caption) for caption, result in chosen]
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ class Scripted:
     """Gives its replies one after the other and records what it was asked."""
 
     replies: list[str]
-    asked: list[tuple[Any, Any]] = field(default_factory=list, init=False)
+    questions: list[tuple[Any, Any]] = field(default_factory=list, init=False)
 
     version: ClassVar[int] = 1
     batch_size: ClassVar[int] = 1
@@ -19,5 +19,5 @@ class Scripted:
 
     def ask(self, messages, schema, seed):
         """Returns the next reply."""
-        self.asked.append((messages, schema))
-        return self.replies[len(self.asked) - 1]
+        self.questions.append((messages, schema))
+        return self.replies[len(self.questions) - 1]

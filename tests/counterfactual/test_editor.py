@@ -33,7 +33,7 @@ def scripted(*replies, **settings):
 
 
 def offered(editor):
-    return {a: field.get("enum") for a, field in editor.llm.asked[-1][1]["properties"].items()}
+    return {a: field.get("enum") for a, field in editor.llm.questions[-1][1]["properties"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def smollm2():
 def test_captions_of_the_small_world_are_read_and_their_words_replaced_in_place():
     editor = scripted(spans="vocabulary")
     combinations = list(itertools.product(*VARY.values()))
-    for number, (weather, time, colour) in enumerate(combinations):
-        new_weather, new_time, new_colour = combinations[(7 * number + 31) % len(combinations)]
+    for index, (weather, time, colour) in enumerate(combinations):
+        new_weather, new_time, new_colour = combinations[(7 * index + 31) % len(combinations)]
         for template in (*TEMPLATES["street"], *TEMPLATES["vehicle"]):
-            words = {"kind": "truck", "people": PEOPLE[number % 4]}
+            words = {"kind": "truck", "people": PEOPLE[index % 4]}
             text = template.format(weather=weather, time=time, colour=colour, **words)
             expressions = editor.keywords(Caption(text), VARY, "truck", 0)
             assert expressions == {
@@ -59,7 +59,7 @@ def test_captions_of_the_small_world_are_read_and_their_words_replaced_in_place(
                 weather=new_weather, time=new_time, colour=new_colour, **words
             )
             assert all(edit.phrase == "" for edit in result.edits)
-    assert editor.llm.asked == []
+    assert editor.llm.questions == []
 
 
 def test_a_placebo_is_the_caption():
@@ -102,7 +102,7 @@ def test_without_listed_values_the_vocabulary_has_some():
     texts = {editor.rewrite(caption, expressions, variant, "", seed).text for seed in range(40)}
     assert {"a street in thick fog", "a street in falling snow", "a street in clear weather"} < texts
     assert caption.text not in texts
-    assert editor.llm.asked == []
+    assert editor.llm.questions == []
 
 
 def test_that_a_model_cannot_tell_is_an_answer():
@@ -120,7 +120,7 @@ def test_no_word_of_the_label_its_plural_or_its_kind_is_offered():
     ):
         with pytest.raises(ItemError):
             editor.keywords(Caption(text), {"mood": []}, label, 0)
-    assert editor.llm.asked == []
+    assert editor.llm.questions == []
 
 
 def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_the_later():
@@ -165,7 +165,7 @@ def test_where_there_is_no_choice_the_language_model_is_not_asked():
         for seed in range(20)
     }
     assert results == {"a blue car", "a red car"}
-    assert editor.llm.asked == []
+    assert editor.llm.questions == []
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_papers_prompt_tells_the_label_and_the_task():
     prompt = package_file("dillema", "counterfactual/prompts/paper_classification.txt")
     editor = scripted({"colour": "red"}, prompt=prompt, mode="steps")
     editor.keywords(Caption("a red car"), VARY, "car", 0)
-    system, question = (turn["content"] for turn in editor.llm.asked[0][0])
+    system, question = (turn["content"] for turn in editor.llm.questions[0][0])
     assert "ImageNet" in system
     assert "belongs to the class: car\n" in question
 

@@ -38,10 +38,10 @@ def outcomes(variant):
     return {tuple(zip(variant, values, strict=True)) for values in choices}
 
 
-def set_of_plans(strategy, number, count=3, seed=0):
+def set_of_plans(strategy, sources, count=3, seed=0):
     rng = np.random.default_rng(seed)
     plans = {}
-    for i in range(number):
+    for i in range(sources):
         expressions = {
             a: Expression(str(v), str(v)) for a, values in VARY.items() for v in [rng.choice(values)]
         }
@@ -64,8 +64,8 @@ def test_variants_differ_from_the_sample_and_from_one_another_whatever_is_chosen
                     v.casefold() for v in values
                 }
                 assert bool(values) == bool(vary[attribute])
-        for one, other in itertools.combinations([v.changes for v in plan], 2):
-            assert one.keys() != other.keys() or outcomes(one).isdisjoint(outcomes(other))
+        for x, y in itertools.combinations([v.changes for v in plan], 2):
+            assert x.keys() != y.keys() or outcomes(x).isdisjoint(outcomes(y))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
@@ -136,9 +136,7 @@ def test_pairwise_brings_every_pair_of_values_together_over_samples():
             }
             pairs_in_captions.update(itertools.combinations(values.items(), 2))
     cells = [[(a, v) for v in values] for a, values in VARY.items()]
-    pairs = {
-        pair for one, other in itertools.combinations(cells, 2) for pair in itertools.product(one, other)
-    }
+    pairs = {pair for x, y in itertools.combinations(cells, 2) for pair in itertools.product(x, y)}
     assert pairs <= pairs_in_captions
 
 
@@ -147,9 +145,7 @@ def test_the_covering_array_is_complete_and_short(sizes):
     levels = tuple((f"a{i}", tuple(f"v{j}" for j in range(size)) or ("",)) for i, size in enumerate(sizes))
     rows = covering_array(levels, 0)
     cells = [[(a, v) for v in values] for a, values in levels]
-    pairs = {
-        pair for one, other in itertools.combinations(cells, 2) for pair in itertools.product(one, other)
-    }
+    pairs = {pair for x, y in itertools.combinations(cells, 2) for pair in itertools.product(x, y)}
     assert pairs <= {pair for row in rows for pair in itertools.combinations(row, 2)}
     assert all(len(row) <= 3 for row in rows)
     if len(sizes) > 2:

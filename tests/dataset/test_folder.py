@@ -67,9 +67,9 @@ def test_a_few_of_each_class_are_drawn(tmp_path):
     for name in ("cat", "dog"):
         for i in range(9):
             picture(tmp_path / name / f"{i}.jpg")
-    drawn = [[s.id for s in Folder(root=str(tmp_path), per_class=2, seed=seed).samples()] for seed in (0, 1)]
-    assert [[i[:3] for i in each] for each in drawn] == [["cat", "cat", "dog", "dog"]] * 2
-    assert drawn[0] != drawn[1]
+    picks = [[s.id for s in Folder(root=str(tmp_path), per_class=2, seed=seed).samples()] for seed in (0, 1)]
+    assert [[i[:3] for i in each] for each in picks] == [["cat", "cat", "dog", "dog"]] * 2
+    assert picks[0] != picks[1]
 
 
 @pytest.mark.parametrize("masks", ["masks", "images"])
@@ -140,7 +140,7 @@ def damage(root, how):
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "words"),
     [
         ("no image", "the image of a is missing in .*images"),
         ("no mask", "the mask of a is missing in .*masks"),
@@ -149,14 +149,14 @@ def damage(root, how):
         ("unknown id", r"unknown class ids \[77\]"),
     ],
 )
-def test_bad_input_is_an_error_of_its_sample_alone(tmp_path, shapes, how, said):
+def test_bad_input_is_an_error_of_its_sample_alone(tmp_path, shapes, how, words):
     for name in "ab":
         picture(tmp_path / "images" / f"{name}.jpg")
         mask(tmp_path / "masks" / f"{name}.png", 1)
     damage(tmp_path, how)
     data = Folder(root=str(tmp_path), images="images", masks="masks", classes_file=shapes)
     bad, good = data.samples()
-    with pytest.raises(ItemError, match=said):
+    with pytest.raises(ItemError, match=words):
         check_sample(bad, data)
     check_sample(good, data)
 
@@ -189,7 +189,7 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path, shapes):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "words"),
     [
         ("", "holds no class"),
         ("round\nsquare\n", "line 1 has the columns round"),
@@ -212,10 +212,10 @@ def test_what_is_missing_or_does_not_fit_is_said(tmp_path, shapes):
         ("name\npolar bear\npolar_bear\n", "classes 'polar bear' and 'polar_bear' read the same"),
     ],
 )
-def test_mistakes_in_a_file_of_classes_are_named(tmp_path, text, said):
+def test_mistakes_in_a_file_of_classes_are_named(tmp_path, text, words):
     path = tmp_path / "classes.csv"
     path.write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=words):
         read_classes(str(path))
 
 

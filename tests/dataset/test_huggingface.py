@@ -58,14 +58,14 @@ def test_opens_what_the_library_saved(tmp_path, splits):
 
 def test_a_few_of_each_class_are_drawn_by_the_seed(tmp_path):
     labelled(tmp_path).save_to_disk(tmp_path / "saved")
-    drawn = [
+    ids = [
         HuggingFace(
             path=str(tmp_path / "saved"), image="img", label="fine", per_class=2, limit=7, seed=seed
         ).samples()
         for seed in (0, 1)
     ]
-    assert all(len([s for s in each if s.label == label]) == 2 for each in drawn for label in (0, 1, 2))
-    assert [s.id for s in drawn[0]] != [s.id for s in drawn[1]]
+    assert all(len([s for s in each if s.label == label]) == 2 for each in ids for label in (0, 1, 2))
+    assert [s.id for s in ids[0]] != [s.id for s in ids[1]]
 
 
 def test_opens_a_folder_with_masks_as_a_run_of_ours_leaves_one(tmp_path):

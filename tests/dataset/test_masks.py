@@ -17,7 +17,7 @@ def masked(root, *masks, images="images"):
         content.save(root / "masks" / f"s{i}.png")
 
 
-def painted(*values):
+def make_mask(*values):
     """Returns a mask of four columns."""
     return Image.fromarray(np.tile(np.array(values, np.uint8), (4, 1)))
 
@@ -51,8 +51,8 @@ def test_a_mask_that_is_turned_as_its_image_is_not_fits_after_all(tmp_path):
 @pytest.mark.parametrize(
     ("masks", "lines"),
     [
-        ([painted(0, 2, 255)], ["class 0,0,#", "class 1,1,#", "class 2,2,#", "void,255,#000000,yes"]),
-        ([painted(0, 255)], ["class 0,0,#000000,", "class 1,1,#ffffff,"]),
+        ([make_mask(0, 2, 255)], ["class 0,0,#", "class 1,1,#", "class 2,2,#", "void,255,#000000,yes"]),
+        ([make_mask(0, 255)], ["class 0,0,#000000,", "class 1,1,#ffffff,"]),
         (
             [
                 Image.new("RGB", (4, 4), (0, 9, 0)),
@@ -77,7 +77,7 @@ def test_without_a_classes_file_one_that_fits_is_proposed_and_works(tmp_path, ma
 
 
 def test_ids_that_no_mask_should_hold_are_told_together_with_the_lines_that_are_missing(tmp_path):
-    masked(tmp_path, *[painted(0, 1, 255)] * 3)
+    masked(tmp_path, *[make_mask(0, 1, 255)] * 3)
     (tmp_path / "classes.csv").write_text("name,colour\nother,#404040\nroad,#804080\n")
     data = Folder(root=str(tmp_path), images="images", masks="masks")
     with pytest.raises(UserError, match=r"255 in 3 of 3 masks: add `void,255,#000000,yes`"):
@@ -94,7 +94,7 @@ def test_ids_that_no_mask_should_hold_are_told_together_with_the_lines_that_are_
 
 
 def test_a_class_that_no_mask_holds_is_warned_about(tmp_path, caplog):
-    masked(tmp_path, *[painted(0, 255, 255, 255)] * 2)  # 255 stood for the road
+    masked(tmp_path, *[make_mask(0, 255, 255, 255)] * 2)  # 255 stood for the road
     (tmp_path / "classes.csv").write_text(
         "name,id,colour,ignore\nother,0,#404040,\nroad,1,#804080,\nvoid,255,#000000,yes\n"
     )

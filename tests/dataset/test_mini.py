@@ -20,15 +20,15 @@ def test_samples_are_the_scenes_that_the_models_are_trained_on(kind):
     for sample in dataset.samples():
         check_sample(sample, dataset)
         split, task, index = sample.id.split("-")
-        image, mask, facts = draw(split, task, int(index))
+        image, mask, appearance = draw(split, task, int(index))
         np.testing.assert_array_equal(np.asarray(sample.image), image)
         np.testing.assert_array_equal(sample.mask, mask)
         assert dict(sample.attributes) == {
-            "weather": facts["weather"],
-            "time of day": facts["time_of_day"],
-            "colour": facts["colour"],
+            "weather": appearance["weather"],
+            "time of day": appearance["time_of_day"],
+            "colour": appearance["colour"],
         }
-        assert sample.label == (dataset.classes.index(facts["kind"]) if kind is MiniImageNet else None)
+        assert sample.label == (dataset.classes.index(appearance["kind"]) if kind is MiniImageNet else None)
 
 
 def test_where_gives_the_appearance_and_keeps_the_scene():

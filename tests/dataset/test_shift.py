@@ -145,7 +145,7 @@ def test_depth_is_read_where_it_is_there(folder, shift, packed, mode):
 
 
 @pytest.mark.parametrize(
-    ("where", "found"),
+    ("where", "expected"),
     [
         ({"weather_coarse": ["clear", "foggy"], "timeofday_coarse": None}, ["clear", "foggy"]),
         (
@@ -154,9 +154,9 @@ def test_depth_is_read_where_it_is_there(folder, shift, packed, mode):
         ),
     ],
 )
-def test_where_keeps_the_frames_whose_attributes_match(folder, tmp_path, where, found):
+def test_where_keeps_the_frames_whose_attributes_match(folder, tmp_path, where, expected):
     samples = Shift(root=str(tmp_path), where=where).samples()
-    assert [s.attributes["weather"] for s in samples] == [weather for weather in found for _ in range(2)]
+    assert [s.attributes["weather"] for s in samples] == [weather for weather in expected for _ in range(2)]
 
 
 def test_a_where_that_nothing_matches_says_what_there_is(folder, tmp_path):
@@ -166,13 +166,13 @@ def test_a_where_that_nothing_matches_says_what_there_is(folder, tmp_path):
 
 def test_the_limit_draws_by_the_seed(tmp_path):
     write(tmp_path, sequences=20)
-    drawn = {seed: [s.id for s in Shift(root=str(tmp_path), limit=6, seed=seed).samples()] for seed in (0, 1)}
+    picks = {seed: [s.id for s in Shift(root=str(tmp_path), limit=6, seed=seed).samples()] for seed in (0, 1)}
     every = [s.id for s in Shift(root=str(tmp_path)).samples()]
-    assert len(drawn[0]) == 6
-    assert drawn[0] == sorted(drawn[0])
-    assert drawn[0] != drawn[1]
-    assert drawn[0] != every[:6]
-    assert set(drawn[0]) < {s.id for s in Shift(root=str(tmp_path), limit=12).samples()}
+    assert len(picks[0]) == 6
+    assert picks[0] == sorted(picks[0])
+    assert picks[0] != picks[1]
+    assert picks[0] != every[:6]
+    assert set(picks[0]) < {s.id for s in Shift(root=str(tmp_path), limit=12).samples()}
 
 
 @pytest.mark.parametrize("speed", ["1x", "10x", "100x"])
@@ -229,11 +229,12 @@ def test_a_damaged_archive_is_named(folder, shift):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [('{"frames": [{"name": "0_img', "is damaged"), ('{"other": 1}', "not a Scalabel file")]
+    ("text", "words"),
+    [('{"frames": [{"name": "0_img', "is damaged"), ('{"other": 1}', "not a Scalabel file")],
 )
-def test_damaged_annotations_are_named(folder, shift, text, said):
+def test_damaged_annotations_are_named(folder, shift, text, words):
     (folder / "det_2d.json").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=words):
         shift.samples()
 
 
@@ -309,7 +310,7 @@ def damage(folder, how):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "words"),
     [
         ("no image", "the image of .* is missing"),
         ("no mask", "the mask of .* is missing"),
@@ -318,12 +319,12 @@ def damage(folder, how):
         ("unknown id", r"unknown class ids \[23\]"),
     ],
 )
-def test_bad_input_is_an_error_of_its_sample_alone(folder, shift, how, said, packed):
+def test_bad_input_is_an_error_of_its_sample_alone(folder, shift, how, words, packed):
     damage(folder, how)
     if packed:
         pack(folder)
     bad, *good = shift.samples()
-    with pytest.raises(ItemError, match=said):
+    with pytest.raises(ItemError, match=words):
         check_sample(bad, shift)
     assert bad.id == "0000-17fb_00000000"
     assert len(good) == 5

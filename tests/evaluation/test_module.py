@@ -116,15 +116,15 @@ def test_classes_that_the_model_does_not_know_have_no_confidence(segmenter):
 
 
 def test_items_are_read_as_they_are_needed(segmenter):
-    asked, counts = [], []
+    reads, counts = [], []
 
     def items():
         for i in range(6):
-            asked.append(i)
+            reads.append(i)
             yield f"k{i}", lambda i=i: tiny.image(i), read
 
     def read():
-        counts.append(len(asked))
+        counts.append(len(reads))
         return np.ones((32, 64), np.uint8)
 
     evaluate(segmenter, items(), tiny.dataset(), 2)
@@ -146,7 +146,7 @@ def damaged():
 def test_a_damaged_item_costs_itself_and_nothing_is_read_twice(segmenter):
     read, mask = [], np.zeros((32, 64), np.uint8)
     items = [(f"k{i}", lambda i=i: read.append(i) or tiny.image(i), lambda: mask) for i in range(9)]
-    whole = evaluate(segmenter, items, tiny.dataset(), 4)
+    clean = evaluate(segmenter, items, tiny.dataset(), 4)
     read.clear()
     items[5] = "k5", damaged, lambda: mask
     items[6] = "k6", items[6][1], lambda: mask[:4, :8]
@@ -157,8 +157,8 @@ def test_a_damaged_item_costs_itself_and_nothing_is_read_twice(segmenter):
     assert isinstance(records["k6"], ItemError) and "the mask has (4, 8) rows and columns" in str(
         records["k6"]
     )
-    for key in whole.keys() - {"k5", "k6"}:
-        assert records[key] == whole[key] | {"confidence": pytest.approx(whole[key]["confidence"], abs=1e-6)}
+    for key in clean.keys() - {"k5", "k6"}:
+        assert records[key] == clean[key] | {"confidence": pytest.approx(clean[key]["confidence"], abs=1e-6)}
 
 
 def test_two_processes_give_what_one_gives_for_an_odd_number_of_images(segmenter, tmp_path, monkeypatch):
@@ -172,14 +172,14 @@ def test_two_processes_give_what_one_gives_for_an_odd_number_of_images(segmenter
         return tiny.image(i) if i != 3 else damaged()
 
     items = [(f"k{i}", lambda i=i: image(i), lambda i=i: masks[i]) for i in range(7)]
-    alone = evaluate(segmenter, items, tiny.dataset(), 2)
+    local = evaluate(segmenter, items, tiny.dataset(), 2)
     (tmp_path / "read").unlink()
     spread = evaluate(segmenter, items, tiny.dataset(), 2, devices=2)
-    assert list(alone) == list(spread) == [f"k{i}" for i in range(7)]
+    assert list(local) == list(spread) == [f"k{i}" for i in range(7)]
     assert (
-        isinstance(alone.pop("k3"), OSError) and str(spread.pop("k3")) == "OSError: image file is truncated"
+        isinstance(local.pop("k3"), OSError) and str(spread.pop("k3")) == "OSError: image file is truncated"
     )
-    for key, record in alone.items():
+    for key, record in local.items():
         assert spread[key] == record | {"confidence": pytest.approx(record["confidence"], abs=1e-6)}
     # Lightning's sampler hands out an eighth one
     assert len((tmp_path / "read").read_text().split()) == 8

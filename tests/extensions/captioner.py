@@ -1,4 +1,4 @@
-"""A captioner of one's own."""
+"""A captioner outside the package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A conditioning of one's own."""
+"""A conditioning outside the package."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""An edit strategy of one's own."""
+"""An edit strategy outside the package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A gate of one's own."""
+"""A gate outside the package."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dillema.types import Counterfactual, Sample
 
 @dataclass
 class RedGate:
-    """Refuses images in which red is strong."""
+    """Rejects images with much red."""
 
     name: Transient[str] = "red"
     max_red: Transient[Share] = 0.9

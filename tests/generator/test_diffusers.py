@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def apart(tmp_path_factory):
+def parts(tmp_path_factory):
     """Returns a checkpoint without a ControlNet, and two ControlNets for it."""
     home = tmp_path_factory.mktemp("apart")
     tiny.stable_diffusion(home / "base", home / "canny")
@@ -63,14 +63,14 @@ def difference(a, b):
 
 
 def test_an_image_depends_on_its_prompt_control_weight_and_seed_and_not_on_its_batch(folder):
-    one = generator(folder)
-    first, second = paint(one, ["a red car", "a bus"], [control(0), control(255)], [1, 2])
+    painter = generator(folder)
+    first, second = paint(painter, ["a red car", "a bus"], [control(0), control(255)], [1, 2])
     assert first.size == (64, 32)
-    (alone,) = paint(one, ["a bus"], [control(255)], [2])
-    assert difference(alone, second) == 0
+    (solo,) = paint(painter, ["a bus"], [control(255)], [2])
+    assert difference(solo, second) == 0
     others = [("snow", control(255), 2), ("a bus", control(0), 2), ("a bus", control(255, 0.2), 2)]
     for prompt, structure, seed in [*others, ("a bus", control(255), 3)]:
-        (other,) = paint(one, [prompt], [structure], [seed])
+        (other,) = paint(painter, [prompt], [structure], [seed])
         assert difference(other, second) > 1
 
 
@@ -93,13 +93,13 @@ def bare(pipeline, text, control, seed, **options):
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("strength", [None, 0.8])
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "two"])
-def test_an_image_is_the_one_that_diffusers_makes(apart, xl, kind, strength, guidance):
-    home, names = xl if kind == "sdxl" else apart, ("canny", "depth") if kind == "two" else ("canny",)
+def test_an_image_is_the_one_that_diffusers_makes(parts, xl, kind, strength, guidance):
+    home, names = xl if kind == "sdxl" else parts, ("canny", "depth") if kind == "two" else ("canny",)
     conditioning = CANNY_AND_DEPTH if kind == "two" else Canny()
     options = {"strength": strength, "guidance": guidance, "negative_prompt": "dark", "steps": 4}
     ours = generator(home / "base", controlnet=nets(home, *names), conditioning=conditioning, **options)
-    given = {k: v for i, name in enumerate(names) for k, v in control(200 - 90 * i, 0.7, name).items()}
-    (image,) = paint(ours, ["a bus"], [given], [2], sources=[4])
+    inputs = {k: v for i, name in enumerate(names) for k, v in control(200 - 90 * i, 0.7, name).items()}
+    (image,) = paint(ours, ["a bus"], [inputs], [2], sources=[4])
 
     import diffusers
 
@@ -108,7 +108,7 @@ def test_an_image_is_the_one_that_diffusers_makes(apart, xl, kind, strength, gui
     pick = diffusers.AutoPipelineForText2Image if strength is None else diffusers.AutoPipelineForImage2Image
     checker = {} if kind == "sdxl" else {"safety_checker": None, "requires_safety_checker": False}
     pipeline = pick.from_pretrained(home / "base", controlnet=controlnet, **checker)
-    structure = [c.image.resize((64, 32)) for c in given.values()]
+    structure = [c.image.resize((64, 32)) for c in inputs.values()]
     images = {"image": structure}
     if strength is not None:
         source = tiny.sample(seed=4).image.resize((64, 32), Image.Resampling.LANCZOS)
@@ -120,14 +120,14 @@ def test_an_image_is_the_one_that_diffusers_makes(apart, xl, kind, strength, gui
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "two"])
 @pytest.mark.parametrize("strength", [None, 0.9])
-def test_guidance_can_end_after_a_share_of_the_steps(apart, xl, kind, strength):
-    home, names = xl if kind == "sdxl" else apart, ("canny", "depth") if kind == "two" else ("canny",)
+def test_guidance_can_end_after_a_share_of_the_steps(parts, xl, kind, strength):
+    home, names = xl if kind == "sdxl" else parts, ("canny", "depth") if kind == "two" else ("canny",)
     conditioning = CANNY_AND_DEPTH if kind == "two" else Canny()
-    given = {k: v for name in names for k, v in control(200, name=name).items()}
+    inputs = {k: v for name in names for k, v in control(200, name=name).items()}
 
     def image(**options):
         fields = {"controlnet": nets(home, *names), "conditioning": conditioning, "strength": strength}
-        (image,) = paint(generator(home / "base", steps=4, **fields, **options), ["a bus"], [given], [2])
+        (image,) = paint(generator(home / "base", steps=4, **fields, **options), ["a bus"], [inputs], [2])
         return image
 
     always, half, never = image(), image(guidance_share=0.5), image(guidance_share=0.0)
@@ -137,8 +137,8 @@ def test_guidance_can_end_after_a_share_of_the_steps(apart, xl, kind, strength):
 
 
 def test_the_weight_of_control_images_can_be_set_for_all(folder):
-    half, whole = generator(folder, control_weight=0.5), generator(folder)
-    (image,), (same,) = paint(half, ["a"], [control(255)], [1]), paint(whole, ["a"], [control(255, 0.5)], [1])
+    half, full = generator(folder, control_weight=0.5), generator(folder)
+    (image,), (same,) = paint(half, ["a"], [control(255)], [1]), paint(full, ["a"], [control(255, 0.5)], [1])
     assert difference(image, same) == 0
 
 
@@ -151,15 +151,15 @@ def test_no_byte_of_the_small_worlds_images_depends_on_their_batch_or_on_the_cor
     texts = [Counterfactual(f"a street on a {weather} night", ()) for weather in ("snowy", "rainy", "foggy")]
     cores = torch.get_num_threads()
     model = package_file("dillema", "mini/weights/generator")
-    one = generator(model, width=256, height=160, guidance=1.5, dtype=dtype, device="cpu")
+    painter = generator(model, width=256, height=160, guidance=1.5, dtype=dtype, device="cpu")
     try:
         torch.set_num_threads(2)
-        together = one.generate(samples, texts, controls, [1, 2, 3])
+        batch = painter.generate(samples, texts, controls, [1, 2, 3])
         torch.set_num_threads(1)
-        alone = [one.generate(samples[i:], texts[i:], controls[i:], [1, 2, 3][i:])[0] for i in (2, 1, 0)]
+        solo = [painter.generate(samples[i:], texts[i:], controls[i:], [1, 2, 3][i:])[0] for i in (2, 1, 0)]
     finally:
         torch.set_num_threads(cores)
-    assert [image.tobytes() for image in together] == [image.tobytes() for image in alone[::-1]]
+    assert [image.tobytes() for image in batch] == [image.tobytes() for image in solo[::-1]]
 
 
 @pytest.mark.slow
@@ -170,60 +170,60 @@ def test_compiled_networks_make_the_same_image(folder):
     assert difference(image, compiled) <= 1
 
 
-def test_the_controlnet_of_the_conditioning_is_loaded(folder, apart):
-    one = generator(
-        apart / "base", controlnet=nets(apart, "canny") | {"depth": "no/such"}, conditioning=Canny()
+def test_the_controlnet_of_the_conditioning_is_loaded(folder, parts):
+    painter = generator(
+        parts / "base", controlnet=nets(parts, "canny") | {"depth": "no/such"}, conditioning=Canny()
     )
-    (image,), (whole,) = (paint(g, ["a bus"], [control(255)], [2]) for g in (one, generator(folder)))
-    assert difference(image, whole) == 0
+    (image,), (full,) = (paint(g, ["a bus"], [control(255)], [2]) for g in (painter, generator(folder)))
+    assert difference(image, full) == 0
     with pytest.raises(
         UserError, match=r"controlnet names none for canny, but for depth: set generator\.controlnet\.canny"
     ):
-        generator(apart / "base", controlnet=nets(apart, "depth"), conditioning=Canny())
+        generator(parts / "base", controlnet=nets(parts, "depth"), conditioning=Canny())
 
 
-def test_only_what_is_in_use_has_to_be_downloaded(apart):
+def test_only_what_is_in_use_has_to_be_downloaded(parts):
     nets = {"canny": "a/canny", "depth": "a/depth", "segmentation": "a/segmentation"}
-    one = ControlNetGenerator("a/base", nets, CANNY_AND_DEPTH, lora="a/b/lora.safetensors")
-    assert one.downloads() == ["a/base", "a/canny", "a/depth", "a/b/lora.safetensors"]
+    painter = ControlNetGenerator("a/base", nets, CANNY_AND_DEPTH, lora="a/b/lora.safetensors")
+    assert painter.downloads() == ["a/base", "a/canny", "a/depth", "a/b/lora.safetensors"]
 
 
-def test_several_controlnets_each_follow_their_own_image_and_weight(apart):
-    both = generator(apart / "base", controlnet=nets(apart, "depth", "canny"), conditioning=CANNY_AND_DEPTH)
+def test_several_controlnets_each_follow_their_own_image_and_weight(parts):
+    both = generator(parts / "base", controlnet=nets(parts, "depth", "canny"), conditioning=CANNY_AND_DEPTH)
 
-    def given(canny, depth, weights=(1.0, 1.0)):
+    def inputs(canny, depth, weights=(1.0, 1.0)):
         return control(canny, weights[0]) | control(depth, weights[1], "depth")
 
-    first, second = paint(both, ["a bus", "a bus"], [given(0, 255), given(255, 0)], [2, 2])
-    (alone,) = paint(both, ["a bus"], [given(255, 0)], [2])
-    assert difference(alone, second) == 0
+    first, second = paint(both, ["a bus", "a bus"], [inputs(0, 255), inputs(255, 0)], [2, 2])
+    (solo,) = paint(both, ["a bus"], [inputs(255, 0)], [2])
+    assert difference(solo, second) == 0
     assert difference(first, second) > 1
-    for other in (given(255, 90), given(90, 0), given(255, 0, (0.5, 1.0)), given(255, 0, (1.0, 0.5))):
+    for other in (inputs(255, 90), inputs(90, 0), inputs(255, 0, (0.5, 1.0)), inputs(255, 0, (1.0, 0.5))):
         (image,) = paint(both, ["a bus"], [other], [2])
         assert difference(image, second) > 1
-    single = generator(apart / "base", controlnet=nets(apart, "canny"), conditioning=Canny())
+    single = generator(parts / "base", controlnet=nets(parts, "canny"), conditioning=Canny())
     (image,) = paint(single, ["a bus"], [control(255)], [2])
-    (without,) = paint(both, ["a bus"], [given(255, 0, (1.0, 0.0))], [2])
+    (without,) = paint(both, ["a bus"], [inputs(255, 0, (1.0, 0.0))], [2])
     assert difference(image, without) <= 1
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_strength_says_how_much_of_the_source_image_is_left(apart, several):
+def test_strength_says_how_much_of_the_source_image_is_left(parts, several):
     names = ("canny", "depth") if several else ("canny",)
     options = {
-        "controlnet": nets(apart, *names),
+        "controlnet": nets(parts, *names),
         "conditioning": CANNY_AND_DEPTH if several else Canny(),
         "steps": 10,
     }
-    faint = generator(apart / "base", strength=0.3, **options)
-    given = control(255) | (control(9, name="depth") if several else {})
-    first, second = paint(faint, ["a bus"] * 2, [given] * 2, [1, 2], sources=[5, 6])
-    (alone,) = paint(faint, ["a bus"], [given], [2], sources=[6])
-    assert difference(alone, second) == 0
-    (other,) = paint(faint, ["a bus"], [given], [2], sources=[5])
+    faint = generator(parts / "base", strength=0.3, **options)
+    inputs = control(255) | (control(9, name="depth") if several else {})
+    first, second = paint(faint, ["a bus"] * 2, [inputs] * 2, [1, 2], sources=[5, 6])
+    (solo,) = paint(faint, ["a bus"], [inputs], [2], sources=[6])
+    assert difference(solo, second) == 0
+    (other,) = paint(faint, ["a bus"], [inputs], [2], sources=[5])
     assert difference(other, second) > 1
     (strong,) = paint(
-        generator(apart / "base", strength=1.0, **options), ["a bus"], [given], [2], sources=[6]
+        generator(parts / "base", strength=1.0, **options), ["a bus"], [inputs], [2], sources=[6]
     )
     assert difference(strong, second) > 1
     assert first.size == (64, 32)
@@ -234,13 +234,13 @@ def test_strength_says_how_much_of_the_source_image_is_left(apart, several):
 def test_stable_diffusion_xl(xl, names, strength):
     conditioning = CANNY_AND_DEPTH if len(names) > 1 else Canny()
     options = {"controlnet": nets(xl, *names), "conditioning": conditioning, "vae": str(xl / "vae")}
-    one = generator(xl / "base", strength=strength, steps=3, **options)
-    given = [{k: v for name in names for k, v in control(grey, name=name).items()} for grey in (0, 255)]
-    first, second = paint(one, ["a red car", "a bus"], given, [1, 2], sources=[3, 4])
-    (alone,) = paint(one, ["a bus"], given[1:], [2], sources=[4])
+    painter = generator(xl / "base", strength=strength, steps=3, **options)
+    inputs = [{k: v for name in names for k, v in control(grey, name=name).items()} for grey in (0, 255)]
+    first, second = paint(painter, ["a red car", "a bus"], inputs, [1, 2], sources=[3, 4])
+    (solo,) = paint(painter, ["a bus"], inputs[1:], [2], sources=[4])
     assert first.size == (64, 32)
-    assert difference(alone, second) == 0
-    (other,) = paint(one, ["a bus"], given[:1], [2], sources=[4])
+    assert difference(solo, second) == 0
+    (other,) = paint(painter, ["a bus"], inputs[:1], [2], sources=[4])
     assert difference(other, second) > 1
 
 
@@ -252,8 +252,8 @@ def test_another_autoencoder_replaces_the_checkpoints(xl):
 
 
 @pytest.mark.parametrize("layout", ["kohya", "peft", "diffusers"])
-def test_a_lora_is_added_to_the_unet(apart, tmp_path, layout):
-    plain = generator(apart / "base", controlnet=nets(apart, "canny"))
+def test_a_lora_is_added_to_the_unet(parts, tmp_path, layout):
+    plain = generator(parts / "base", controlnet=nets(parts, "canny"))
     torch.manual_seed(3)
     changed = {
         "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": (16, 16),
@@ -274,7 +274,7 @@ def test_a_lora_is_added_to_the_unet(apart, tmp_path, layout):
         )
     save_file(tensors, tmp_path / "lora.safetensors")
     other = generator(
-        apart / "base", controlnet=nets(apart, "canny"), lora=str(tmp_path / "lora.safetensors")
+        parts / "base", controlnet=nets(parts, "canny"), lora=str(tmp_path / "lora.safetensors")
     )
     for name, weight in expected.items():
         assert torch.allclose(other._pipeline.unet.get_submodule(name).weight, weight, atol=1e-5)
@@ -282,20 +282,20 @@ def test_a_lora_is_added_to_the_unet(apart, tmp_path, layout):
     assert difference(first, second) > 1
 
 
-def test_a_lora_for_another_network_is_refused(apart, tmp_path):
+def test_a_lora_for_another_network_is_refused(parts, tmp_path):
     tensors = {"lora_unet_input_blocks_7_1_proj_in.lora_down.weight": torch.zeros(2, 8)}
     save_file(tensors, tmp_path / "other.safetensors")
     message = r"other\.safetensors does not fit .*: it changes lora_unet_input_blocks_7_1_proj_in"
     with pytest.raises(UserError, match=message):
-        generator(apart / "base", controlnet=nets(apart, "canny"), lora=str(tmp_path / "other.safetensors"))
+        generator(parts / "base", controlnet=nets(parts, "canny"), lora=str(tmp_path / "other.safetensors"))
 
 
-def test_few_steps_with_the_scheduler_of_latent_consistency(apart):
+def test_few_steps_with_the_scheduler_of_latent_consistency(parts):
     lcm = {"scheduler": "LCMScheduler", "steps": 4, "guidance": 1.5}
-    fast = generator(apart / "base", controlnet=nets(apart, "canny"), **lcm)
+    fast = generator(parts / "base", controlnet=nets(parts, "canny"), **lcm)
     first, second = paint(fast, ["a red car", "a bus"], [control(0), control(255)], [1, 2])
-    (alone,) = paint(fast, ["a bus"], [control(255)], [2])  # this scheduler draws noise at every step
-    assert difference(alone, second) == 0 and difference(first, second) > 1
+    (solo,) = paint(fast, ["a bus"], [control(255)], [2])  # this scheduler draws noise at every step
+    assert difference(solo, second) == 0 and difference(first, second) > 1
 
 
 def test_slicing_changes_nothing_and_tiling_little(folder):
@@ -324,8 +324,8 @@ def test_another_scheduler_takes_over_the_settings_of_the_checkpoints(folder):
 
 
 def test_a_failed_image_does_not_take_the_others_with_it(folder, monkeypatch):
-    one = generator(folder)
-    vae = one._pipeline.vae
+    painter = generator(folder)
+    vae = painter._pipeline.vae
     decode = vae.decode
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # one image after the other
@@ -336,28 +336,28 @@ def test_a_failed_image_does_not_take_the_others_with_it(folder, monkeypatch):
         return (torch.full_like(pixels, values.pop(0)) if values else pixels,)
 
     vae.decode = broken
-    nan, black, good = paint(one, ["a", "b", "c"], [control(0)] * 3, [1, 2, 3])
+    nan, black, good = paint(painter, ["a", "b", "c"], [control(0)] * 3, [1, 2, 3])
     assert isinstance(nan, ItemError) and "not numbers" in str(nan)
     assert isinstance(black, ItemError) and "black" in str(black)
     assert isinstance(good, Image.Image)
 
 
 def test_an_image_that_the_safety_checker_withholds_is_an_error(folder):
-    one = generator(folder)
-    one._pipeline.run_safety_checker = lambda image, device, dtype: (image, [True])
-    (image,) = paint(one, ["a"], [control(0)], [1])
+    painter = generator(folder)
+    painter._pipeline.run_safety_checker = lambda image, device, dtype: (image, [True])
+    (image,) = paint(painter, ["a"], [control(0)], [1])
     assert isinstance(image, ItemError) and "safety checker" in str(image)
 
 
-def test_mistakes_are_named(folder, apart):
+def test_mistakes_are_named(folder, parts):
     with pytest.raises(UserError, match=r"scheduler=AutoencoderKL: .* no such scheduler"):
         generator(folder, scheduler="AutoencoderKL")
     with pytest.raises(UserError, match="holds no safety checker"):
         generator(folder, safety_checker=True)
     with pytest.raises(UserError, match=r"base holds no ControlNet: set generator\.controlnet"):
-        generator(apart / "base")
+        generator(parts / "base")
     with pytest.raises(UserError, match="conditioning=none gives none"):
-        generator(apart / "base", controlnet=nets(apart, "canny"), conditioning=Several({}))
+        generator(parts / "base", controlnet=nets(parts, "canny"), conditioning=Several({}))
     with pytest.raises(UserError, match="holds one ControlNet, and 2 conditionings are set"):
         generator(folder, conditioning=CANNY_AND_DEPTH)
     with pytest.raises(UserError, match=r"strength=0\.1: .* leave one of the 5 steps"):
@@ -375,8 +375,8 @@ def test_mistakes_are_named(folder, apart):
         ("sdxl", "canny"),
     ],
 )
-def test_the_options_as_they_are_on_small_checkpoints(apart, xl, option, conditioning):
-    home = xl if option == "sdxl" else apart
+def test_the_options_as_they_are_on_small_checkpoints(parts, xl, option, conditioning):
+    home = xl if option == "sdxl" else parts
     names = {"segmentation_depth": ("segmentation", "depth")}.get(conditioning, (conditioning,))
     shape = [
         "generator.width=64",
@@ -390,9 +390,9 @@ def test_the_options_as_they_are_on_small_checkpoints(apart, xl, option, conditi
     own_changes = {"sd15_lcm": ["generator.lora=null"], "sdxl": [f"generator.vae={home}/vae"]}.get(option, [])
     several = [f"conditioning={conditioning}"] if len(names) > 1 else []
     cfg = composed(f"generator={option}", *several, *shape, *changes, *own_changes)
-    one = build(cfg.generator)
-    one.load()
+    painter = build(cfg.generator)
+    painter.load()
     (image,) = paint(
-        one, ["a bus"], [{k: v for name in names for k, v in control(90, name=name).items()}], [1]
+        painter, ["a bus"], [{k: v for name in names for k, v in control(90, name=name).items()}], [1]
     )
     assert image.size == (64, 32)

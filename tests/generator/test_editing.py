@@ -42,15 +42,15 @@ def difference(a, b):
 
 
 def test_an_image_depends_on_its_source_edits_and_seed_and_not_on_its_batch(editor):
-    one, other = (
+    first, second = (
         tiny.Sample("white", lambda: tiny.png(np.full((32, 64, 3), 250, np.uint8))),
         tiny.sample(seed=2),
     )
-    _, image = editor.generate([one, other], [RED, FOGGY], [{}, {}], [1, 2])
-    (alone,) = editor.generate([other], [FOGGY], [{}], [2])
+    _, image = editor.generate([first, second], [RED, FOGGY], [{}, {}], [1, 2])
+    (single,) = editor.generate([second], [FOGGY], [{}], [2])
     assert image.size == (64, 32)
-    assert difference(image, alone) == 0
-    for sample, counterfactual, seed in [(one, FOGGY, 2), (other, RED, 2), (other, FOGGY, 3)]:
+    assert difference(image, single) == 0
+    for sample, counterfactual, seed in [(first, FOGGY, 2), (second, RED, 2), (second, FOGGY, 3)]:
         (changed,) = editor.generate([sample], [counterfactual], [{}], [seed])
         assert difference(changed, image) > 30  # of 255: anyone sees it
 

@@ -76,7 +76,7 @@ def write_run(folder, content, options, config, *overrides, report=True):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def folder_of_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = tmp_path / "outputs" / "day" / "compare"
     target.mkdir(parents=True)
@@ -130,9 +130,9 @@ class Page(HTMLParser):
             row[self._cell] = (row.get(self._cell, "") + text).strip()
 
 
-def test_runs_and_sweeps_are_compared_by_what_differs(here, capsys, monkeypatch):
+def test_runs_and_sweeps_are_compared_by_what_differs(folder_of_runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    page, text = start(here, "outputs/day/mild", "multirun/day/sweep #1")
+    page, text = start(folder_of_runs, "outputs/day/mild", "multirun/day/sweep #1")
     _, worst, mild, empty = page.tables["results"]
     assert [row["run"] for row in page.tables["results"][1:]] == ["2", "1", "3"]
     assert [row["folder"] for row in page.tables["runs"][1:]] == ["day/mild", "sweep #1/0", "sweep #1/1"]
@@ -154,25 +154,25 @@ def test_runs_and_sweeps_are_compared_by_what_differs(here, capsys, monkeypatch)
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_runs_without_a_configuration_can_be_compared(here):
+def test_runs_without_a_configuration_can_be_compared(folder_of_runs):
     for name in ("one", "other"):
         Path(name).mkdir()
         Path(name, "results.json").write_text(json.dumps(results(0.1, 0.0, 0.2)))
-    page, text = start(here, "one", "other")
+    page, text = start(folder_of_runs, "one", "other")
     assert [row["drop, points"] for row in page.tables["results"][1:]] == ["10.0", "10.0"]
     assert "has no predictions.parquet of this version" in text
 
 
-def test_the_cost_of_an_image_is_shown_where_the_price_of_the_machine_is_known(here, capsys):
+def test_the_cost_of_an_image_is_shown_where_the_price_of_the_machine_is_known(folder_of_runs, capsys):
     write_run(
         Path("priced"), results(0.1), {}, {"tracking": {"price_per_hour": 3.6}}
     )  # 100 s, 38 valid images
-    page, _ = start(here, "priced", "outputs/day/mild")
+    page, _ = start(folder_of_runs, "priced", "outputs/day/mild")
     assert [row["cost an image"] for row in page.tables["results"][1:]] == ["0.00263", "-"]
     assert "0.00263" in re.sub(r"\s|│", "", capsys.readouterr().out)
 
 
-def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(here, capsys):
+def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(folder_of_runs, capsys):
     names = ("first", "same", "other", "missing", "elsewhere")
     first, same, other, missing, elsewhere = map(Path, names)
     for folder in (first, same, other, missing, elsewhere):
@@ -183,7 +183,7 @@ def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(here, ca
     write_answers(same, 25, "x")
     write_answers(other, 9, "y")
     write_answers(elsewhere, 9, "y")
-    page, text = start(here, *names)
+    page, text = start(folder_of_runs, *names)
     on_images, on_sources = page.tables["differences"][1:]
     assert (on_images["first"], on_images["minus"]) == ("run 2", "run 1")
     assert on_images["on"] == "the same 30 images of 30 sources (rough)"
@@ -204,45 +204,45 @@ def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(here, ca
     assert "Differencesinpointsfromrun1" in shown and "<0.001" in shown
 
 
-def test_generators_are_ranked_by_what_they_cost_alone(here, capsys):
+def test_generators_are_ranked_by_what_they_cost_alone(folder_of_runs, capsys):
     for name, placebo in (("one", 0.14), ("two", 0.05)):
         config = {"generator": {"_target_": "a.B", "steps": 3}}
         write_run(Path(name), results(0.2, 0.1, 0.3, placebo=placebo), {"generator": name}, config)
-    page, text = start(here, "one", "two")
+    page, text = start(folder_of_runs, "one", "two")
     assert [row["generator alone"][:4] for row in page.tables["results"][1:]] == ["14.0", "5.04"]
     expected = "run 2 (generator=two; &lt;segmenter&gt;) 5.0 points, 52.8 % valid; run 1 (generator=one;"
     assert expected in text
     assert "the best first: run 2" in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
-def test_a_setting_without_effect_is_named(here, capsys):
+def test_a_setting_without_effect_is_named(folder_of_runs, capsys):
     for name, temperature, key in (("one", 0.2, "k"), ("two", 0.8, "k"), ("three", 0.9, "other")):
         write_run(Path(name), results(0.2, 0.1, 0.3), {}, {"llm": {"temperature": temperature}})
         write_images(Path(name), key)
-    _, text = start(here, "one", "two")
+    _, text = start(folder_of_runs, "one", "two")
     assert "llm.temperature has no effect here: same images." in text
     assert "llm.temperature has no effect here" in capsys.readouterr().out
-    _, text = start(here, "one", "two", "three")
+    _, text = start(folder_of_runs, "one", "two", "three")
     assert "has no effect" not in text
 
 
-def test_two_settings_that_differ_make_a_heat_map(here):
+def test_two_settings_that_differ_make_a_heat_map(folder_of_runs):
     for i, (llm, edits) in enumerate((("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"))):
         write_run(Path(str(i)), results(0.1 * i + 0.1, 0.0, 0.5), {"llm": llm, "edits": edits}, {})
-    page, text = start(here, "0", "1", "2", "3")
+    page, text = start(folder_of_runs, "0", "1", "2", "3")
     assert "Drop of &lt;segmenter&gt; by two settings, points" in text
     assert "40.0<small>run 4</small>" in text and len(page.tables["other"]) == 3
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
-def test_the_page_fits_and_is_readable(here, width, scheme):
+def test_the_page_fits_and_is_readable(folder_of_runs, width, scheme):
     folders = [Path("multirun/day/sweep #1") / str(i) for i in range(2)]
     write_answers(folders[0], 10, "x")
     write_answers(folders[1], 5, "x")
-    start(here, "multirun/day/sweep #1", "outputs/day/mild")
+    start(folder_of_runs, "multirun/day/sweep #1", "outputs/day/mild")
     with chromium() as tab:
-        tab.open(here / "comparison.html", width, scheme=scheme)
+        tab.open(folder_of_runs / "comparison.html", width, scheme=scheme)
         assert tab.complaints == [] and tab.ask("document.documentElement.scrollWidth") <= width
         contrast = tab.ask(FAINT)
         assert contrast["seen"] > 50 and contrast["faint"] == []
@@ -250,7 +250,7 @@ def test_the_page_fits_and_is_readable(here, width, scheme):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
-def test_figures_are_seen_beside_many_settings_and_on_paper(here):
+def test_figures_are_seen_beside_many_settings_and_on_paper(folder_of_runs):
     settings = {f"a_setting_with_a_long_name_{i}": "a_long_value" for i in range(9)}
     long = results(0.1, -0.05, 0.2, placebo=0.05)
     write_run(
@@ -259,21 +259,21 @@ def test_figures_are_seen_beside_many_settings_and_on_paper(here):
         {"llm": "small"},
         {"prompt": settings, "tracking": {"price_per_hour": 1}},
     )
-    start(here, "outputs/day/long", "outputs/day/mild")
+    start(folder_of_runs, "outputs/day/long", "outputs/day/mild")
     with chromium() as tab:
-        tab.open(here / "comparison.html", 1280)
+        tab.open(folder_of_runs / "comparison.html", 1280)
         cells = "[...document.querySelectorAll('#results tbody td')]"
         assert tab.ask(f"{cells}.every(cell => cell.getBoundingClientRect().right <= innerWidth)")
         assert "\N{MINUS SIGN}5.0 to 20.0" in tab.ask("document.body.innerText")
-        tab.open(here / "comparison.html", 1000, media="print", scheme="dark")
+        tab.open(folder_of_runs / "comparison.html", 1000, media="print", scheme="dark")
         assert tab.ask(FAINT)["faint"] == [] and tab.ask("document.documentElement.scrollWidth") <= 1000
 
 
-def test_a_folder_without_results_is_named(here):
+def test_a_folder_without_results_is_named(folder_of_runs):
     with pytest.raises(UserError, match=r"job\.runs: outputs/nowhere holds no run"):
-        start(here, "outputs/day/mild", "outputs/nowhere")
+        start(folder_of_runs, "outputs/day/mild", "outputs/nowhere")
     with pytest.raises(UserError, match=r"job\.runs=\["):
-        start(here)
+        start(folder_of_runs)
 
 
 def test_values_of_an_option_that_differs_are_left_out_unless_they_were_given():

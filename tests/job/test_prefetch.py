@@ -147,17 +147,17 @@ def test_a_configuration_is_fetched_whole_and_then_needs_no_network(hub, tmp_pat
         "generator.model=tiny/pipeline",
     ]
     address = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
-    asked = start(tmp_path, "-m", "dillema", "job=prefetch", "job.dry_run=true", *models, **address)
-    assert asked.returncode == 0, asked.stderr
+    listing = start(tmp_path, "-m", "dillema", "job=prefetch", "job.dry_run=true", *models, **address)
+    assert listing.returncode == 0, listing.stderr
     assert not hub.served
-    (line,) = (line for line in asked.stdout.splitlines() if "tiny/segmenter" in line)
+    (line,) = (line for line in listing.stdout.splitlines() if "tiny/segmenter" in line)
     assert [cell.strip() for cell in line.strip("│").split("│")] == [
         "tiny/segmenter",
         "4",
         "0.02 GB",
         "0.02 GB",
     ]
-    assert "tiny/pipeline" in asked.stdout and "mini/weights" not in asked.stdout
+    assert "tiny/pipeline" in listing.stdout and "mini/weights" not in listing.stdout
 
     done = start(tmp_path, "-m", "dillema", "job=prefetch", *models, **address)
     assert done.returncode == 0, done.stderr
@@ -206,15 +206,15 @@ print([(data.classes[s.label], s.image.size) for s in data.samples()])
 
 def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
     datasets = pytest.importorskip("datasets")
-    place = hub.folder / "tiny" / "pictures" / "data"
-    place.mkdir(parents=True)
+    data_folder = hub.folder / "tiny" / "pictures" / "data"
+    data_folder.mkdir(parents=True)
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
     )
     table = datasets.Dataset.from_dict({"image": [tiny.image(0), tiny.image(1)], "label": [1, 0]}, features)
-    table.to_parquet(place / "some.parquet")
-    (place / "unused.parquet").write_bytes(bytes(10_000_000))
-    (place.parent / "README.md").write_text(
+    table.to_parquet(data_folder / "some.parquet")
+    (data_folder / "unused.parquet").write_bytes(bytes(10_000_000))
+    (data_folder.parent / "README.md").write_text(
         "---\nconfigs:\n- config_name: default\n  data_files:\n"
         "  - split: validation\n    path: data/some.parquet\n---\n"
     )
@@ -250,7 +250,7 @@ def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
 @dataclass
 class Part:
     file: Weights[str | dict[str, str] | None] = None
-    within: list["Part"] | None = None
+    inner: list["Part"] | None = None
     checker: bool = True
 
 
@@ -287,7 +287,7 @@ def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("files", "kept"),
+    ("files", "opened"),
     [
         (
             ["model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin"],
@@ -312,5 +312,7 @@ def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, mo
         (["model.onnx", "additional_chat_templates/tools.jinja"], ["additional_chat_templates/tools.jinja"]),
     ],
 )
-def test_what_from_pretrained_opens(files, kept):
-    assert sorted(list_opened_files(files, [""])) == sorted(files[:kept] if isinstance(kept, int) else kept)
+def test_what_from_pretrained_opens(files, opened):
+    assert sorted(list_opened_files(files, [""])) == sorted(
+        files[:opened] if isinstance(opened, int) else opened
+    )

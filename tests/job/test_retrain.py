@@ -69,12 +69,12 @@ class Twins(Photos):
     """Eight sources, each of its own, with three pictures among them."""
 
     def samples(self):
-        found = super().samples()
-        return [replace(s, read_image=found[i % 3].read_image, group="") for i, s in enumerate(found)]
+        twins = super().samples()
+        return [replace(s, read_image=twins[i % 3].read_image, group="") for i, s in enumerate(twins)]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     return {
         "segmentation": tiny.segmenter(folder / "segmenter", 3),
@@ -83,7 +83,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch, mlflow_tables, weights):
+def start(tmp_path, monkeypatch, mlflow_tables, weights_folder):
     monkeypatch.chdir(tmp_path)
     Path("outputs").mkdir()
     shutil.copy(mlflow_tables, "outputs/mlflow.db")
@@ -96,7 +96,7 @@ def start(tmp_path, monkeypatch, mlflow_tables, weights):
         options = group_options(cfg.hydra.runtime.choices)
         model = {
             "_target_": f"dillema.model.transformers.Transformers{task.capitalize()}",
-            "model": weights[task],
+            "model": weights_folder[task],
         }
         with open_dict(cfg):
             for group, kind in SMALL.items():
@@ -117,20 +117,20 @@ def trainings(monkeypatch):
     """Returns what is trained: arm and seed; `limit` of them, then the process is interrupted."""
     train = training.train
 
-    class Seen(list):
+    class TrainedArms(list):
         limit = 99
 
-    seen = Seen()
+    trained_arms = TrainedArms()
 
     def watched(model, sources, dataset, arm, schedule, seed):
-        if len(seen) == seen.limit:
+        if len(trained_arms) == trained_arms.limit:
             raise KeyboardInterrupt
-        seen.append((arm, seed))
-        seen.sources = sources
+        trained_arms.append((arm, seed))
+        trained_arms.sources = sources
         return train(model, sources, dataset, arm, schedule, seed)
 
     monkeypatch.setattr(training, "train", watched)
-    return seen
+    return trained_arms
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
@@ -162,13 +162,13 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
     for arm in ("originals", "augmentation", "counterfactuals"):
         part = figures["arms"][arm]
         assert part["steps"] == [2, 2]
-        assert [sum(drawn.values()) for drawn in part["drawn"]] == [4, 4]
+        assert [sum(counts.values()) for counts in part["drawn"]] == [4, 4]
         assert part["truth"]["low"] <= part["truth"]["mean"] <= part["truth"]["high"]
         assert part["per_condition"]["clear day"] == part["original"]
         gained = part["over"]["untouched"]["truth"]["mean"]
         assert gained == pytest.approx(part["truth"]["mean"] - figures["arms"]["untouched"]["truth"]["mean"])
     assert figures["arms"]["untouched"]["truth"]["low"] is None
-    assert {kind for drawn in figures["arms"]["originals"]["drawn"] for kind in drawn} == {"originals"}
+    assert {kind for counts in figures["arms"]["originals"]["drawn"] for kind in counts} == {"originals"}
     assert figures["over_sources"]["originals"]["truth"] == {
         "low": None,
         "high": None,
@@ -194,26 +194,26 @@ def test_all_arms_are_trained_alike_and_held_against_each_other_on_untouched_sou
 def test_intervals_over_sources_hold_the_gain_and_are_rough_with_few(start):
     figures = start("one", dataset={"streets": 8})[1]["models"]["net"]["retraining"]
     for other in ("originals", "augmentation"):
-        drawn, gained = (
+        counts, gained = (
             figures["over_sources"][other]["truth"],
             figures["arms"]["counterfactuals"]["over"][other]["truth"]["mean"],
         )
-        assert drawn["rough"] and drawn["groups"] == 2 and drawn["low"] <= gained <= drawn["high"]
+        assert counts["rough"] and counts["groups"] == 2 and counts["low"] <= gained <= counts["high"]
 
 
-def test_retrained_weights_are_used_again_with_the_same_class(start, weights):
+def test_retrained_weights_are_used_again_with_the_same_class(start, weights_folder):
     folder, results = start("one")
     model = TransformersSegmentation("net", str(folder / "weights" / "net" / "counterfactuals-1"))
     model.load()
-    before = TransformersSegmentation("net", weights["segmentation"])
+    before = TransformersSegmentation("net", weights_folder["segmentation"])
     before.load()
     setting = results["models"]["net"]["retraining"]["arms"]["originals"]["weights"][1]
     assert setting == f"model.net.model={folder}/weights/net/originals-1"
     other = TransformersSegmentation("net", setting.removeprefix("model.net.model="))
     other.load()
     states = [dict(m.module.named_parameters()) for m in (model, before, other)]
-    for one, two in ((0, 1), (0, 2), (1, 2)):
-        assert any(not torch.equal(value, states[two][name]) for name, value in states[one].items())
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert any(not torch.equal(value, states[j][name]) for name, value in states[i].items())
 
 
 def test_what_is_trained_is_not_trained_again(start, trainings):
@@ -331,19 +331,19 @@ def test_training_parts_without_a_valid_counterfactual_are_refused(start):
 
 def round_numbers(values):
     """Returns JSON with its numbers rounded."""
-    return json.loads(json.dumps(values), parse_float=lambda number: round(float(number), 5))
+    return json.loads(json.dumps(values), parse_float=lambda text: round(float(text), 5))
 
 
 def test_images_that_are_asked_about_in_portions_give_the_same_figures(start, monkeypatch, tmp_path):
-    whole = start("one", "job.seeds=[0]")[1]
+    uninterrupted = start("one", "job.seeds=[0]")[1]
     monkeypatch.setattr("dillema.job.retrain.IMAGES_IN_MEMORY", 5)
     portions = start("two", "job.seeds=[0]", f"store={tmp_path / 'other'}")[1]
-    for results in (whole, portions):
+    for results in (uninterrupted, portions):
         for arm in ("originals", "augmentation", "counterfactuals"):
             for key in ("seconds", "weights"):
                 del results["models"]["net"]["retraining"]["arms"][arm][key]
     # other batches: a network's figures differ in their last digits
-    assert round_numbers(portions["models"]) == round_numbers(whole["models"])
+    assert round_numbers(portions["models"]) == round_numbers(uninterrupted["models"])
 
 
 def test_sources_of_the_same_pixels_are_on_one_side(start):
@@ -425,12 +425,12 @@ def test_the_small_world_goes_on_after_kill_9_and_shows_the_truth(tmp_path, data
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    kept = {
+    expected = {
         path: path.stat().st_mtime_ns for path in tmp_path.glob("outputs/store/retrained/*/training.json")
     }
-    assert 1 <= len(kept) < 6
+    assert 1 <= len(expected) < 6
     subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
-    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    assert all(path.stat().st_mtime_ns == when for path, when in expected.items())
     (path,) = tmp_path.glob("outputs/*/*/report.html")
     figures = json.loads((path.parent / "results.json").read_text())["models"][model]["retraining"]
     assert len(figures["arms"]["counterfactuals"]["per_condition"]) == 15

@@ -73,8 +73,8 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     )
     assert "outputs/day/time (open report.html)" in caplog.text
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text
-    (found,) = tracked_runs()
-    assert found.data.params["generator"] == "mini" and found.data.params["seed"] == "0"
+    (tracked,) = tracked_runs()
+    assert tracked.data.params["generator"] == "mini" and tracked.data.params["seed"] == "0"
 
 
 def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
@@ -82,12 +82,12 @@ def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
     Backend.loads.clear()
     start("multirun/day/time/1", sweep=Path("multirun/day/time").absolute(), generator={"strength": 2})
     assert Backend.loads == ["Generator", "Gate", "Model"]
-    found = tracked_runs()
-    assert len(found) == 3
+    tracked = tracked_runs()
+    assert len(tracked) == 3
     assert (
-        len({r.data.tags.get("mlflow.parentRunId") for r in found}) == 2
+        len({r.data.tags.get("mlflow.parentRunId") for r in tracked}) == 2
     )  # none, for the parent, and the parent
-    assert sorted(r.data.params.get("generator.strength", "") for r in found) == ["", "", "2"]
+    assert sorted(r.data.params.get("generator.strength", "") for r in tracked) == ["", "", "2"]
 
 
 def test_a_run_that_stops_is_marked_and_leaves_its_failures(start):

@@ -39,7 +39,7 @@ def server(tmp_path, mlflow_tables, monkeypatch):
     @contextmanager
     def listening():
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        kept = [
+        storage = [
             "--backend-store-uri",
             f"sqlite:///{tmp_path}/server.db",
             "--artifacts-destination",
@@ -48,7 +48,7 @@ def server(tmp_path, mlflow_tables, monkeypatch):
         env = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with Path("server.log").open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *where, *kept], stdout=log, stderr=log, env=env
+                [sys.executable, "-m", "mlflow", "server", *where, *storage], stdout=log, stderr=log, env=env
             )
         try:
             for _ in range(600):
@@ -71,7 +71,7 @@ def context():
 
 
 @contextmanager
-def tracked(uri, path, **more):
+def open_tracked_run(uri, path, **more):
     """Gives a run whose results are in its folder, and wait for MLflow."""
     path.mkdir(parents=True)
     settings = {"name": path.name, "params": {"seed": 0}, "config": "seed: 0\n", **more}
@@ -85,7 +85,7 @@ def tracked(uri, path, **more):
 def content(uri):
     """Returns by name what MLflow holds of each run."""
     client = MlflowClient(uri)
-    found = {}
+    run_by_name = {}
     for run in client.search_runs([client.get_experiment_by_name("dillema").experiment_id]):
         files = sorted(
             f.path for part in (None, "images") for f in client.list_artifacts(run.info.run_id, part)
@@ -95,18 +95,18 @@ def content(uri):
             if "pairs.json" in files
             else ""
         )
-        known = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
-        assert run.info.run_name not in found
-        found[run.info.run_name] = (
+        inputs = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
+        assert run.info.run_name not in run_by_name
+        run_by_name[run.info.run_name] = (
             run.info.status,
             run.data.metrics,
             run.data.params,
             run.data.tags,
             files,
             table,
-            known,
+            inputs,
         )
-    return found
+    return run_by_name
 
 
 def seconds_to_end(run):
@@ -123,9 +123,9 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
         Path(f"outputs/day/{name}") for name in ("before", "hangs", "middle", "never", "killed")
     )
     with listening() as process:
-        with tracked(uri, before):
+        with open_tracked_run(uri, before):
             pass
-        silent, broken = tracked(uri, hangs), tracked(uri, middle)
+        silent, broken = open_tracked_run(uri, hangs), open_tracked_run(uri, middle)
         silent.__enter__()
         broken.__enter__()
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # else 5
@@ -136,13 +136,13 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
         for each in processes:
             os.kill(each, signal.SIGCONT)
     assert seconds_to_end(broken) < 2  # the server went away after the start
-    with tracked(uri, never, sweep=tmp_path / "multirun" / "day" / "time"):
+    with open_tracked_run(uri, never, sweep=tmp_path / "multirun" / "day" / "time"):
         pass
-    with pytest.raises(KeyboardInterrupt), tracked(uri, killed):
+    with pytest.raises(KeyboardInterrupt), open_tracked_run(uri, killed):
         raise KeyboardInterrupt
-    note = json.loads((killed / "unsent" / "run.json").read_text())
-    note["tags"]["dillema.started"] = "1"  # as kill -9 leaves it: at work by the note, and no such process
-    (killed / "unsent" / "run.json").write_text(json.dumps(note | {"status": "RUNNING"}))
+    pending = json.loads((killed / "unsent" / "run.json").read_text())
+    pending["tags"]["dillema.started"] = "1"  # as kill -9 leaves it: at work by the note, and no such process
+    (killed / "unsent" / "run.json").write_text(json.dumps(pending | {"status": "RUNNING"}))
     assert not (before / "unsent").exists() and all(
         (folder / "unsent").exists() for folder in (hangs, middle, never)
     )
@@ -157,8 +157,8 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
             "middle": "RUNNING",
         }
         sync(context(), FOLDERS)
-        found = content(uri)
-        assert {name: run[0] for name, run in found.items()} == {
+        run_by_name = content(uri)
+        assert {name: run[0] for name, run in run_by_name.items()} == {
             "before": "FINISHED",
             "hangs": "FINISHED",
             "middle": "FINISHED",
@@ -166,46 +166,46 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
             "killed": "KILLED",
             "sweep day time": "FINISHED",
         }
-        whole = found["before"]
-        assert len(whole[4]) == 7 + 2 * 12  # each image also small
-        assert whole[1]["cost_per_valid_image"] == pytest.approx(2 * whole[1]["seconds_per_valid_image"])
+        values = run_by_name["before"]
+        assert len(values[4]) == 7 + 2 * 12  # each image also small
+        assert values[1]["cost_per_valid_image"] == pytest.approx(2 * values[1]["seconds_per_valid_image"])
         for name in ("hangs", "middle", "never", "killed"):
-            _, metrics, params, tags, files, table, generated = found[name]
-            assert metrics.keys() == whole[1].keys() and metrics["drop"] == whole[1]["drop"]
+            _, metrics, params, tags, files, table, generated = run_by_name[name]
+            assert metrics.keys() == values[1].keys() and metrics["drop"] == values[1]["drop"]
             assert (
-                params == whole[2]
+                params == values[2]
                 and tags["models"] == "brightest"
-                and table == whole[5]
-                and generated == whole[6]
+                and table == values[5]
+                and generated == values[6]
             )
-            assert [file.split("+")[0] for file in files] == [file.split("+")[0] for file in whole[4]]
-        assert "was killed" in found["killed"][3]["error"]
+            assert [file.split("+")[0] for file in files] == [file.split("+")[0] for file in values[4]]
+        assert "was killed" in run_by_name["killed"][3]["error"]
         sync(context(), FOLDERS)
-        assert content(uri) == found
+        assert content(uri) == run_by_name
     assert not list(Path("outputs").glob("*/*/unsent"))
 
 
 def test_what_is_sent_twice_is_there_once(server):
     folder = Path("multirun/day/time/0")
     uri = f"sqlite:///{Path('server.db').resolve()}"
-    run = tracked(uri, folder)
+    run = open_tracked_run(uri, folder)
     run.__enter__()
     shutil.copytree(folder / "unsent", "unsent")
     run.__exit__(None, None, None)
-    found = content(uri)
-    note = json.loads(Path("unsent/run.json").read_text())
-    Path("unsent/run.json").write_text(json.dumps(note | {"status": "FINISHED", "end": note["start"]}))
+    run_by_name = content(uri)
+    pending = json.loads(Path("unsent/run.json").read_text())
+    Path("unsent/run.json").write_text(json.dumps(pending | {"status": "FINISHED", "end": pending["start"]}))
     shutil.copytree(
         "unsent", folder / "unsent"
     )  # as when the process dies after the last word and before it tidies up
     sync(context(), FOLDERS)
-    assert content(uri) == found and not (folder / "unsent").exists()
+    assert content(uri) == run_by_name and not (folder / "unsent").exists()
 
 
 def test_a_copied_run_folder_is_sent_without_data_or_store(server, tmp_path):
     uri = f"sqlite:///{Path('server.db').resolve()}"
     path, copied = Path("outputs/day/time"), tmp_path / "elsewhere" / "copy"
-    run = tracked(uri, path)
+    run = open_tracked_run(uri, path)
     run.__enter__()
     shutil.copytree(path, copied)
     pending = json.loads((copied / "unsent" / "run.json").read_text())
@@ -231,9 +231,9 @@ def test_a_run_of_many_models_and_images_is_sent(server):
     many = {f"model {i}/drop": i / 1200 for i in range(1200)}
     with open_run(uri, "outputs/artifacts", "dillema", folder=folder, name="time", params={}, config=""):
         shutil.copytree(folder / "unsent", "unsent")
-    note = json.loads(Path("unsent/run.json").read_text())
+    pending = json.loads(Path("unsent/run.json").read_text())
     Path("unsent/run.json").write_text(
-        json.dumps(note | {"metrics": many, "status": "FINISHED", "end": note["start"]})
+        json.dumps(pending | {"metrics": many, "status": "FINISHED", "end": pending["start"]})
     )
     shutil.copytree("unsent", folder / "unsent")
     sync(context(), FOLDERS)
@@ -244,7 +244,7 @@ def test_a_run_of_many_models_and_images_is_sent(server):
 def test_a_run_at_work_is_left_alone(server, caplog):
     caplog.set_level("INFO")
     uri = f"sqlite:///{Path('server.db').resolve()}"
-    with tracked(uri, Path("outputs/day/time")):
+    with open_tracked_run(uri, Path("outputs/day/time")):
         sync(context(), FOLDERS)
         assert "outputs/day/time: left" in caplog.text
         assert content(uri)["time"][0] == "RUNNING"

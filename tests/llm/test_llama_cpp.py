@@ -37,7 +37,7 @@ def loaded(context=256, **fields):
     return llm
 
 
-def asked(llm, question):
+def ask_with_logits(llm, question):
     """Returns the reply and the bits of the last logits, which show the smallest difference."""
     reply = llm.ask(*question)
     logits = np.ctypeslib.as_array(llm._llama._ctx.get_logits(), shape=(llm._llama.n_vocab(),))
@@ -62,10 +62,10 @@ def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
         ([bus], WORDS, 0),
     ]
     llm = loaded(context=1024)
-    replies = [asked(llm, q) for q in questions]
+    replies = [ask_with_logits(llm, q) for q in questions]
     assert len(set(replies)) == len(questions)
-    assert [asked(llm, q) for q in reversed(questions)] == replies[::-1]
-    assert asked(loaded(context=1024, threads=1), questions[2]) == replies[2]
+    assert [ask_with_logits(llm, q) for q in reversed(questions)] == replies[::-1]
+    assert ask_with_logits(loaded(context=1024, threads=1), questions[2]) == replies[2]
     assert capfd.readouterr() == ("", "")
 
 

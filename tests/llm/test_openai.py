@@ -31,10 +31,10 @@ def test_a_real_server_keeps_to_the_schema(llama_cpp_server):
 
 
 def test_as_many_requests_are_under_way_as_the_option_says():
-    together = threading.Barrier(3, timeout=20)
+    barrier = threading.Barrier(3, timeout=20)
 
     def answer(request, headers):
-        together.wait()
+        barrier.wait()
         return str(request["seed"])
 
     with serving(answer) as (url, _):

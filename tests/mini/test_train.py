@@ -59,7 +59,7 @@ def test_an_interrupted_training_resumes_and_ends_with_the_same_weights(tmp_path
 
 
 @pytest.fixture(scope="module")
-def weights(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def saved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Yields what one step of every recipe saves, on a small world."""
     folder, target = tmp_path_factory.mktemp("training"), tmp_path_factory.mktemp("weights")
     with pytest.MonkeyPatch.context() as patch:
@@ -71,31 +71,31 @@ def weights(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield target
 
 
-def test_the_captioner_opens_what_its_recipe_saves(weights: Path) -> None:
-    backend = TransformersCaptioner(str(weights / "captioner"))
+def test_the_captioner_opens_what_its_recipe_saves(saved: Path) -> None:
+    backend = TransformersCaptioner(str(saved / "captioner"))
     backend.load()
     dataset = MiniShift(limit=2)
     assert len(backend.caption(dataset.samples(), dataset, [0, 0])) == 2
 
 
 @pytest.mark.parametrize("name", ["segmenter", "judge"])
-def test_segmentation_models_open_what_their_recipes_save(name: str, world: World, weights: Path) -> None:
-    model = TransformersSegmentation(name, str(weights / name))
+def test_segmentation_models_open_what_their_recipes_save(name: str, world: World, saved: Path) -> None:
+    model = TransformersSegmentation(name, str(saved / name))
     model.load()
     assert model.predict([Image.fromarray(world.images[0])])[0].shape == (23, 160, 256)
 
 
 @pytest.mark.parametrize(("name", "labels"), [("classifier", 6), ("reader", 14), ("gate_reader", 14)])
 def test_classification_models_open_what_their_recipes_save(
-    name: str, labels: int, world: World, weights: Path
+    name: str, labels: int, world: World, saved: Path
 ) -> None:
-    model = TransformersClassification(name, str(weights / name))
+    model = TransformersClassification(name, str(saved / name))
     model.load()
     assert model.predict([Image.fromarray(world.images[0])]).shape == (1, labels)
 
 
-def test_the_generator_opens_what_its_recipe_saves(world: World, weights: Path) -> None:
-    backend = ControlNetGenerator(str(weights / "generator"), width=256, height=160, steps=2)
+def test_the_generator_opens_what_its_recipe_saves(world: World, saved: Path) -> None:
+    backend = ControlNetGenerator(str(saved / "generator"), width=256, height=160, steps=2)
     backend.load()
     counterfactual = Counterfactual(world.rows[0]["caption"], ())
     controls = {"segmentation": Control(Image.new("RGB", (256, 160)))}

@@ -44,7 +44,7 @@ def test_an_answer_of_another_shape_is_named():
 def test_predictions_are_made_anew_when_the_code_changes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "judged.py").write_text("def say(images): return [[1.0, 0.0]] * len(images)")
-    known = identity(CallableModel("m", {"_target_": "judged.say"}))
-    assert identity(CallableModel("other name", {"_target_": "judged.say"})) == known
+    first_identity = identity(CallableModel("m", {"_target_": "judged.say"}))
+    assert identity(CallableModel("other name", {"_target_": "judged.say"})) == first_identity
     (tmp_path / "judged.py").write_text("def say(images): return [[0.0, 1.0]] * len(images)  # better")
-    assert identity(CallableModel("m", {"_target_": "judged.say"})) != known
+    assert identity(CallableModel("m", {"_target_": "judged.say"})) != first_identity

@@ -1,4 +1,4 @@
-"""Whose class is which: names of checkpoints against names of data sets."""
+"""Matching the classes of checkpoints and data sets by name."""
 
 import logging
 
@@ -46,8 +46,8 @@ def test_the_same_names_in_another_order_are_matched(tmp_path):
     assert model.class_map == {0: 2, 1: 5, 2: 4, 3: 1, 4: 3, 5: 0}
     matched = model.predict([tiny.image(0)])[0]
     for name in NAMES:
-        expected, found = plain.softmax(0)[NAMES.index(name)], matched.softmax(0)[sorted(NAMES).index(name)]
-        torch.testing.assert_close(found, expected)
+        expected, actual = plain.softmax(0)[NAMES.index(name)], matched.softmax(0)[sorted(NAMES).index(name)]
+        torch.testing.assert_close(actual, expected)
     assert check_classes(model, dataset) == model.class_map  # before each batch of a step
 
 

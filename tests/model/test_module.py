@@ -73,7 +73,7 @@ def test_answers_of_a_segmenter_come_at_the_size_of_the_image(tmp_path):
         str(tmp_path / "weights.safetensors"),
         class_map={0: 2, 3: 0},
     )
-    assert [tuple(one.shape) for one in logits] == [(3, 32, 64)] * 2
+    assert [tuple(image_logits.shape) for image_logits in logits] == [(3, 32, 64)] * 2
 
 
 def test_mistakes_are_named(network, tmp_path):

@@ -53,8 +53,8 @@ def test_weights_of_a_file_and_classes_by_wordnet_id(network, tmp_path):
     published(network, tmp_path / "weights.safetensors")
     images = [tiny.image(0, (300, 200))]
     model = loaded(SMALL, str(tmp_path / "weights.safetensors"), class_map={"n01440764": 1, 217: 0})
-    found = expected(network, images)[:, [217, 0]].softmax(1)
-    torch.testing.assert_close(model.predict(images).softmax(1), found)
+    actual = expected(network, images)[:, [217, 0]].softmax(1)
+    torch.testing.assert_close(model.predict(images).softmax(1), actual)
 
 
 def test_mistakes_are_named(network, tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_a_segmenter_answers_at_the_size_of_the_image(tmp_path, auxiliary):
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     images = [tiny.image(0, (90, 60)), tiny.image(1, (90, 60))]
     logits = loaded_segmentation(name, str(tmp_path / "weights.pth"), classes=5).predict(images)
-    assert [tuple(one.shape) for one in logits] == [(5, 60, 90)] * 2
+    assert [tuple(image_logits.shape) for image_logits in logits] == [(5, 60, 90)] * 2
     with torch.inference_mode():
         pixels = torchvision.models.get_model_weights(name).DEFAULT.transforms()(images[0])
         answer = network.eval()(pixels[None])["out"]

@@ -1,4 +1,4 @@
-"""What all models that can be trained have in common."""
+"""Tests of all models that can be trained."""
 
 from pathlib import Path
 
@@ -78,8 +78,8 @@ def test_gradients_flow_through_the_answers_and_saved_weights_answer_as_the_netw
     assert model.trainable
     model.load()
     first = model.predict(IMAGES)
-    found = model.logits(IMAGES)
-    (found if isinstance(found, torch.Tensor) else torch.stack(found)).square().mean().backward()
+    logits = model.logits(IMAGES)
+    (logits if isinstance(logits, torch.Tensor) else torch.stack(logits)).square().mean().backward()
     with torch.no_grad():
         for parameter in model.module.parameters():
             if parameter.grad is not None:
@@ -88,9 +88,9 @@ def test_gradients_flow_through_the_answers_and_saved_weights_answer_as_the_netw
     model.save(tmp_path / "kept")
     again = model.saved(tmp_path / "kept")
     again.load()
-    for old, new, kept in zip(first, model.predict(IMAGES), again.predict(IMAGES), strict=True):
+    for old, new, loaded in zip(first, model.predict(IMAGES), again.predict(IMAGES), strict=True):
         assert not new.requires_grad and not torch.allclose(old, new)
-        torch.testing.assert_close(kept, new)
+        torch.testing.assert_close(loaded, new)
 
 
 def test_programs_and_functions_are_not_trainable():

@@ -22,7 +22,7 @@ def loaded(model):
 
 def test_logits_of_a_segmenter_have_the_size_of_the_image(segmenter):
     logits = loaded(TransformersSegmentation("m", segmenter)).predict([tiny.image(0), tiny.image(1)])
-    assert [tuple(one.shape) for one in logits] == [(23, 32, 64)] * 2
+    assert [tuple(image_logits.shape) for image_logits in logits] == [(23, 32, 64)] * 2
     assert not torch.equal(logits[0], logits[1])
 
 
@@ -84,11 +84,11 @@ def test_masks_with_a_class_each_become_a_segmentation(tmp_path):
     folder, images = tiny.mask_segmenter(tmp_path), [tiny.image(0), tiny.image(1)]
     model = loaded(TransformersMaskSegmentation("m", folder))
     logits = model.predict(images)
-    assert [tuple(one.shape) for one in logits] == [(19, 32, 64)] * 2
+    assert [tuple(image_logits.shape) for image_logits in logits] == [(19, 32, 64)] * 2
     output = model._network(pixel_values=model._processor(images, return_tensors="pt")["pixel_values"])
-    found = model._processor.post_process_semantic_segmentation(output, [(32, 64)] * 2)
+    actual = model._processor.post_process_semantic_segmentation(output, [(32, 64)] * 2)
     assert (
-        logits[0].argmax(0) == found[0]
+        logits[0].argmax(0) == actual[0]
     ).float().mean() > 0.9  # the two enlarge the masks at different moments
 
 

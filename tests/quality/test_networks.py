@@ -74,15 +74,15 @@ class Openers(Sequence):
     """Functions that open images, made when they are asked for; `asked` lists their indices."""
 
     def __init__(self, count, make):
-        self.count, self.make, self.asked = count, make, []
+        self.count, self.make, self.opened = count, make, []
 
     def __len__(self):
         return self.count
 
-    def __getitem__(self, place):
-        assert 0 <= place < self.count
-        self.asked.append(place)
-        return lambda: self.make(place)
+    def __getitem__(self, index):
+        assert 0 <= index < self.count
+        self.opened.append(index)
+        return lambda: self.make(index)
 
 
 def listed(images):
@@ -98,8 +98,8 @@ def test_lpips_is_nothing_for_the_same_image_and_grows_with_noise(alexnet):
     others = [image, noisy(image, 10), noisy(image, 60)]
     same, near, far = (row["lpips"] for row in networks.score([image] * 3, others, [""] * 3))
     assert same == pytest.approx(0, abs=1e-6) and same < near < far
-    (alone,) = networks.score([image], others[2:], [""])
-    assert alone == {"lpips": pytest.approx(far, abs=1e-5)} and networks.figures == ("lpips",)
+    (single,) = networks.score([image], others[2:], [""])
+    assert single == {"lpips": pytest.approx(far, abs=1e-5)} and networks.figures == ("lpips",)
     assert networks.score([image.convert("L")], [image.convert("L").convert("RGB")], [""]) == [
         {"lpips": pytest.approx(0, abs=1e-6)}
     ]
@@ -109,12 +109,12 @@ def test_lpips_is_nothing_for_the_same_image_and_grows_with_noise(alexnet):
 
 def test_lpips_agrees_with_torchmetrics(tmp_path, monkeypatch, alexnet):
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-    from torchvision.models import alexnet as whole
+    from torchvision.models import alexnet as full
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     with torch.device("meta"):
         shapes = {
-            key: value.shape for key, value in whole().state_dict().items() if key.startswith("classifier.")
+            key: value.shape for key, value in full().state_dict().items() if key.startswith("classifier.")
         }
     (tmp_path / "checkpoints").mkdir()
     unused = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
@@ -222,16 +222,16 @@ def test_distances_of_many_images_ask_for_each_when_its_turn_comes(monkeypatch, 
         Openers(300, lambda i: noisy(tiny.image(1000 + i, (32, 32)), 80)),
     )
     monkeypatch.setattr(module, "KID_SUBSET", 50)
-    whole = networks.distance(originals, images)
-    assert originals.asked == [0, *range(400)] and images.asked == list(range(300))
+    full = networks.distance(originals, images)
+    assert originals.opened == [0, *range(400)] and images.opened == list(range(300))
     monkeypatch.setattr(module, "IMAGES_PER_UPDATE", 128)
     monkeypatch.setattr(module, "KID_IMAGES", 150)
     in_blocks = networks.distance(originals, images)
     assert in_blocks["fid"] == pytest.approx(
-        whole["fid"], rel=1e-5
+        full["fid"], rel=1e-5
     )  # of all images, however many come at once
-    assert in_blocks["kid"] != whole["kid"] and in_blocks["kid"] == pytest.approx(
-        whole["kid"], rel=0.3
+    assert in_blocks["kid"] != full["kid"] and in_blocks["kid"] == pytest.approx(
+        full["kid"], rel=0.3
     )  # of a part of them
 
 

@@ -1,4 +1,4 @@
-"""The page as a browser shows it."""
+"""The page in a browser."""
 
 import re
 from itertools import pairwise
@@ -65,11 +65,11 @@ def test_figures_of_several_models_have_names_and_numbers_of_their_own(tab, run_
         "[...document.querySelectorAll('[role=region]')].map(region => region.getAttribute('aria-label'))"
     )
     assert len(names) > 10 and len(names) == len(set(names))
-    seen = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
-    assert "Accuracy of other drops by 30.0 points" in seen and "which may be chance" in seen
-    assert "\N{MINUS SIGN}5.0 to 40.0" in seen
+    shown_text = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
+    assert "Accuracy of other drops by 30.0 points" in shown_text and "which may be chance" in shown_text
+    assert "\N{MINUS SIGN}5.0 to 40.0" in shown_text
     assert (
-        "12 images, valid or not" in seen and seen.count("valid or not") == 1
+        "12 images, valid or not" in shown_text and shown_text.count("valid or not") == 1
     )  # the same images do not stand there twice
 
 
@@ -99,18 +99,18 @@ def test_a_phone_shows_whole_tables_and_plots(tab, run_folder):
 def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
     tab.open(run_folder.path / "report.html")
     tab.ask("document.querySelectorAll('details').forEach(part => part.open = true)")
-    seen = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
+    shown_text = tab.ask("document.body.innerText").replace("\N{NO-BREAK SPACE}", " ")
     assert (
         "Similarity of valid images to their originals: SSIM 0.50 (0.40 to 0.60), "
-        "CLIP score with their captions 21.50." in seen
+        "CLIP score with their captions 21.50." in shown_text
     )
-    assert "FID 12.35 and KID 0.0100 from their 6 originals, on features of <b>net" in seen
+    assert "FID 12.35 and KID 0.0100 from their 6 originals, on features of <b>net" in shown_text
     minus = "\N{MINUS SIGN}"
     assert (
         f"net minus other <i>net\tthe same 9 images of 6 sources (rough)\t{minus}10.0\t{minus}10.0\t25.0"
-        in seen
+        in shown_text
     )
-    assert "no valid image and no source in common" in seen
+    assert "no valid image and no source in common" in shown_text
     for text in (
         "<script>document.title = 'owned'</script>",
         "other <i>net",
@@ -118,7 +118,7 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
         "no night here",
         "<b>pole",
     ):
-        assert text in seen
+        assert text in shown_text
     assert tab.ask("document.title").startswith("DILLEMA")
     assert tab.ask("document.querySelector('i:not(#legend i), b b, [onerror]')") is None
     values = "['clear', 'day', 'rainy', 'foggy', 'snowy', 'dusk']"
@@ -129,16 +129,16 @@ def test_what_models_and_errors_say_is_shown_as_text(tab, run_folder):
 
 def test_the_first_screen_says_what_holds(tab, run_folder):
     tab.open(run_folder.path / "report.html")
-    seen = re.sub(r"\s+", " ", tab.ask("document.querySelector('header').innerText"))
-    warnings = seen.index("Check net first: on the originals its accuracy is 90.0 %, and always giving")
-    verdict = seen.index(
+    shown_text = re.sub(r"\s+", " ", tab.ask("document.querySelector('header').innerText"))
+    warnings = shown_text.index("Check net first: on the originals its accuracy is 90.0 %, and always giving")
+    verdict = shown_text.index(
         "Accuracy of net drops by 30.0 points (95 % interval, rough with so few sources: 10.0 to 40.0)"
     )
-    placebo = seen.index(
+    placebo = shown_text.index(
         "Where nothing was changed, the generator alone does this: "
         "accuracy drops by 10.0 points (0.0 to 20.0)"
     )
-    worst = seen.index(
+    worst = shown_text.index(
         "accuracy drops by 30.0 points (10.0 to 40.0) beyond the generator alone: 20.0 points (5.0 to 30.0)"
     )
     assert warnings < verdict < placebo < worst

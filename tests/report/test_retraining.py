@@ -139,9 +139,9 @@ def test_the_page_in_a_browser(figures, tmp_path):
         for over in each["over"].values():
             over["per_condition"] = {}
     files = {kind: f"report/examples/0-{kind}.jpg" for kind in ("original", "augmented", "counterfactual")}
-    for number, file in enumerate(files.values()):
+    for index, file in enumerate(files.values()):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_bytes(thumbnails.shrink(tiny.image(number, (256, 160))))
+        (tmp_path / file).write_bytes(thumbnails.shrink(tiny.image(index, (256, 160))))
     results = {
         "version": 2, "name": "test", "dataset": "d", "task": "segmentation", "seed": 0,
         "seconds": {"training": 3.0},
@@ -158,8 +158,8 @@ def test_the_page_in_a_browser(figures, tmp_path):
             assert tab.ask(
                 "[...document.querySelectorAll('.figures')].every(table => table.offsetWidth < innerWidth)"
             )  # nothing to scroll for
-            found = tab.ask(FAINT)
-            assert found["seen"] > 100 and not found["faint"]
+            result = tab.ask(FAINT)
+            assert result["seen"] > 100 and not result["faint"]
         assert not tab.complaints and [
             address for address in tab.requests if not address.startswith("data:")
         ] == [(tmp_path / "report.html").as_uri()]

@@ -34,7 +34,7 @@ def sources(count=6, counterfactuals=2):
     ]
 
 
-def drawn(arm, schedule=SCHEDULE, seed=0):
+def draw(arm, schedule=SCHEDULE, seed=0):
     batches = Batches(sources(), arm, schedule, get_task("classification"), seed)
     return [
         [(np.asarray(image)[0, 0, 0].item(), truth) for image, truth in batch] for batch in batches
@@ -42,8 +42,8 @@ def drawn(arm, schedule=SCHEDULE, seed=0):
 
 
 def test_arms_see_the_same_sources_in_the_same_order_and_differ_in_the_pictures_alone():
-    (plain, of_plain), (painted, of_painted), (changed, of_changed) = map(
-        drawn, ("originals", "counterfactuals", "augmentation")
+    (plain, plain_kinds), (painted, painted_kinds), (changed, changed_kinds) = map(
+        draw, ("originals", "counterfactuals", "augmentation")
     )
     truths = [[truth for _, truth in batch] for batch in plain]
     assert [len(batch) for batch in truths] == [4] * 5
@@ -56,18 +56,18 @@ def test_arms_see_the_same_sources_in_the_same_order_and_differ_in_the_pictures_
     assert all(
         grey % 100 == truth for batch in painted for grey, truth in batch
     )  # a counterfactual of the very source
-    assert of_plain == {"originals": 20} and of_painted.total() == of_changed.total() == 20
+    assert plain_kinds == {"originals": 20} and painted_kinds.total() == changed_kinds.total() == 20
     replaced = sum(grey >= 100 for batch in painted for grey, _ in batch)
-    assert replaced == of_painted["counterfactuals"] and 4 <= replaced <= of_changed["augmented"] <= 16
+    assert replaced == painted_kinds["counterfactuals"] and 4 <= replaced <= changed_kinds["augmented"] <= 16
     assert {grey // 100 for batch in painted for grey, _ in batch} == {0, 1, 2}
 
 
 def test_draws_follow_from_the_seed_and_keep_to_the_share():
-    assert drawn("counterfactuals") == drawn("counterfactuals") != drawn("counterfactuals", seed=1)
+    assert draw("counterfactuals") == draw("counterfactuals") != draw("counterfactuals", seed=1)
     long = Schedule(steps=200, batch_size=10, learning_rate=1e-3, share=0.3)
-    assert drawn("augmentation", long)[1]["augmented"] == pytest.approx(600, abs=80)
+    assert draw("augmentation", long)[1]["augmented"] == pytest.approx(600, abs=80)
     assert (
-        drawn("counterfactuals", Schedule(20, 4, 1e-3, 1.0))[1]["originals"] < 40
+        draw("counterfactuals", Schedule(20, 4, 1e-3, 1.0))[1]["originals"] < 40
     )  # of the one source without counterfactuals
 
 
@@ -140,7 +140,7 @@ def test_a_loss_that_is_no_number_stops_the_training_with_what_to_do(tmp_path):
 
 
 class Faulty(torch.nn.Module):
-    """A network that answers 0 and does in one pass what it is told, backwards if it says so."""
+    """A network that answers 0 and applies a function in one pass, forwards or backwards."""
 
     def __init__(self, act):
         super().__init__()

@@ -29,10 +29,10 @@ class Case(NamedTuple):
 
 
 def cases(task: str, sources: int) -> Iterator[Case]:
-    """Yields originals, counterfactuals and the truth about them, as two models answered."""
+    """Yields the predictions of two models on originals, counterfactuals and renders."""
     predict = {"classification": predict_label, "segmentation": predict_mask}[task]
-    for number, model in enumerate(("m", "n")):
-        random = np.random.default_rng(number)
+    for index, model in enumerate(("m", "n")):
+        random = np.random.default_rng(index)
         for s in range(sources):
             source = f"s{s:04}"
             yield Case(model, source, source, "original", predict(random, s, 0.1), digest=source)
@@ -48,7 +48,7 @@ def cases(task: str, sources: int) -> Iterator[Case]:
 
 
 def predict_label(random: np.random.Generator, source: int, wrong: float) -> dict[str, Any]:
-    """Returns the record of a classifier that is wrong so often."""
+    """Returns the record of a classifier with this error rate."""
     label = source % 3
     predicted = int(random.integers(3)) if random.random() < wrong else label
     top5 = [predicted, *(i for i in range(3) if i != predicted)][: 1 + source % 2]
@@ -64,7 +64,7 @@ def predict_label(random: np.random.Generator, source: int, wrong: float) -> dic
 
 
 def predict_mask(random: np.random.Generator, source: int, wrong: float) -> dict[str, Any]:
-    """Returns the record of a segmenter that is wrong so often; its cells are [true, predicted, pixels]."""
+    """Returns the record of a segmenter with this error rate; its cells are [true, predicted, pixels]."""
     pixels: dict[tuple[int, int], int] = {}
     for _ in range(12):
         true = int(random.integers(2 + source % 2))

@@ -82,5 +82,5 @@ def test_trainings_are_compared_over_groups(table):
     assert sums[0].shape == (6, 3) and sums[0].sum(0).tolist() == [48, 48, 60]
     figures = compare_trainings(get_task("classification"), sums[:2], sums[2:], 0)
     assert figures["low"] < 12 / 60 < figures["high"] and (figures["groups"], figures["rough"]) == (6, True)
-    alone = compare_trainings(get_task("classification"), [sums[0][:1]], [sums[2][:1]], 0)
-    assert alone == {"low": None, "high": None, "rough": True, "groups": 1}
+    single_group = compare_trainings(get_task("classification"), [sums[0][:1]], [sums[2][:1]], 0)
+    assert single_group == {"low": None, "high": None, "rough": True, "groups": 1}

@@ -16,7 +16,7 @@ COLOURS = ((0, 0, 255), (99, 99, 99), (255, 0, 0))
 
 
 def assert_has(figures, golden, path=""):
-    """Asserts that figures hold all that the golden ones hold; new figures may stand beside them."""
+    """Asserts that figures contain all golden figures; additional figures are allowed."""
     if isinstance(golden, dict):
         for name, value in golden.items():
             assert_has(figures[name], value, f"{path}.{name}")

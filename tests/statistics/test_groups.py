@@ -55,8 +55,8 @@ def test_intervals_over_sequences_hold_the_truth_where_those_over_frames_do_not(
         share = random.beta(0.3 * concentration, 0.7 * concentration, SEQUENCES)
         tallies = grouped.tallies.copy()
         tallies[after, 0] = random.random(len(after)) >= np.repeat(share, FRAMES)
-        drawn = replace(grouped, tallies=tallies)
-        for i, predictions in enumerate((drawn, replace(drawn, group=np.arange(len(frames))))):
+        simulated = replace(grouped, tallies=tallies)
+        for i, predictions in enumerate((simulated, replace(simulated, group=np.arange(len(frames))))):
             low, high = PairedTallies(predictions, before, after, seed).bounds()
             hits[i] += low[0] <= 0.3 <= high[0]
     over_sequences, over_frames = hits / SIMULATIONS

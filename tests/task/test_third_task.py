@@ -1,4 +1,4 @@
-"""A third task is one more file: it runs through evaluation, predictions, statistics and words as it is."""
+"""A third task needs only one file: evaluation, predictions, statistics and words need no change."""
 
 from dataclasses import dataclass
 

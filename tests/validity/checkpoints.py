@@ -1,4 +1,4 @@
-"""Small random checkpoints of the models that gates ask, saved as their big relatives are."""
+"""Small random checkpoints of the models of gates, in the format of the published ones."""
 
 import torch
 

@@ -86,5 +86,5 @@ def test_a_floor_of_no_score_is_a_mistake():
 def test_a_batch_scores_as_single_images_do(gate):
     samples = [tiny.sample(seed=i, label=i) for i in range(3)]
     images, texts = [tiny.image(10 + i) for i in range(3)], [FOGGY, PLACEBO, FOGGY]
-    alone = [score(gate, s, t, i) for s, t, i in zip(samples, texts, images, strict=True)]
-    assert gate.score(samples, texts, images, CARS) == [pytest.approx(scores, abs=1e-4) for scores in alone]
+    singles = [score(gate, s, t, i) for s, t, i in zip(samples, texts, images, strict=True)]
+    assert gate.score(samples, texts, images, CARS) == [pytest.approx(scores, abs=1e-4) for scores in singles]

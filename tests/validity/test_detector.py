@@ -39,9 +39,9 @@ def test_the_confidence_is_the_highest_one_of_the_network(gate):
 def test_a_batch_scores_as_single_images_do(gate):
     samples = [tiny.sample(seed=i, label=label) for i, label in enumerate((0, None, 1))]
     images = [tiny.image(10 + i) for i in range(3)]
-    alone = [score(gate, [s], [i])[0] for s, i in zip(samples, images, strict=True)]
-    assert alone[1] == {}
-    assert score(gate, samples, images) == [pytest.approx(scores, abs=1e-4) for scores in alone]
+    singles = [score(gate, [s], [i])[0] for s, i in zip(samples, images, strict=True)]
+    assert singles[1] == {}
+    assert score(gate, samples, images) == [pytest.approx(scores, abs=1e-4) for scores in singles]
 
 
 def test_only_what_the_detector_finds_in_the_original_can_be_missed():

@@ -51,5 +51,5 @@ def test_the_original_is_compared_at_the_size_of_the_generated_image(gate):
 def test_a_batch_scores_as_single_images_do(gate):
     samples, images = [tiny.sample(seed=i) for i in range(3)], [tiny.image(10 + i) for i in range(3)]
     texts = [EDITED, PLACEBO, EDITED]
-    alone = [score(gate, [s], [t], [i])[0] for s, t, i in zip(samples, texts, images, strict=True)]
-    assert score(gate, samples, texts, images) == [pytest.approx(scores, abs=1e-5) for scores in alone]
+    singles = [score(gate, [s], [t], [i])[0] for s, t, i in zip(samples, texts, images, strict=True)]
+    assert score(gate, samples, texts, images) == [pytest.approx(scores, abs=1e-5) for scores in singles]

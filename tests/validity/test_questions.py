@@ -76,7 +76,7 @@ def test_a_label_is_asked_for_among_other_classes_and_placebos_are_asked_too():
 
 
 def test_more_values_than_letters_are_cut_and_both_values_of_the_edit_stay():
-    many = tiny.dataset(vary={"weather": [f"kind {number}" for number in range(40)]})
+    many = tiny.dataset(vary={"weather": [f"kind {i}" for i in range(40)]})
     edits = (Edit("weather", "kind 38", "kind 39"),)
     _, asked = ask(Counterfactual("kind 39", edits, caption="kind 38"), many)
     choices = asked[0].choices
@@ -108,11 +108,11 @@ def questions():
 
 
 def test_a_batch_answers_as_single_questions_do(gate):
-    alone = [gate.answer([question])[0] for question in questions()]
-    assert gate.answer(questions()) == [pytest.approx(answer, abs=1e-5) for answer in alone]
-    assert [len(answer) for answer in alone] == [4, 3, 2]
-    assert all(sum(answer) == pytest.approx(1) for answer in alone)
-    assert alone[0][:2] != pytest.approx([0.25, 0.25], abs=0.01)
+    single = [gate.answer([question])[0] for question in questions()]
+    assert gate.answer(questions()) == [pytest.approx(answer, abs=1e-5) for answer in single]
+    assert [len(answer) for answer in single] == [4, 3, 2]
+    assert all(sum(answer) == pytest.approx(1) for answer in single)
+    assert single[0][:2] != pytest.approx([0.25, 0.25], abs=0.01)
 
 
 def test_a_server_gives_the_scores_of_the_local_model(gate):

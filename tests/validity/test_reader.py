@@ -65,8 +65,8 @@ def test_the_threshold_decides_from_the_stored_score(model):
 def test_a_batch_scores_as_single_images_do(gate):
     counterfactuals = [edited(weather="foggy"), edited(), edited(time_of_day="night")]
     images = [tiny.image(seed) for seed in range(3)]
-    alone = [score(gate, [text], [image])[0] for text, image in zip(counterfactuals, images, strict=True)]
-    assert score(gate, counterfactuals, images) == [pytest.approx(scores, abs=1e-6) for scores in alone]
+    singles = [score(gate, [text], [image])[0] for text, image in zip(counterfactuals, images, strict=True)]
+    assert score(gate, counterfactuals, images) == [pytest.approx(scores, abs=1e-6) for scores in singles]
 
 
 def test_a_class_that_the_model_lacks_is_named(model):

@@ -83,8 +83,8 @@ def test_nothing_to_compare_is_an_error_of_that_sample_alone(gate):
 
 def test_images_of_one_batch_do_not_depend_on_each_other(gate):
     samples, images = [tiny.sample(seed=i) for i in range(3)], [tiny.image(10 + i) for i in range(3)]
-    alone = [score(gate, [sample], [image])[0] for sample, image in zip(samples, images, strict=True)]
-    assert score(gate, samples, images) == alone
+    singles = [score(gate, [sample], [image])[0] for sample, image in zip(samples, images, strict=True)]
+    assert score(gate, samples, images) == singles
 
 
 def test_a_segmenter_of_masks_with_class_names_answers_in_the_classes_of_the_data_set(tmp_path):

@@ -53,5 +53,5 @@ def test_a_batch_scores_as_single_texts_do(gate):
         Counterfactual("a long text about a street", (), caption="a"),
     ]
     samples = [tiny.sample(label=0)] * 2
-    alone = [score(gate, text, label=0) for text in texts]
-    assert gate.score(samples, texts, [tiny.image(0)] * 2, CARS) == alone
+    singles = [score(gate, text, label=0) for text in texts]
+    assert gate.score(samples, texts, [tiny.image(0)] * 2, CARS) == singles
