@@ -17,6 +17,7 @@ TEXT = {
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
+    "bos_token_id": 512,
     "eos_token_id": 513,
 }
 LARGE_TEXT = TEXT | {
@@ -87,7 +88,7 @@ def _stable_diffusion(home, device, dtype):
         unet=unet,
         text_encoder=text_encoder,
         tokenizer=tiny.clip_tokenizer(home),
-        scheduler=DDIMScheduler(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

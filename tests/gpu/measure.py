@@ -12,6 +12,9 @@ import json
 import os
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +37,7 @@ from tests.gpu.small import DEVICE
 
 IS_CUDA = DEVICE.startswith("cuda")
 GUIDANCE = 7.5
+GREY = 90  # of the control images
 GAIN = 1.03  # a larger batch is better if it paints this many times as many images per second
 BATCHES = (2, 4, 8, 16, 32)
 SHORTEST = 2.0  # seconds over which speed is measured, at least
@@ -52,6 +56,7 @@ class Setup:
     deadline: float
     results: Path
     left_out: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def write(self, **result: Any) -> None:
         line = json.dumps({"kind": self.kind, "side": self.side, "steps": self.steps, **result})
@@ -65,6 +70,16 @@ class Setup:
             return True
         self.left_out.append(name)
         return False
+
+    @contextmanager
+    def going_on(self, name: str) -> Iterator[None]:
+        """Writes an error down: time on a GPU is short, and the other measurements do not depend on it."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.failed.append(name)
+            self.write(name=name, error=f"{type(error).__name__}: {error}")
 
 
 def synchronise():
@@ -124,10 +139,6 @@ def measure_batches(setup, name, paint):
     return best["batch"] if best else 1
 
 
-def grey(side, level):
-    return Image.new("RGB", (side, side), (level,) * 3)
-
-
 def open_bare(setup, names):
     """Returns a pipeline as the documentation of diffusers opens it."""
     import diffusers
@@ -144,7 +155,8 @@ def open_bare(setup, names):
 
 def paint_bare(setup, pipeline, names, seeds):
     count = len(seeds)
-    structure = [[grey(setup.side, 90)] * count for _ in names]
+    # the only form that pipelines with several ControlNets take for a batch
+    structure = [torch.full((count, 3, setup.side, setup.side), GREY / 255)] * len(names)
     return pipeline(
         prompt=[f"a street {seed}" for seed in seeds],
         negative_prompt=["dark"] * count,
@@ -176,7 +188,8 @@ def open_ours(setup, names, **options):
 
 
 def paint_ours(setup, backend, names, seeds):
-    controls = [{name: Control(grey(setup.side, 90), 1.0) for name in names} for _ in seeds]
+    structure = Control(Image.new("RGB", (setup.side, setup.side), (GREY,) * 3), 1.0)
+    controls = [dict.fromkeys(names, structure) for _ in seeds]
     texts = [Counterfactual(f"a street {seed}", ()) for seed in seeds]
     images = backend.generate([tiny.sample()] * len(texts), texts, controls, list(seeds))
     if errors := [image for image in images if isinstance(image, Exception)]:
@@ -216,13 +229,13 @@ SAVING = {
 """What saves memory and costs time."""
 
 
-def count_operations(setup, pipeline, names):
-    """Writes the operations of one image, from which follows how much of the card is used."""
-    if not setup.has_time("operations of an image"):
+def count_operations(setup, pipeline, names, name):
+    """Writes the operations of one image: times images per second, they say how well the card is used."""
+    if not setup.has_time(f"{name}, operations"):
         return
     with FlopCounterMode(display=False) as counter:
         paint_bare(setup, pipeline, names, range(1))
-    setup.write(name="operations of an image", tera=round(counter.get_total_flops() / 1e12, 3))
+    setup.write(name=f"{name}, operations", tera_per_image=counter.get_total_flops() / 1e12)
 
 
 def measure_bare(setup, names, name):
@@ -230,11 +243,12 @@ def measure_bare(setup, names, name):
     release_memory()
     if not setup.has_time(name):
         return 1
-    pipeline = open_bare(setup, names)
-    batch_size = measure_batches(setup, name, partial(paint_bare, setup, pipeline, names))
-    if len(names) == 1:
-        count_operations(setup, pipeline, names)
-    return batch_size
+    with setup.going_on(name):
+        pipeline = open_bare(setup, names)
+        batch_size = measure_batches(setup, name, partial(paint_bare, setup, pipeline, names))
+        count_operations(setup, pipeline, names, name)
+        return batch_size
+    return 1
 
 
 def measure_ours(setup, names, name, batch_size, change=None, needed=0.0, **options):
@@ -242,10 +256,11 @@ def measure_ours(setup, names, name, batch_size, change=None, needed=0.0, **opti
     release_memory()
     if not setup.has_time(name, needed):
         return
-    backend = open_ours(setup, names, **options)
-    if change:
-        change(backend)
-    measure(setup, name, partial(paint_ours, setup, backend, names), batch_size)
+    with setup.going_on(name):
+        backend = open_ours(setup, names, **options)
+        if change:
+            change(backend)
+        measure(setup, name, partial(paint_ours, setup, backend, names), batch_size)
 
 
 def measure_kind(setup, compile_seconds):
@@ -275,26 +290,36 @@ def arguments():
     return parser.parse_args()
 
 
+def measure_checkpoint(setup, options):
+    """Writes a checkpoint to the disk and measures it."""
+    start = time.perf_counter()
+    if options.tiny:
+        checkpoints.save_tiny(setup.kind, setup.home)
+    else:
+        checkpoints.save(setup.kind, setup.home, DEVICE, getattr(torch, options.dtype))
+    setup.write(name="checkpoint written", seconds=round(time.perf_counter() - start, 1))
+    measure_kind(setup, options.compile_seconds)
+
+
 def main():
     options = arguments()
     start = time.perf_counter()
     results = Path(os.environ.get("OUT", "outputs/gpu")) / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
+    failed = []
     for number, kind in enumerate(options.kinds, 1):
         # a kind leaves time for those after it
         deadline = start + options.seconds * number / len(options.kinds)
         side = 64 if options.tiny else {"sd15": 512, "sdxl": 1024}[kind]
         with tempfile.TemporaryDirectory() as folder:
-            home = Path(folder, kind)
-            setup = Setup(kind, home, side, options.steps, options.dtype, deadline, results)
+            setup = Setup(kind, Path(folder, kind), side, options.steps, options.dtype, deadline, results)
             setup.write(name="card", card=card(), torch=torch.__version__, dtype=options.dtype)
-            if options.tiny:
-                checkpoints.save_tiny(kind, home)
-            else:
-                checkpoints.save(kind, home, DEVICE, getattr(torch, options.dtype))
-            setup.write(name="checkpoint written", seconds=round(time.perf_counter() - start, 1))
-            measure_kind(setup, options.compile_seconds)
+            with setup.going_on("checkpoint"):
+                measure_checkpoint(setup, options)
             setup.write(name="end", seconds=round(time.perf_counter() - start, 1), left_out=setup.left_out)
+            failed += setup.failed
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
