@@ -144,12 +144,12 @@ def test_the_first_screen_says_what_holds(tab, run_folder):
     assert warnings < verdict < placebo < worst
     assert (
         "Some edits are harmful beyond that, but they were always made together, so the data cannot tell "
-        "which of them is: weather → rainy always together with time of day → dusk." in seen
+        "which of them is: weather → rainy always together with time of day → dusk." in shown_text
     )
     # only what is shown to be harmful, and what cannot be told apart once
     conditions = tab.ask("[...document.querySelectorAll('header .worst b')].map(b => b.innerText)")
     assert conditions == ["weather → foggy", "weather → rainy"]
-    assert "always together with time of day → dusk: the data cannot tell which of them it is" in seen
+    assert "always together with time of day → dusk: the data cannot tell which of them it is" in shown_text
     body = re.sub(r"\s+", " ", tab.ask("document.querySelector('main').innerText"))
     assert "nothing changed: the generator alone" in body
     assert "1 edit of too few sources to be sure (at least 6 are needed)" in body
