@@ -17,7 +17,7 @@ from dillema.config import build, compose, conf_dir
 from dillema.config_check import check
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError
-from dillema.overrides import prepare
+from dillema.overrides import prepare, typed_overrides
 
 log = logging.getLogger("dillema")
 
@@ -101,9 +101,9 @@ def _check_early(arguments: list[str]) -> None:
 
 
 def _prefetch_command() -> str:
-    overrides = HydraConfig.get().overrides.task
-    settings = [override for override in overrides if not override.lstrip("+~").startswith(("job=", "job."))]
-    return shlex.join(["python", "-m", "dillema", "job=prefetch", *settings])
+    overrides = typed_overrides(HydraConfig.get().overrides.task)
+    others = [override for override in overrides if not override.startswith(("job=", "job."))]
+    return shlex.join(["python", "-m", "dillema", "job=prefetch", *others])
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:

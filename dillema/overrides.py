@@ -50,6 +50,20 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
     return [*arguments, f"validity=[{names.strip('[]')}]"]
 
 
+def typed_overrides(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides as a user types them; Hydra gets a longer form (see `dillema.overrides`)."""
+    removed = {override.removeprefix("~") for override in overrides if override.startswith("~")}
+    replaced = {override.partition("=")[0].removeprefix("+") for override in overrides} & removed
+    typed = []
+    for override in overrides:
+        name = override.partition("=")[0].lstrip("+~")
+        if override.startswith("~") and name in replaced:
+            continue
+        is_longer = override.startswith("++") or name in replaced
+        typed.append(override.lstrip("+") if is_longer else override)
+    return typed
+
+
 def _prepare_one(argument: str, override: Override) -> list[str]:
     key = override.key_or_group
     if override.type is not OverrideType.CHANGE or key.startswith("hydra") or _group_folder(key).is_dir():

@@ -4,12 +4,16 @@
 |---|---|
 | `results.json` | all figures; it is written last, so a folder that has it holds a complete run |
 | `predictions.parquet` | the predictions of the models on every image (see `dillema.predictions`) |
-| `generated/` | the counterfactual images, an imagefolder: `images/`, `masks/`, `metadata.jsonl` |
+| `generated/` | the counterfactual images, an imagefolder; `README.md` names its configurations |
+| `generated/images/`, `rejected/` | the images that count, and the others; in folders of their classes |
+| `generated/metadata.jsonl` | a line for each image of both, with its label and its verdict |
 | `placebo/` | the images of unchanged captions, in the same form |
 | `originals/` | the sources at the size at which models saw them |
 | `controls/<conditioning>/` | the control images of the sources |
+| `confusion_<model>.csv` | its confusion matrices (see `dillema.report.confusion`) |
 | `failures.jsonl` | the failed items: step, id, message and raw reply |
 | `.hydra/` | the configuration |
+| `preview.html` | the first generated images, until there is a report |
 """
 
 import json
@@ -34,6 +38,15 @@ RESULTS, PREDICTIONS, FAILURES, METADATA = (
     "failures.jsonl",
     "metadata.jsonl",
 )
+
+
+PREVIEW = "preview.html"
+COUNTED_IMAGES, REJECTED_IMAGES = "images", "rejected"  # the folders of a generated set
+
+
+def place_image(name: str, verdict: Verdict) -> str:
+    """Returns where an image, called `name` within its folder, lies in a generated set."""
+    return f"{COUNTED_IMAGES if verdict.valid else REJECTED_IMAGES}/{name}"
 
 
 @dataclass(frozen=True)

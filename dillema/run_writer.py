@@ -2,21 +2,54 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from omegaconf import OmegaConf
 from PIL import Image
 
 from .backend import Dataset, Size
-from .run_folder import FAILURES, METADATA, PREDICTIONS, RESULTS
+from .run_folder import (
+    COUNTED_IMAGES,
+    FAILURES,
+    METADATA,
+    PREDICTIONS,
+    PREVIEW,
+    REJECTED_IMAGES,
+    RESULTS,
+    RunFolder,
+    place_image,
+)
 from .steps.items import GeneratedImage
 from .store import link, write_atomically
-from .task import get_task
+from .task import Labels, get_task
 
 ExportSize = Literal["generated", "source"] | tuple[int, int]
 """The size of images and masks in `generated/`: as generated, as their source, or width and height."""
+
+CARD = """\
+---
+{configs}---
+
+# Counterfactual images of {dataset}
+
+DILLEMA generated these images from labelled images; they have the labels of their sources.
+{counts}
+
+    import datasets
+    images = datasets.load_dataset("<this folder>", split="train")
+
+`images/` holds the images of the configuration `default`, `rejected/` the others. {note}
+`metadata.jsonl` has a line for each image of both: its label, the caption of its source and the
+counterfactual that it was generated from, the edits between them, and the scores and reasons of the gates.
+
+| class id | class |
+|---|---|
+{classes}
+"""
 
 
 @dataclass(frozen=True)
@@ -35,12 +68,12 @@ class RunWriter:
     def clear(self) -> None:
         """Removes the files of an earlier run, so that files of two runs are never mixed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for name in (RESULTS, PREDICTIONS, FAILURES, "report.html"):
+        for name in (RESULTS, PREDICTIONS, FAILURES, "report.html", PREVIEW):
             (self.path / name).unlink(missing_ok=True)
         for name in ("generated", "placebo", "originals", "controls", "report"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for part in ("generated", "placebo"):
-            (self.path / part / "images").mkdir(parents=True)
+            (self.path / part / COUNTED_IMAGES).mkdir(parents=True)
             (self.path / part / METADATA).touch()
         (self.path / "originals").mkdir()
 
@@ -54,6 +87,10 @@ class RunWriter:
         for part, rows in lines.items():
             with (self.path / part / METADATA).open("a", encoding="utf-8") as file:
                 file.writelines(f"{row}\n" for row in rows)
+
+    def write_card(self) -> None:
+        """Writes the README.md of the generated set, which holds all its images now."""
+        write_card(self.path, self.dataset)
 
     def write_failures(self, failures: Sequence[Mapping[str, str]]) -> None:
         """Writes failures.jsonl."""
@@ -71,9 +108,12 @@ class RunWriter:
 
     def _write_image(self, image: GeneratedImage, folder: Path) -> dict[str, Any]:
         """Writes an image and its label files; returns its line of metadata.jsonl."""
-        file_name = f"images/{image.id}.png"
+        task = get_task(self.dataset.task)
+        name = Path(task.export_folder(image.sample, self.dataset), f"{image.id}.png").as_posix()
+        file_name = place_image(name, image.verdict)
+        (folder / file_name).parent.mkdir(parents=True, exist_ok=True)
         size = self._write_resized(image, folder / file_name)
-        label = get_task(self.dataset.task).export(image.sample, self.dataset, size, folder, image.id)
+        label = task.export(image.sample, self.dataset, size, folder, image.id)
         row: dict[str, Any] = {"file_name": file_name, **label}
         for name, control in image.controls.items() if self.save_controls else ():
             row[f"{name}_file_name"] = f"controls/{image.id}_{name}.png"
@@ -112,3 +152,45 @@ class RunWriter:
             return generated if self.size == "generated" else image.sample.image.size
         width, height = self.size
         return width, height
+
+
+def write_card(path: Path, labels: Labels) -> None:
+    """Writes the README.md of a run's generated set.
+
+    It names the configurations that `datasets.load_dataset` reads: images that count, rejected ones, all. A
+    configuration without images is left out, which `datasets` could not read.
+
+    Args:
+        path: The run folder.
+        labels: Those of its data set.
+    """
+    verdicts = [image.verdict for image in RunFolder(path).generated()]
+    counts = Counter(verdict.valid for verdict in verdicts)
+    configs = [
+        _describe_config(name, [folder], valid)
+        for name, folder, valid in (("default", COUNTED_IMAGES, True), ("rejected", REJECTED_IMAGES, False))
+        if counts[valid]
+    ]
+    if configs:
+        folders = [COUNTED_IMAGES] * (counts[True] > 0) + [REJECTED_IMAGES] * (counts[False] > 0)
+        configs.append(_describe_config("all", folders, None))
+    is_checked = any(verdict.checked for verdict in verdicts)
+    card = CARD.format(
+        configs=OmegaConf.to_yaml(OmegaConf.create({"configs": configs})),
+        dataset=labels.name,
+        counts=f"{counts[True]} images count, {counts[False]} were rejected."
+        if is_checked
+        else f"There are {len(verdicts)} images; no gate has checked them.",
+        note=get_task(labels.task).export_note,
+        classes="\n".join(
+            f"| {i} | {name.replace('|', '&#124;')} |" for i, name in enumerate(labels.classes)
+        ),
+    )
+    write_atomically(path / "generated" / "README.md", card)
+
+
+def _describe_config(name: str, folders: Sequence[str], valid: bool | None) -> dict[str, Any]:
+    """Returns a configuration as `datasets` takes it: of the images with this verdict, or of all."""
+    files = [METADATA, *(f"{folder}/**" for folder in folders)]
+    config: dict[str, Any] = {"config_name": name, "data_files": [{"split": "train", "path": files}]}
+    return config if valid is None else config | {"filters": [["valid", "==", valid]]}

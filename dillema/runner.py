@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +48,7 @@ class Runner:
         max_failures: Items of the run that may fail before it stops.
         retry_failed: Whether items that failed in an earlier run are tried again.
         allow_total_failure: Whether all items of a step may fail.
+        after_batch: Called with a step and the finished items of a batch, each with the file of its image.
         failures: The failed items: step, id, message and raw reply.
         seconds: The time of each step: that of its items when they were computed, in this run or earlier.
     """
@@ -57,6 +58,7 @@ class Runner:
     max_failures: int = 50
     retry_failed: bool = False
     allow_total_failure: bool = False
+    after_batch: Callable[[Step[Any], Sequence[tuple[Any, Path]]], None] = lambda step, finished: None
     failures: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -117,6 +119,8 @@ class Runner:
                 progress.advance(batch_records)
                 progress.log_failures(step.name, batch_records, batch_results)
                 self._note_failures(step, batch_records)
+                finished = [(item, self.store.image(key)) for item, key in batch if not records[key].failed]
+                self.after_batch(step, finished)
                 batch_start = time.perf_counter()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start

@@ -136,7 +136,7 @@ SMALL_WORLD = {
     "llm": "smollm2",
     "prompt": "mini",
     "generator": "mini",
-    "validity": "[segmenter]",
+    "validity": "[segmenter,reader,image]",
     "model": "mini_segformer",
 }
 

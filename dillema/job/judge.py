@@ -15,7 +15,8 @@ from .. import report as page
 from ..config import build
 from ..context import JobContext
 from ..errors import UserError
-from ..run_folder import FAILURES, METADATA, PREDICTIONS, RunFolder
+from ..run_folder import COUNTED_IMAGES, FAILURES, METADATA, PREDICTIONS, RunFolder, place_image
+from ..run_writer import write_card
 from ..steps.verdict import verdict
 from ..store import link, write_atomically
 from ..types import Verdict
@@ -47,7 +48,8 @@ def judge(context: JobContext) -> RunFolder:
     judge_scores = partial(verdict, gates)
     _copy(source.path, context.folder)
     for part in ("generated", "placebo"):
-        _judge_metadata(source.path / part / METADATA, context.folder / part / METADATA, judge_scores)
+        _judge_images(source.path / part, context.folder / part, judge_scores)
+    write_card(context.folder, source.labels)
     predictions.judge(source.predictions_file, context.folder / PREDICTIONS, judge_scores)
     folder = RunFolder(context.folder)
     names = [gate.name for gate in gates]
@@ -106,15 +108,20 @@ def _link_unless_metadata(source: str, target: str) -> None:
         link(Path(source), Path(target))
 
 
-def _judge_metadata(
-    source: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]
-) -> None:
-    """Writes metadata.jsonl with new verdicts."""
+def _judge_images(source: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]) -> None:
+    """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed."""
     lines = []
-    with source.open(encoding="utf-8") as rows:
+    with (source / METADATA).open(encoding="utf-8") as rows:
         for line in rows:
             row = json.loads(line)
             new = judge_scores(row["scores"] or {})
             row |= {"valid": new.valid, "reasons": list(new.reasons), "checked": new.checked}
+            earlier = target / row["file_name"]
+            row["file_name"] = place_image(row["file_name"].partition("/")[2], new)
+            (target / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+            earlier.replace(target / row["file_name"])
             lines.append(json.dumps(row) + "\n")
-    write_atomically(target, "".join(lines))
+    write_atomically(target / METADATA, "".join(lines))
+    for folder in (target / COUNTED_IMAGES).iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # torchvision refuses a class folder without images

@@ -70,7 +70,14 @@ def build_pipeline(context: JobContext) -> Pipeline:
 def build_runner(context: JobContext) -> Runner:
     """Returns the runner that a configuration describes."""
     cfg = context.cfg
-    return Runner(Store(cfg.store), build(cfg.execution), cfg.max_failures, cfg.retry_failed)
+    preview = report.Preview(context.folder)
+    return Runner(
+        Store(cfg.store),
+        build(cfg.execution),
+        cfg.max_failures,
+        cfg.retry_failed,
+        after_batch=preview.add,
+    )
 
 
 def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: float) -> RunFolder:
@@ -89,6 +96,7 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
         check_models(pipeline, runner, samples)
         rows = _rows(pipeline.run(runner, samples), writer, totals)
         predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
+        writer.write_card()
         distance = measure_distance(runner, pipeline.quality, totals.valid)
     finally:
         writer.write_failures(runner.failures)

@@ -32,8 +32,8 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
-            *("figure", "original", "counterfactual", "drop, points", "95 % interval"),
-            title=f"{model}: {title}",
+            *("figure", "original", "generated", "drop, points", "95 % interval"),
+            title=Text(f"{model}: {title}"),
             title_justify="left",
         )
         for name, original in part.get("original", {}).items():
@@ -42,6 +42,7 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
             interval = words.interval(part) if is_main else ""
             changed = words.percent(part["counterfactual"][name])
             table.add_row(words.format_metric_name(name), words.percent(original), changed, drop, interval)
+        _add_placebo(table, part)
         console.print(table)
     for sentence in words.verdict(model, model_figures, is_checked):
         log.info("%s", sentence)
@@ -49,16 +50,29 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
         log.info("Worst: %s", worst)
 
 
+def _add_placebo(table: Table, part: words.Figures) -> None:
+    """Adds what the generator alone does to a table of figures."""
+    placebo = part.get("placebo")
+    if placebo:
+        sides = [words.percent(placebo[side]) for side in ("original", "placebo")]
+        table.add_section()
+        name = f"{words.format_metric_name(part['metric'])}, nothing changed: the generator alone"
+        table.add_row(name, *sides, words.points(placebo["drop"]), words.interval(placebo))
+
+
 def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Table:
-    """Returns the table of `statistics.comparisons`; `a` and `b` of a row are the compared names."""
+    """Returns a table of `statistics.comparisons`, in which `a` and `b` are names; it fits 80 columns."""
     table = Table(title=title, title_justify="left", show_lines=True)
-    for name in (header, "on", "originals", "counterfactuals", "drop", "95 % interval", "p"):
-        table.add_column(name, overflow="fold")
+    table.add_column(header, overflow="fold")
+    for name in ("originals", "generated", "drop,\n95 % interval", "p"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
-        cells = [f"{row['a']} less {row['b']}", words.shared(row)]
+        cells = [f"{row['a']} minus {row['b']}\n{words.shared(row)}"]
         if row["sources"]:
-            differences = [row[kind]["difference"] for kind in ("original", "counterfactual", "drop")]
-            cells += [words.points(difference) for difference in differences]
-            cells += [words.interval(row["drop"]) or "-", words.p_value(row["drop"]["p_adjusted"])]
+            sides = [row[side]["difference"] for side in ("original", "counterfactual", "drop")]
+            cells += [words.points(difference) for difference in sides]
+            bounds = words.interval(row["drop"])
+            cells[-1] += f"\n{bounds}" if bounds else ""
+            cells.append(words.p_value(row["drop"]["p_adjusted"]))
         table.add_row(*map(Text, cells))
     return table

@@ -1,10 +1,11 @@
 """The page that a person reads, from a run folder alone."""
 
-from ..run_folder import RunFolder
+from ..run_folder import PREVIEW, RunFolder
 from . import retraining, words
 from .page import write_failed, write_page
+from .preview import Preview
 
-__all__ = ["words", "write", "write_failed"]
+__all__ = ["Preview", "words", "write", "write_failed"]
 
 
 def write(folder: RunFolder) -> None:
@@ -17,3 +18,4 @@ def write(folder: RunFolder) -> None:
         retraining.write_page(folder)
     else:
         write_page(folder)
+    (folder.path / PREVIEW).unlink(missing_ok=True)

@@ -81,8 +81,8 @@
   function enlarge(index) {
     if (!matching[index]) return;
     enlarged = index;
-    const { id } = matching[index];
-    const file = element("a", { href: `generated/images/${encodeURIComponent(id)}.png` }, id);
+    const { id, file: address } = matching[index];
+    const file = element("a", { href: address }, id);
     dialog.querySelector("article").replaceWith(card(matching[index], "eager", file, true));
     if (!dialog.open) dialog.showModal();
   }

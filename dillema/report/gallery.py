@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -83,19 +84,19 @@ def build_gallery(shown: Sequence[ShownImage], folder: RunFolder) -> dict[str, A
 def find_example(
     shown: Iterable[ShownImage], model: str, row: Mapping[str, Any], folder: RunFolder, used: set[str]
 ) -> dict[str, Any] | None:
-    """Returns the pictures of an image with an edit, None where there is none that is not used already.
+    """Returns the pictures of an image with a new value, None where there is none that is not used already.
 
     It is the valid image with the fewest other edits and, of these, the one on which the model lost most
     confidence.
     """
-    edit = (row["attribute"], row["from"], row["to"])
+    value = (row["attribute"], row["to"])
     candidates = [
-        shown_image
-        for shown_image in shown
-        if shown_image.image.verdict.valid
-        and model in shown_image.answers
-        and shown_image.image.id not in used
-        and edit in {(e.attribute, e.original, e.replacement) for e in shown_image.image.counterfactual.edits}
+        each
+        for each in shown
+        if each.image.verdict.valid
+        and model in each.answers
+        and each.image.id not in used
+        and value in {(edit.attribute, edit.replacement) for edit in each.image.counterfactual.edits}
     ]
     if not candidates:
         return None
@@ -212,6 +213,7 @@ def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, 
     names = {kind: name for kind, (name, _) in _original_and_counterfactual(image).items()}
     return {
         "id": image.id,
+        "file": quote(image.path.relative_to(folder.path).as_posix()),
         "source": image.source,
         "caption": mark_spans(image.caption.text, (edit.original for edit in edits)),
         "text": mark_spans(text, (edit.words for edit in edits)),

@@ -4,7 +4,7 @@ import json
 import platform
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..fields import WEIGHTS, marked_fields
+from ..overrides import typed_overrides
 from ..run_folder import RunFolder
 from ..store import weights_content, write_atomically
 from .thumbnails import FOLDER
@@ -46,20 +47,6 @@ def read_origin(folder: RunFolder) -> dict[str, Any]:
 def hide_passwords(text: str) -> str:
     """Returns a text in which the passwords of addresses are replaced."""
     return re.sub(r"(\w://[^/\s:@]*:)[^/\s@]+@", r"\1***@", text)
-
-
-def typed_overrides(overrides: Sequence[str]) -> list[str]:
-    """Returns overrides as a user types them; Hydra gets a longer form (see `dillema.overrides`)."""
-    removed = {override.removeprefix("~") for override in overrides if override.startswith("~")}
-    replaced = {override.partition("=")[0].removeprefix("+") for override in overrides} & removed
-    typed = []
-    for override in overrides:
-        name = override.partition("=")[0].lstrip("+~")
-        if override.startswith("~") and name in replaced:
-            continue
-        is_longer = override.startswith("++") or name in replaced
-        typed.append(override.lstrip("+") if is_longer else override)
-    return typed
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..run_folder import RunFolder
+from ..run_folder import PREVIEW, RunFolder
 from ..store import write_atomically
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
+from .confusion import write_confusion_matrices
 from .origin import read_origin
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_page(folder: RunFolder) -> None:
-    """Writes report.html into a run folder."""
+    """Writes report.html and the confusion matrices into a run folder."""
     results = folder.results
     shown = gallery.choose_images(folder)
     price = costs.price_per_hour(folder)
@@ -32,7 +33,8 @@ def write_page(folder: RunFolder) -> None:
             images_left=folder.count_generated() - len(shown),
             rejections=validity.count_rejections(folder),
             rejected_examples=gallery.find_rejected(shown, folder),
-            rare_values=validity.find_rare_values(results.get("plan") or {}),
+            rare_values=validity.find_rare_values(folder),
+            confusion=write_confusion_matrices(folder),
             costs=costs.summarise_costs(results, price),
             price=price,
             origin=read_origin(folder),
@@ -55,6 +57,7 @@ def write_failed(folder: RunFolder, message: str) -> None:
         )
     )
     write_atomically(folder.path / "report.html", page)
+    (folder.path / PREVIEW).unlink(missing_ok=True)
 
 
 def environment() -> "Environment":

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..run_folder import RunFolder
 
-RARE_SHARE = 0.5  # of an even share of the values of an attribute
+RARE_SHARE = 1 / 3  # of the mean count of the values of an attribute
 
 
 def count_rejections(folder: RunFolder) -> dict[str, Any]:
@@ -41,15 +41,36 @@ def count_rejections(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def find_rare_values(plan: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Returns the values that came out less than half as often as an even plan would have them."""
+def find_rare_values(folder: RunFolder) -> list[str]:
+    """Returns the new values that came out rarely or never.
+
+    These are the values of the plan and those that the configuration lists for the data set. A value that
+    all sources have already cannot come out.
+    """
+    plan = folder.results.get("plan") or {}
+    listed = (folder.settings.config.get("dataset") or {}).get("vary") or {}
+    originals: dict[str, set[str]] = {}
+    for image in folder.generated():
+        for edit in image.counterfactual.edits:
+            originals.setdefault(edit.attribute, set()).add(edit.original)
     rare = []
-    for attribute, counts in plan.items():
-        total = sum(counts.values())
-        even_share = total / len(counts) if counts else 0
-        rare += [
-            f"{attribute}: {value} ({count} of {total})"
-            for value, count in counts.items()
-            if count < RARE_SHARE * even_share
-        ]
+    for attribute in sorted(plan.keys() | listed.keys()):
+        possible = {str(value): 0 for value in listed[attribute]} if listed.get(attribute) else {}
+        present = originals.get(attribute, set())
+        if len(present) == 1:
+            possible = {value: 0 for value in possible if value not in present}
+        rare += describe_rare_values(attribute, possible | plan.get(attribute, {}))
     return rare
+
+
+def describe_rare_values(attribute: str, counts: Mapping[str, int]) -> list[str]:
+    """Returns the values with less than RARE_SHARE of the mean count of their attribute."""
+    total = sum(counts.values())
+    if not total:
+        return [f"{attribute}: no value at all"]
+    mean = total / len(counts)
+    return [
+        f"{attribute}: {value} ({count or 'none'} of {total})"
+        for value, count in sorted(counts.items(), key=lambda item: (item[1], item[0]))
+        if count < RARE_SHARE * mean
+    ]

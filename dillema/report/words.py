@@ -5,7 +5,7 @@ only: it says that a figure drops by so many points, or that it rises, and its i
 direction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..run_folder import RunFolder
@@ -74,10 +74,10 @@ def format_metric_name(metric: str) -> str:
     return metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
 
 
-def join_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str], limit: int = NAMES_IN_SENTENCE) -> str:
     """Returns the first of several names, and that there are more."""
-    more = len(names) - NAMES_IN_SENTENCE
-    return ", ".join(names[:NAMES_IN_SENTENCE]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 # ---- sentences
@@ -189,14 +189,24 @@ def _describe_placebo(figures: Figures) -> list[str]:
 
 
 def _describe_harm(figures: Figures) -> list[str]:
-    rows = figures.get("per_attribute") or []
+    rows = figures.get("per_value") or []
     if not figures.get("placebo") or not rows:
         return []
-    harmful = [f"{row['attribute']} {row['from']} → {row['to']}" for row in rows if row.get("harmful")]
-    if not harmful:
-        return ["No edit is shown to cost more than that."]
-    verb = "edit is" if len(harmful) == 1 else "edits are"
-    return [f"{len(harmful)} {verb} harmful beyond that: {join_names(harmful)}."]
+    harmful = [name_edit(row) for row in rows if row["harmful"]]
+    inseparable = [
+        f"{name_edit(row)} always together with {name_others(row)}"
+        for row in _distinct(row for row in rows if is_harmful_together(row))
+    ]
+    sentences = []
+    if harmful:
+        verb = "edit is" if len(harmful) == 1 else "edits are"
+        sentences.append(f"{len(harmful)} {verb} harmful beyond that: {join_names(harmful)}.")
+    if inseparable:
+        sentences.append(
+            "Some edits are harmful beyond that, but they were always made together, so the data cannot "
+            f"tell which of them is: {join_names(inseparable)}."
+        )
+    return sentences or ["No edit is shown to cost more than that."]
 
 
 def describe_change(figures: Figures, prefix: str = "") -> str:
@@ -243,31 +253,81 @@ def is_significant(figures: Figures, level: float) -> bool:
     return low is not None and high is not None and not low <= 0 <= high
 
 
+def name_edit(row: Figures) -> str:
+    """Returns the attribute and its new value, and the original value where the row is of one."""
+    if "from" in row:
+        return f"{row['attribute']}: {row['from']} → {row['to']}"
+    return f"{row['attribute']} → {row['to']}"
+
+
+def name_others(row: Figures) -> str:
+    """Returns the edits that a row's edit cannot be told apart from; "" where there are none."""
+    return " and ".join(f"{attribute} → {value}" for attribute, value in row.get("always_with") or ())
+
+
+def describe_own_effect(row: Figures) -> str:
+    """Returns the effect of an edit apart from the other edits of the same images; "" where it is not known.
+
+    No effect is beyond 100 points: an interval beyond says that the estimate means nothing.
+    """
+    if row.get("effect") is None:
+        return ""
+    bounds = [row["effect"], row.get("effect_low"), row.get("effect_high")]
+    if any(abs(bound) > 1 for bound in bounds if bound is not None):
+        return "by itself: cannot be told from so few images"
+    own_interval = interval(row, "effect_")
+    return f"by itself {points(row['effect'])}" + (f" ({own_interval})" if own_interval else "")
+
+
+def is_harmful_together(row: Figures) -> bool:
+    """Returns whether an edit and those that it always comes with are harmful, and no one knows which is."""
+    exceeds_placebo = row["harmful"] is None and row["edit_drop"] is not None
+    return exceeds_placebo and bool(row.get("always_with"))
+
+
 def worst_conditions(figures: Figures) -> list[dict[str, Any]]:
-    """Returns the edits that harm most, of those that are shown to be harmful.
+    """Returns the new values that harm most, of those that are shown to be harmful.
 
     With a placebo these exceed what the generator alone does; without one they are those that can be told
-    from chance.
+    from chance. Of values that cannot be told apart only the first is returned: they are of the same images.
     """
-    if not figures.get("per_attribute") or is_too_few(figures):
+    rows = figures.get("per_value")
+    if not rows or is_too_few(figures):
         return []
-    level = figures["level"]
     if figures.get("placebo"):
-        harmful = [row for row in figures["per_attribute"] if row.get("harmful") and not is_too_few(row)]
-        key = "edit_drop"
+        candidates = [row for row in rows if row["harmful"] or is_harmful_together(row)]
+        harmful, key = [row for row in candidates if not is_too_few(row)], "edit_drop"
     else:
-        rows = figures["per_attribute"]
+        level, key = figures["level"], "drop"
         harmful = [row for row in rows if (row["drop"] or 0) > 0 and is_significant(row, level)]
-        key = "drop"
-    return sorted(harmful, key=lambda row: row[key], reverse=True)[:WORST_CONDITIONS]
+    by_harm = sorted(harmful, key=lambda row: row[key], reverse=True)
+    return _distinct(by_harm)[:WORST_CONDITIONS]
+
+
+def _distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns rows of new values without those that cannot be told apart from an earlier one."""
+    distinct: list[dict[str, Any]] = []
+    for row in rows:
+        if not any(_is_inseparable(row, other) for other in distinct):
+            distinct.append(row)
+    return distinct
+
+
+def _is_inseparable(row: Figures, other: Figures) -> bool:
+    def names(first: Figures, second: Figures) -> bool:
+        return [second["attribute"], second["to"]] in (first.get("always_with") or [])
+
+    return names(row, other) or names(other, row)
 
 
 def worst_in_words(figures: Figures) -> str:
     """Returns the worst conditions in one line; "" where none is shown to be harmful."""
-    rows = worst_conditions(figures)
-    return ", ".join(
-        f"{row['attribute']} {row['from']} → {row['to']} ({points(row['drop'])} points)" for row in rows
-    )
+    descriptions = []
+    for row in worst_conditions(figures):
+        others = name_others(row)
+        together = f", always together with {others}" if others else ""
+        descriptions.append(f"{name_edit(row)} ({points(row['drop'])} points{together})")
+    return ", ".join(descriptions)
 
 
 def shared(row: Figures) -> str:

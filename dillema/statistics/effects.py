@@ -148,6 +148,8 @@ class AdditiveModel:
         if len(sums.images) > 1:
             flat = [part.reshape(len(part), -1) for part in vars(sums).values()]
             bounds[:] = bootstrap_interval(flat, self._estimate_flat, self.seed)
+            # no share changes by more than 1: such bounds say that some draws cannot separate the effect
+            bounds[:, (np.abs(bounds) > 1).any(0)] = np.nan
         inseparable = self._find_inseparable(after, modelled)
         for i, value in enumerate(modelled):
             told_apart = bool(identified[i])

@@ -103,6 +103,7 @@ class Task(ABC):
             is none.
         unit: What the confusion matrix counts, in the plural.
         outcomes: The words that `outcome` returns, each with its meaning.
+        export_note: One sentence for the README.md of a generated set that explains what `export` writes.
     """
 
     name: ClassVar[str]
@@ -113,6 +114,7 @@ class Task(ABC):
     error_map: ClassVar[str] = ""
     unit: ClassVar[str] = "images"
     outcomes: ClassVar[Mapping[str, str]]
+    export_note: ClassVar[str] = ""
 
     # ---- samples
     # -------------------------------------------------------------------------------------------------
@@ -132,6 +134,10 @@ class Task(ABC):
     @abstractmethod
     def export(self, sample: Sample, dataset: Dataset, size: Size, folder: Path, name: str) -> dict[str, Any]:
         """Writes the label files of an image called `name`; returns its columns in metadata.jsonl."""
+
+    def export_folder(self, sample: Sample, dataset: Dataset) -> str:
+        """Returns the folder of a sample's images in a generated set; "" for none."""
+        return ""
 
     # ---- training
     # ------------------------------------------------------------------------------------------------

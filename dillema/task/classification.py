@@ -1,5 +1,6 @@
 """Classification: one class an image."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask,
 if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
+
+FOLDER_BYTES = 200  # of a class folder's name: file systems allow 255, the class id follows
 
 
 class Classification(Task):
@@ -34,6 +37,10 @@ class Classification(Task):
         "corrected": "wrong on the original, right on the counterfactual",
         "wrong on both": "wrong on both images",
     }
+    export_note = (
+        "`label` is the class id, `label_name` its name. `images/` has a folder for each class, as "
+        "`torchvision.datasets.ImageFolder` reads them; that numbers the folders in the order of their names."
+    )
 
     def check(self, sample: Sample, dataset: Dataset) -> None:
         """Raises an ItemError for a label that is missing or out of range, or a mask that does not fit."""
@@ -53,6 +60,13 @@ class Classification(Task):
     def export(self, sample: Sample, dataset: Dataset, size: Size, folder: Path, name: str) -> dict[str, Any]:
         """Writes no file: the label is a column."""
         return {"label": sample.label, "label_name": self.label_name(sample, dataset)}
+
+    def export_folder(self, sample: Sample, dataset: Dataset) -> str:
+        """Returns the name of the class; with its id where that name cannot be a folder's."""
+        name = self.label_name(sample, dataset)
+        safe_name = re.sub(r"[^\w ,'()&+.-]", "_", name).encode()
+        folder = safe_name[:FOLDER_BYTES].decode(errors="ignore").strip(" .")
+        return name if name and folder == name else f"{folder}_{sample.label}"
 
     def record(self, logits: "Tensor", truth: Truth, dataset: Dataset) -> dict[str, Any]:
         """Returns the values of the columns."""

@@ -43,6 +43,7 @@ class Segmentation(Task):
         "worse": f"the mean IoU of the image fell by {100 * NO_CHANGE:.0f} points or more",
         "better": f"the mean IoU of the image rose by {100 * NO_CHANGE:.0f} points or more",
     }
+    export_note = "`mask` (in `masks/`) holds the class id of each pixel."
 
     def check(self, sample: Sample, dataset: Dataset) -> None:
         """Raises an ItemError for a mask that is missing or does not fit."""

@@ -5,8 +5,8 @@ from PIL import Image
 from dillema.types import Control
 from tests import tiny
 from tests.captioner import checkpoints as captioners
-from tests.llm.test_transformers import TEMPLATE
-from tests.llm.test_transformers import save as save_language_model
+from tests.llm.checkpoints import TEMPLATE
+from tests.llm.checkpoints import save as save_language_model
 from tests.validity import checkpoints as gates
 
 

@@ -14,8 +14,7 @@ from dillema.context import JobContext
 from dillema.errors import UserError
 from dillema.job.compare import compare, list_differences
 from dillema.run_folder import Labels
-from tests.report.chromium import BROWSER, chromium
-from tests.report.test_page import FAINT
+from tests.report.chromium import BROWSER, FAINT, chromium
 
 ROOT = Path(__file__).parents[2]
 LABELS = Labels("d", "classification", ("a", "b"), (), frozenset())

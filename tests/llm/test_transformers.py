@@ -2,37 +2,15 @@ import json
 import re
 
 import pytest
-import torch
 
 from dillema.config import build
 from dillema.errors import ItemError, UserError
 from dillema.llm.transformers import TransformersLanguageModel
-from tests.captioner.checkpoints import BEGIN, END, PAD, tokenizer
+from tests.llm.checkpoints import TEMPLATE, save
 from tests.llm.test_llama_cpp import COLOUR, WORDS, question, schema
 from tests.test_config import composed
 
 pytest.importorskip("xgrammar")
-TEMPLATE = "{% for m in messages %}{{ m.role }}> {{ m.content }}\n{% endfor %}assistant>"
-
-
-def save(folder, template):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    tokens = tokenizer()
-    tokens.chat_template = template
-    tokens.save_pretrained(folder)
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 37,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "initializer_range": 0.5,
-    }
-    LlamaForCausalLM(
-        LlamaConfig(**sizes, vocab_size=320, bos_token_id=BEGIN, eos_token_id=END, pad_token_id=PAD)
-    ).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,35 @@ FLAGS = (
     "--disable-sync --no-first-run --hide-scrollbars"
 )
 
+# returns the texts whose contrast with what is behind them is below 4.5, as WCAG 2 defines it
+FAINT = """(() => {
+  const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = colour => {
+    brush.clearRect(0, 0, 1, 1); brush.fillStyle = colour; brush.fillRect(0, 0, 1, 1);
+    return [...brush.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const c = rgba(getComputedStyle(node).backgroundColor);
+      if (c[3] === 255) return c;
+    }
+    return rgba(getComputedStyle(document.documentElement).getPropertyValue("--page")); };
+  const faint = [], texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let seen = 0;
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !node.checkVisibility()) continue;
+    const style = getComputedStyle(node), ink = node.closest("svg") ? style.fill : style.color;
+    const [a, b] = [light(rgba(ink)), light(behind(node))].sort((x, y) => y - x);
+    seen += 1;
+    if ((a + .05) / (b + .05) < 4.5) faint.push([texts.currentNode.data.trim(), ink, (a + .05) / (b + .05)]);
+  }
+  return {seen, faint};
+})()"""
+
 
 class Tab:
     """A page in a browser; `complaints` are its errors and warnings, `requests` what it asked for."""

@@ -1,34 +1,19 @@
+import csv
 import json
 import re
 import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from dillema import report
 from dillema.errors import UserError
-from dillema.report import costs, gallery, origin, plots, thumbnails, validity, words
+from dillema.report import confusion, costs, gallery, origin, plots, thumbnails, validity
 from dillema.run_folder import RunFolder
 from tests.backends import Gate, Generator, Model, Noise, run_pipeline
-
-FIGURES = {
-    "metric": "mean_iou", "sources": 124, "groups": 124, "images": 261, "drop": 0.123, "low": 0.081,
-    "high": 0.16,
-    "level": 0.95, "rough": False, "original": {"mean_iou": 0.5}, "counterfactual": {"mean_iou": 0.377},
-    "placebo": {"drop": 0.14, "low": 0.1, "high": 0.18, "original": 0.5, "placebo": 0.36},
-    "per_attribute": [],
-}  # fmt: skip
-ROW = {
-    "attribute": "weather",
-    "from": "clear",
-    "to": "foggy",
-    "groups": 20,
-    "drop": 0.3,
-    "low": 0.2,
-    "high": 0.4,
-}
 
 
 def read_script(folder):
@@ -116,80 +101,16 @@ def test_marks_keep_to_words_and_lose_nothing():
     assert gallery.mark_spans(text, []) == [(text, False)]
 
 
-def test_a_drop_and_a_rise_have_one_sign_through_the_sentence():
-    first, placebo, harm = words.verdict("net", FIGURES | {"per_attribute": [ROW | {"harmful": True}]})
-    assert first == (
-        "Mean IoU of net drops by 12.3 points (95 % interval: 8.1 to 16.0), from 50.0 % to 37.7 %, "
-        "on 261 valid counterfactuals of 124 sources."
-    )
-    assert placebo == (
-        "Where nothing was changed, the generator alone does this: "
-        "mean IoU drops by 14.0 points (10.0 to 18.0)."
-    )
-    assert harm == "1 edit is harmful beyond that: weather clear → foggy."
-    rise = words.verdict("net", FIGURES | {"drop": -0.02, "low": -0.03, "high": 0.01, "rough": True})[0]
-    assert (
-        "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), "
-        "which may be chance" in rise
-    )
-
-
-def test_few_sources_get_one_message_and_no_verdict():
-    few = FIGURES | {"sources": 2, "groups": 2, "per_attribute": [ROW | {"harmful": True}]}
-    assert words.verdict("net", few) == [
-        "No verdict about net: too few sources to be sure: 2, at least 6 are needed."
-    ]
-    assert words.worst_conditions(few) == [] and not words.is_significant(few, 0.95)
-    frames = FIGURES | {"groups": 3}
-    assert "too few groups of sources to be sure: 3" in words.verdict("net", frames)[0]
-
-
-def test_without_gates_nothing_is_called_valid():
-    sentences = words.verdict("net", FIGURES, checked=False)
-    assert "on 261 counterfactuals of 124 sources" in sentences[0]
-    assert sentences[1] == "No gate checked the images: whether their labels still hold is not known."
-    assert words.verdict("net", FIGURES | {"drop": None}) == [
-        "No counterfactual is valid, so nothing can be said about net."
-    ]
-
-
-def test_a_model_that_fails_on_the_originals_is_named_first():
-    figures = FIGURES | {"near_chance": True, "chance": 0.48, "dead_classes": ["pole"]}
-    near_chance, dead, verdict, *_ = words.verdict("net", figures)
-    assert (
-        "on the originals its mean IoU is 50.0 %, and always giving the most common answer reaches 48.0 %"
-        in near_chance
-    )
-    assert "it never recognises this class: pole" in dead and "class_map" in dead and "drops by" in verdict
-
-
-def test_without_placebos_that_is_said():
-    sentences = words.verdict("net", FIGURES | {"placebo": None})
-    assert sentences[1].startswith("No image was painted from its unchanged caption")
-
-
-def test_the_worst_conditions_are_those_that_exceed_the_placebo():
-    rows = [
-        ROW | {"to": "few", "drop": 0.9, "edit_drop": 0.8, "harmful": True, "groups": 3},
-        ROW | {"to": "as the placebo", "drop": 0.5, "edit_drop": 0.1, "harmful": False},
-        ROW | {"to": "fog", "drop": 0.4, "edit_drop": 0.3, "harmful": True},
-        ROW | {"to": "night", "drop": 0.35, "edit_drop": 0.34, "harmful": True},
-        ROW | {"to": "unclear", "drop": 0.3, "edit_drop": 0.3, "harmful": None},
-    ]
-    figures = FIGURES | {"per_attribute": rows}
-    assert [row["to"] for row in words.worst_conditions(figures)] == ["night", "fog"]
-    rows = [row | {"p_adjusted": p} for row, p in zip(rows, (0.01, 0.01, 0.2, 0.01, 0.01), strict=True)]
-    without = FIGURES | {"placebo": None, "per_attribute": rows}
-    assert [row["to"] for row in words.worst_conditions(without)] == ["as the placebo", "night", "unclear"]
-
-
 def test_the_example_of_a_condition_has_few_other_edits_and_stands_once(folder):
     shown = gallery.choose_images(folder)
     edit = next(image for image in folder.generated() if image.verdict.valid).counterfactual.edits[0]
+    value = (edit.attribute, edit.replacement)
     having = [
-        image for image in folder.generated() if image.verdict.valid and edit in image.counterfactual.edits
+        image
+        for image in folder.generated()
+        if image.verdict.valid and value in {(e.attribute, e.replacement) for e in image.counterfactual.edits}
     ]
-    row = {"attribute": edit.attribute, "from": edit.original, "to": edit.replacement}
+    row = {"attribute": edit.attribute, "to": edit.replacement}
     used = set()
     example = gallery.find_example(shown, "brightest", row, folder, used)
     fewest = min(len(image.counterfactual.edits) for image in having)
@@ -215,9 +136,65 @@ def test_rejections_are_counted_by_gate_and_value(folder):
         assert (count, total) == (sum(map(has, rejected)), sum(map(has, images)))
 
 
-def test_rare_values_are_named():
-    plan = {"weather": {"foggy": 20, "rainy": 21, "snowy": 2}, "time of day": {"night": 5}}
-    assert validity.find_rare_values(plan) == ["weather: snowy (2 of 43)"]
+def test_rare_and_missing_values_are_named(folder, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(folder.path, copied)
+    results = json.loads((copied / "results.json").read_text())
+    [time_of_day] = {
+        edit.original
+        for image in folder.generated()
+        for edit in image.counterfactual.edits
+        if edit.attribute == "time of day"
+    }
+    results["plan"] = {"weather": {"foggy": 20, "rainy": 21, "snowy": 4}, "time of day": {"night": 5}}
+    (copied / "results.json").write_text(json.dumps(results))
+    vary = {"weather": ["foggy", "sunny"], "time of day": [time_of_day, "night"], "colour": ["red"]}
+    (copied / ".hydra").mkdir()
+    (copied / ".hydra/config.yaml").write_text(json.dumps({"dataset": {"vary": vary | {"season": None}}}))
+    (copied / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
+    (copied / ".hydra/overrides.yaml").write_text("[]")
+    rare = validity.find_rare_values(RunFolder(copied))
+    assert rare == ["colour: no value at all", "season: no value at all", "weather: sunny (none of 45)"]
+    assert validity.describe_rare_values("a", {"b": 20, "c": 20, "d": 4}) == ["a: d (4 of 44)"]
+    assert validity.describe_rare_values("a", {"b": 20, "c": 20, "d": 6}) == []
+
+
+def test_the_confusion_matrices_are_in_a_file(folder):
+    with (folder.path / "confusion_brightest.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert header == ["images", "true", *folder.labels.classes]
+    assert [row[:2] for row in rows] == [
+        [kind, name] for kind in ("original", "counterfactual") for name in folder.labels.classes
+    ]
+    counts = np.array([row[2:] for row in rows], int)
+    if folder.labels.task == "classification":
+        valid = sum(image.verdict.valid for image in folder.generated())
+        assert [counts[:3].sum(), counts[3:].sum()] == [6, valid]
+        before, _ = folder.predictions("brightest").pairs()
+        answers = folder.predictions("brightest").list_answers(np.unique(before))
+        right = sum(answer.values["label"] == answer.values["predicted"] for answer in answers)
+        assert np.trace(counts[:3]) == right
+
+
+def test_of_a_thousand_classes_the_most_confused_are_shown():
+    classes = [f"class {i}" for i in range(1000)]
+    matrix = np.diag(np.full(1000, 50))
+    confused = range(300, 320)
+    matrix[confused, [i + 1 if i % 2 == 0 else i - 1 for i in confused]] = 10
+    view = confusion.build_view(classes, {"original": matrix})
+    assert view["hidden_classes"] == 980
+    [shown] = view["maps"]
+    assert shown["classes"] == [f"class {i}" for i in confused]
+    name, cells = shown["rows"][0]
+    assert name == "class 300"
+    assert [(cell["count"], cell["right"]) for cell in cells[:3]] == [(50, True), (10, False), (0, False)]
+    assert cells[1]["percent"] == pytest.approx(100 / 6)
+
+
+def test_no_two_models_share_a_file():
+    names = confusion.name_files(["a/b", "a b", "../c", "x" * 300])
+    assert names["a/b"] == "confusion_a_b.csv" and len(set(names.values())) == 4
+    assert all("/" not in name and len(name) < 120 for name in names.values())
 
 
 def test_costs_come_from_the_seconds_of_the_records():
@@ -321,3 +298,10 @@ def test_the_command_is_the_one_that_was_typed():
     overrides = ("~dataset.vary", "+dataset.vary={weather: [foggy]}", "++seed=1", "+new.key=2", "~quality")
     typed = ["dataset.vary={weather: [foggy]}", "seed=1", "+new.key=2", "~quality"]
     assert origin.typed_overrides(overrides) == typed
+
+
+def test_confusion_matrices_of_another_run_are_removed(folder):
+    other = folder.path / "confusion_other.csv"
+    other.write_text("images,true\n")
+    confusion.write_confusion_matrices(folder)
+    assert [file.name for file in folder.path.glob("confusion_*")] == ["confusion_brightest.csv"]

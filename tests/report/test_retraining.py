@@ -8,8 +8,7 @@ from dillema.report import thumbnails
 from dillema.report.retraining import verdict
 from dillema.run_folder import RunFolder
 from tests import tiny
-from tests.report.chromium import BROWSER, chromium
-from tests.report.test_page import FAINT
+from tests.report.chromium import BROWSER, FAINT, chromium
 
 ARMS = ("untouched", "originals", "augmentation", "counterfactuals")
 CONDITIONS = [f"{weather} {time}" for weather in ("clear", "foggy", "snowy") for time in ("daytime", "night")]

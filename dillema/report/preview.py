@@ -1,0 +1,32 @@
+"""A small page of the first generated images, while a run goes on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..run_folder import PREVIEW
+from ..steps.base import Step
+from ..steps.generate import GenerateItem, GenerateStep
+from ..store import write_atomically
+from .page import environment
+from .thumbnails import embed, shrink, shrink_file
+
+SHOWN_IMAGES = 48
+
+
+class Preview:
+    """Writes preview.html into a run folder; the report removes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / PREVIEW
+        self.cards: list[tuple[str, str, str]] = []
+
+    def add(self, step: Step[Any], finished: Sequence[tuple[GenerateItem, Path]]) -> None:
+        """Adds generated images to the page, as long as it has room; ignores what other steps made."""
+        if step.name != GenerateStep.name or len(self.cards) >= SHOWN_IMAGES:
+            return
+        for item, image in finished[: SHOWN_IMAGES - len(self.cards)]:
+            original = embed(shrink(item.sample.image))
+            self.cards.append((item.counterfactual.text, original, embed(shrink_file(image))))
+        page = environment().get_template("preview.html.j2").render(cards=self.cards)
+        write_atomically(self.path, page)
