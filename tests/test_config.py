@@ -57,7 +57,7 @@ def test_all_mistakes_are_named_at_once():
     assert lines[0] == "The configuration has 10 mistakes:"
     for mistake in (
         "llm.temprature: LlamaCpp takes no temprature; did you mean llm.temperature?",
-        "generator.steps: must be a whole number, not 'many'",
+        "generator.steps: must be a whole number of at least 1, not 'many'",
         "conditioning.palette: must be one of 'dataset', 'ade20k', not 'pastel'",
         "counterfactuals: must be a whole number of at least 1, not 2.5",
         "tracking.uri: must be text, not None",

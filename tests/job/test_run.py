@@ -68,8 +68,8 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     assert (
         f"│ {points(drop)} " in shown
         and "drop, points" in shown
-        and "18 images, all valid" in shown
-        and "18 generated" in shown
+        and "12 images" in shown
+        and "12 generated" in shown
     )
     assert "outputs/day/time (open report.html)" in caplog.text
     assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text

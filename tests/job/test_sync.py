@@ -115,6 +115,18 @@ def seconds_to_end(run):
     return time.perf_counter() - begun
 
 
+def check_that_all_hold_the_same(run_by_name):
+    values = run_by_name["before"]
+    assert len(values[4]) == 7 + 2 * 12  # each image also small
+    assert values[1]["cost_per_valid_image"] == pytest.approx(2 * values[1]["seconds_per_valid_image"])
+    for name in ("hangs", "middle", "never", "killed"):
+        _, metrics, params, tags, files, table, generated = run_by_name[name]
+        assert metrics.keys() == values[1].keys() and metrics["drop"] == values[1]["drop"]
+        assert params == values[2] and tags["models"] == "brightest"
+        assert table == values[5] and generated == values[6]
+        assert [file.split("+")[0] for file in files] == [file.split("+")[0] for file in values[4]]
+
+
 def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
     server, tmp_path, caplog, monkeypatch
 ):
@@ -166,19 +178,7 @@ def test_nothing_is_lost_and_nothing_waits_when_a_server_goes_away_at_any_time(
             "killed": "KILLED",
             "sweep day time": "FINISHED",
         }
-        values = run_by_name["before"]
-        assert len(values[4]) == 7 + 2 * 12  # each image also small
-        assert values[1]["cost_per_valid_image"] == pytest.approx(2 * values[1]["seconds_per_valid_image"])
-        for name in ("hangs", "middle", "never", "killed"):
-            _, metrics, params, tags, files, table, generated = run_by_name[name]
-            assert metrics.keys() == values[1].keys() and metrics["drop"] == values[1]["drop"]
-            assert (
-                params == values[2]
-                and tags["models"] == "brightest"
-                and table == values[5]
-                and generated == values[6]
-            )
-            assert [file.split("+")[0] for file in files] == [file.split("+")[0] for file in values[4]]
+        check_that_all_hold_the_same(run_by_name)
         assert "was killed" in run_by_name["killed"][3]["error"]
         sync(context(), FOLDERS)
         assert content(uri) == run_by_name
