@@ -15,10 +15,11 @@ import pytest
 import torch
 import torchvision
 from diffusers import StableDiffusionControlNetPipeline
+from omegaconf import OmegaConf
 from PIL import Image
 
 from dillema import run
-from dillema.config import build
+from dillema.config import build, conf_dir
 from dillema.llm.llama_cpp import LlamaCpp
 from tests import tiny
 from tests.captioner import checkpoints
@@ -58,16 +59,29 @@ def hub(tmp_path_factory):
     ):
         tiny.quantised(tiny.gguf(home / f"{kind}.gguf", template, kind, unlikely="}"), file, bits)
     tiny.stable_diffusion(
-        put("stable-diffusion-v1-5/stable-diffusion-v1-5"), put("fusing/stable-diffusion-v1-5-controlnet-hed")
+        put("stable-diffusion-v1-5/stable-diffusion-v1-5"), put("lllyasviel/sd-controlnet-hed")
     )
     for name in ("control_v11p_sd15_seg", "control_v11f1p_sd15_depth", "control_v11p_sd15_canny"):
         tiny.controlnet(tiny.unet(cross_attention_dim=32)).save_pretrained(put(f"lllyasviel/{name}"))
     tiny.hed(put("lllyasviel/Annotators") / "ControlNetHED.pth", _brightness)
     tiny.depth(put("depth-anything/Depth-Anything-V2-Small-hf"))
-    tiny.segmenter(put("nvidia/segformer-b0-finetuned-cityscapes-1024-1024"), classes=19)
-    tiny.mask_segmenter(put("facebook/mask2former-swin-tiny-cityscapes-semantic"))
+    segformer = put("nvidia/segformer-b0-finetuned-cityscapes-1024-1024")
+    tiny.segmenter(segformer, classes=19)
+    mask2former = put("facebook/mask2former-swin-tiny-cityscapes-semantic")
+    tiny.mask_segmenter(mask2former)
+    for folder in (segformer, mask2former):
+        _name_classes(folder)
     (home / "torch" / "hub" / "checkpoints").mkdir(parents=True)
     return home
+
+
+def _name_classes(folder):
+    """Gives a checkpoint the names of Cityscapes' classes, which the published ones have."""
+    names = list(OmegaConf.load(conf_dir() / "model" / "class_map" / "cityscapes_shift.yaml"))
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(i): name for i, name in enumerate(names)}
+    config["label2id"] = {name: i for i, name in enumerate(names)}
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +198,7 @@ def test_the_paper_on_shift(dillema, generated, requests):
             call["guidance_scale"],
             call["controlnets"],
         ) == ("UniPCMultistepScheduler", 5, 7.5, 1)
-        assert set(call["negative_prompt"]) == {
-            "low quality, painting, cartoon, greyscale image, (saturated color: 1.9), bright colors"
-        }
+        assert call["negative_prompt_embeds"].shape == call["prompt_embeds"].shape
     assert all("segments the images of a car's camera" in messages[0]["content"] for messages in requests)
     assert any(rows[0]["caption"] in messages[-1]["content"] for messages in requests)
 

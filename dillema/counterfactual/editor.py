@@ -309,7 +309,8 @@ def sentence_pattern(text: str, values: Iterable[str] = ()) -> str:
     That it has all of them, and none of the originals, is checked afterwards: a grammar would cost seconds.
     """
     most = 2 * len(text.split())
-    words = "|".join(re.escape(value) for value in values)
+    # re.escape would escape spaces too, which llama.cpp's grammars cannot read
+    words = "|".join(re.sub(r"([][.^$*+?(){}|\\])", r"\\\1", value) for value in values)
     if not words:
         return rf"^{WORD}( {WORD}){{2,{most}}}$"
     return rf"^({WORD} ){{0,{most}}}({words})[,.]?( {WORD}){{0,{most}}}$"

@@ -73,8 +73,7 @@ class LlamaCpp:
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a schema; raises an ItemError when prompt and reply exceed the context."""
-        from llama_cpp.llama_grammar import LlamaGrammar
-
+        grammar = self._compile_grammar(schema)
         try:
             self._rewind(self._prefix(messages[:-1]))
             reply = self._llama.create_chat_completion(
@@ -83,7 +82,7 @@ class LlamaCpp:
                 top_p=self.top_p,
                 seed=seed,
                 max_tokens=None,
-                grammar=LlamaGrammar.from_json_schema(json.dumps(schema)),
+                grammar=grammar,
             )["choices"][0]
         except ValueError as error:
             if not re.search("exceed context window", str(error)):
@@ -94,6 +93,24 @@ class LlamaCpp:
             message = "the reply is too long: set llm.context to a larger number"
             raise ItemError(message, reply["message"]["content"])
         return str(reply["message"]["content"])
+
+    def _compile_grammar(self, schema: dict[str, Any]) -> Any:
+        """Returns the grammar of a schema.
+
+        Raises an ItemError for one that llama.cpp cannot read: it would end the process at its first use.
+        """
+        import llama_cpp
+        from llama_cpp.llama_grammar import LlamaGrammar
+
+        grammar = LlamaGrammar.from_json_schema(json.dumps(schema))
+        text, root = grammar._grammar.encode(), grammar._root.encode()
+        with _errors_of_llama_cpp() as errors:
+            sampler = llama_cpp.llama_sampler_init_grammar(self._llama._model.vocab, text, root)
+        if not sampler:
+            reason = " ".join("".join(errors).split())[:500]
+            raise ItemError(f"llama.cpp cannot read the grammar of the reply ({reason})", json.dumps(schema))
+        llama_cpp.llama_sampler_free(sampler)
+        return grammar
 
     def _open(self, file: Path) -> Any:
         """Returns the model; raises a UserError with llama.cpp's own reason."""

@@ -56,7 +56,13 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     caplog.set_level("INFO")
     start("outputs/day/time")
     folder = Path("outputs/day/time")
-    files = {"results.json", "report.html", "predictions.parquet", "failures.jsonl"}
+    files = {
+        "confusion_brightest.csv",
+        "results.json",
+        "report.html",
+        "predictions.parquet",
+        "failures.jsonl",
+    }
     assert {p.name for p in folder.iterdir()} - {"report"} == files | {
         "generated",
         "placebo",

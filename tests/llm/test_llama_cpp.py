@@ -91,6 +91,14 @@ def test_what_does_not_fit_in_the_context_is_that_items_error():
     assert json.loads(llm.ask(question("sea"), COLOUR, 0))  # and the next one is answered
 
 
+def test_a_schema_that_llama_cpp_cannot_read_is_that_items_error_and_ends_no_process():
+    llm = loaded()
+    unreadable = schema("mood", pattern=r"^(so\ sad|glad)$")
+    with pytest.raises(ItemError, match="cannot read the grammar"):
+        llm.ask(question("How are you?"), unreadable, 0)
+    assert json.loads(llm.ask(question("How are you?"), COLOUR, 0))["colour"] in ("blue", "red")
+
+
 def test_files_that_cannot_be_used(tmp_path):
     with pytest.raises(UserError, match=r"none\.gguf': it is no file"):
         LlamaCpp(str(tmp_path / "none.gguf")).load()
