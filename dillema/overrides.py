@@ -52,16 +52,13 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
 
 def typed_overrides(overrides: Sequence[str]) -> list[str]:
     """Returns overrides as a user types them; Hydra gets a longer form (see `dillema.overrides`)."""
-    removed = {override.removeprefix("~") for override in overrides if override.startswith("~")}
-    replaced = {override.partition("=")[0].removeprefix("+") for override in overrides} & removed
-    typed = []
-    for override in overrides:
-        name = override.partition("=")[0].lstrip("+~")
-        if override.startswith("~") and name in replaced:
-            continue
-        is_longer = override.startswith("++") or name in replaced
-        typed.append(override.lstrip("+") if is_longer else override)
-    return typed
+    names = [override.partition("=")[0] for override in overrides]
+    return [
+        override.removeprefix("++")
+        for index, override in enumerate(overrides)
+        # a mapping that replaces another one is preceded by null
+        if not (override.endswith("=null") and names[index] in names[index + 1 :])
+    ]
 
 
 def _prepare_one(argument: str, override: Override) -> list[str]:
@@ -70,7 +67,7 @@ def _prepare_one(argument: str, override: Override) -> list[str]:
         return [argument]
     name = key.rpartition(".")[2]
     if name in REPLACED_MAPPINGS and not override.is_sweep_override() and isinstance(override.value(), dict):
-        return [f"~{key}", f"+{argument}"]
+        return [f"++{key}=null", f"++{argument}"]
     return [f"++{argument}"]
 
 

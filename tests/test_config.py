@@ -291,6 +291,7 @@ def test_settings_that_have_moved_are_answered_with_where_they_are():
         ("dataset.where={weather: [rainy]}", "dataset.where", {"weather": ["rainy"]}),
         ("generator.controlnet={canny: a/b}", "generator.controlnet", {"canny": "a/b"}),
         ("model.mini_segformer.class_map={road: 7}", "model.mini_segformer.class_map", {"road": 7}),
+        ("model.mini_segformer.class_map={0: 99}", "model.mini_segformer.class_map", {0: 99}),
         ("dataset.vary.weather=[foggy]", "dataset.vary.weather", ["foggy"]),
     ],
 )

@@ -295,8 +295,11 @@ def test_a_run_that_did_not_finish_has_a_page_of_what_failed(tmp_path):
 
 
 def test_the_command_is_the_one_that_was_typed():
-    overrides = ("~dataset.vary", "+dataset.vary={weather: [foggy]}", "++seed=1", "+new.key=2", "~quality")
-    typed = ["dataset.vary={weather: [foggy]}", "seed=1", "+new.key=2", "~quality"]
+    overrides = (
+        *("++dataset.vary=null", "++dataset.vary={weather: [foggy]}"),
+        *("++seed=1", "++name=null", "+new.key=2", "~quality"),
+    )
+    typed = ["dataset.vary={weather: [foggy]}", "seed=1", "name=null", "+new.key=2", "~quality"]
     assert origin.typed_overrides(overrides) == typed
 
 
