@@ -46,8 +46,10 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
     if values.get("job") != "judge" or "validity" in values or not settings.is_file():
         return list(arguments)
     choice = OmegaConf.select(OmegaConf.load(settings), "hydra.runtime.choices.validity")
-    names = ",".join(choice) if OmegaConf.is_list(choice) else str(choice)
-    return [*arguments, f"validity=[{names.strip('[]')}]"]
+    if choice is None:  # Hydra notes no choice for the list of the default configuration
+        choice = OmegaConf.load(settings.with_name("config.yaml")).get("validity") or {}
+    names = choice.strip("[]") if isinstance(choice, str) else ",".join(map(str, choice))
+    return [*arguments, f"validity=[{names or 'none'}]"]
 
 
 def typed_overrides(overrides: Sequence[str]) -> list[str]:
