@@ -52,6 +52,8 @@ def marked_fields(backend: type, mark: Mark) -> tuple[str, ...]:
 
     Raises a UserError when the type hints of the class cannot be read.
     """
+    if not dataclasses.is_dataclass(backend):  # a class of the user's, such as a network
+        return ()
     return tuple(name for name, hint in field_hints(backend).items() if mark in _metadata(hint))
 
 

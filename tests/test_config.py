@@ -184,7 +184,7 @@ def test_the_paper_s_settings_stay_the_paper_s(experiment):
         7.5,
     )
     assert (
-        cfg.generator.controlnet.soft_edge == "fusing/stable-diffusion-v1-5-controlnet-hed"
+        cfg.generator.controlnet.soft_edge == "lllyasviel/sd-controlnet-hed"
         and "greyscale image" in cfg.generator.negative_prompt
     )
 

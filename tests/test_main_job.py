@@ -160,7 +160,7 @@ def test_a_finished_run_is_judged_and_reported_again_from_a_copy_of_its_folder(
     dillema(tmp_path, "job=judge", f"run={copy}", "validity.segmenter.min_agreement=0.99")
     judged = newest(tmp_path)
     results, _ = outcome(judged)
-    assert results["counts"]["valid"] == 0 and results["gates"] == ["segmenter"]
+    assert results["counts"]["valid"] == 0 and results["gates"] == ["segmenter", "reader", "image"]
     before = json.loads((newest(home) / "results.json").read_text())
     before_all, after_all = (r["models"]["mini_segformer"]["all"] for r in (before, results))
     assert before_all == after_all

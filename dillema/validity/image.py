@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -58,6 +57,8 @@ class ImageGate:
 
 
 def _measure(image: Image.Image) -> dict[str, float]:
+    import cv2
+
     factor = SIDE / max(image.size)
     size = max(round(image.width * factor), 1), max(round(image.height * factor), 1)
     grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32) / 255

@@ -72,13 +72,13 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     shown = capsys.readouterr().out
     drop = json.loads((folder / "results.json").read_text())["models"]["brightest"]["drop"]
     assert (
-        f"│ {points(drop)} " in shown
+        f" {points(drop)} " in shown
         and "drop, points" in shown
-        and "12 images" in shown
-        and "12 generated" in shown
+        and "18 images" in shown
+        and "18 generated" in shown
     )
     assert "outputs/day/time (open report.html)" in caplog.text
-    assert "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db" in caplog.text
+    assert "mlflow ui --backend-store-uri sqlite:///" in caplog.text
     (tracked,) = tracked_runs()
     assert tracked.data.params["generator"] == "mini" and tracked.data.params["seed"] == "0"
 
