@@ -47,7 +47,7 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     choice = OmegaConf.select(OmegaConf.load(settings), "hydra.runtime.choices.validity")
     if choice is None:  # Hydra notes no choice for the list of the default configuration
-        choice = OmegaConf.load(settings.with_name("config.yaml")).get("validity") or {}
+        choice = OmegaConf.select(OmegaConf.load(settings.with_name("config.yaml")), "validity") or {}
     names = choice.strip("[]") if isinstance(choice, str) else ",".join(map(str, choice))
     return [*arguments, f"validity=[{names or 'none'}]"]
 
