@@ -263,25 +263,6 @@ def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
     return torch.cat([probabilities, probabilities.new_zeros(classes - len(logits), *logits.shape[1:])])
 
 
-def check_mask(sample: Sample, dataset: Dataset) -> None:
-    """Raises an ItemError if a mask has another size than its image, or unknown class ids."""
-    mask = sample.mask
-    if mask is None:
-        return
-    width, height = sample.image.size
-    if mask.shape != (height, width):
-        raise ItemError(
-            f"the mask of {sample.id} is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}"
-        )
-    ids = {int(i) for i in np.unique(mask)}
-    unknown = sorted(ids - set(range(len(dataset.colours))) - dataset.ignored)
-    if unknown:
-        last = len(dataset.colours) - 1
-        raise ItemError(
-            f"the mask of {sample.id} holds unknown class ids {unknown}: {dataset.name} has 0 to {last}"
-        )
-
-
 def percent(share: float | None) -> str:
     """Returns a share as a page shows it."""
     return "-" if share is None else f"{100 * share:.1f} %"

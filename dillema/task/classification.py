@@ -12,7 +12,7 @@ from .. import metrics
 from ..backend import Dataset, Size
 from ..errors import ItemError
 from ..types import Sample
-from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask, class_probabilities, percent
+from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, class_probabilities, percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,8 +43,7 @@ class Classification(Task):
     )
 
     def check(self, sample: Sample, dataset: Dataset) -> None:
-        """Raises an ItemError for a label that is missing or out of range, or a mask that does not fit."""
-        check_mask(sample, dataset)
+        """Raises an ItemError for a label that is missing or out of range."""
         if sample.label is None or not 0 <= sample.label < len(dataset.classes):
             last = len(dataset.classes) - 1
             raise ItemError(f"the label of {sample.id} is {sample.label}: {dataset.name} has 0 to {last}")

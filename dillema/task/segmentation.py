@@ -14,7 +14,7 @@ from .. import metrics
 from ..backend import Dataset, Size
 from ..errors import ItemError
 from ..types import Sample
-from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, check_mask, class_probabilities, percent
+from .base import Answer, Cells, Labels, PredictionSet, Task, Truth, class_probabilities, percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,10 +46,9 @@ class Segmentation(Task):
     export_note = "`mask` (in `masks/`) holds the class id of each pixel."
 
     def check(self, sample: Sample, dataset: Dataset) -> None:
-        """Raises an ItemError for a mask that is missing or does not fit."""
+        """Raises an ItemError for a mask that is missing."""
         if sample.read_mask is None:
             raise ItemError(f"{sample.id} has no mask")
-        check_mask(sample, dataset)
 
     def label_name(self, sample: Sample, dataset: Dataset) -> str:
         """Returns "": an image shows several classes."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dillema.dataset import check_sample
 from dillema.errors import ItemError, UserError
 from dillema.task import Answer, get_task
 from tests import tiny
@@ -26,11 +27,11 @@ def test_samples_without_a_label_that_fits_are_named():
     with pytest.raises(ItemError, match="s has no mask"):
         SEGMENT.check(tiny.sample(), SEGMENTATION)
     with pytest.raises(ItemError, match="the mask of s is 4x8, its image 64x32"):
-        SEGMENT.check(tiny.sample(mask=MASK[:8, :4]), SEGMENTATION)
+        check_sample(tiny.sample(mask=MASK[:8, :4]), SEGMENTATION)
     # a classifier's samples may have a mask, too: the structure of what is generated
-    for task, labels in ((SEGMENT, SEGMENTATION), (CLASSIFY, CLASSIFICATION)):
+    for labels in (SEGMENTATION, CLASSIFICATION):
         with pytest.raises(ItemError, match=r"holds unknown class ids \[7\]: tests has 0 to 2"):
-            task.check(tiny.sample(mask=MASK + 7, label=0), labels)
+            check_sample(tiny.sample(mask=MASK + 7, label=0), labels)
 
 
 def test_truths_and_exported_labels(tmp_path):
