@@ -1,7 +1,6 @@
 """Generates images with a Stable Diffusion pipeline and one or several ControlNets."""
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ Strength = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 
 
 ALTERNATIVE = "generator=mini"
 DARKEST = 2 / 255  # the brightest value of an image after a failed decoder or a safety checker
-LORA = re.compile(r"(?:lora_unet_|unet\.)(.+?)\.(?:lora[._])?(alpha|down|up|A|B)(?:\.weight)?")
+LORA_UP = re.compile(r"lora[._](up|B)\b|lora_linear_layer\.up\b")  # one tensor of each layer of a LoRA
 
 
 @dataclass
@@ -45,7 +44,7 @@ class ControlNetGenerator:
         guidance_share: The share of the steps, counted from the first, that use guidance.
         strength: Starts from the source image with this share of the noise; None starts from noise only.
         scheduler: A class of diffusers that replaces the checkpoint's scheduler and keeps its settings.
-        lora: A file of low-rank changes that are added to the weights of the UNet.
+        lora: A file of low-rank changes that are added to the weights of the networks.
         vae: An autoencoder that replaces the checkpoint's.
         offload: See `Offload`; saves memory and costs time, as do slicing and tiling.
         slicing: Computes attention and decoding piece by piece.
@@ -99,7 +98,7 @@ class ControlNetGenerator:
         device, dtype = hub.placement(self.device, self.dtype)
         pipeline = self._open(dtype)
         if self.lora is not None:
-            merge(pipeline.unet, hub.file(self.lora, ALTERNATIVE))
+            merge(pipeline, hub.file(self.lora, ALTERNATIVE))
         prepare(pipeline, self.compile)
         move_to_device(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
@@ -299,30 +298,28 @@ def to_images(pixels: "Tensor", withheld: Sequence[bool]) -> list[Image.Image | 
     return results
 
 
-def merge(unet: Any, path: Path) -> None:
-    """Adds low-rank changes (Hu et al., ICLR 2022) to the weights of a UNet.
+def merge(pipeline: Any, path: Path) -> None:
+    """Adds low-rank changes (Hu et al., ICLR 2022) to the weights of a pipeline.
 
-    Raises a UserError for changes to another network.
+    Raises a UserError for a file that does not fit the pipeline, in part or as a whole.
     """
-    import torch
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
+    from torch.nn import Module
 
-    modules = {name.replace(".", "_"): module for name, module in unet.named_modules()}
-    changes: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    for key, value in load_file(path).items():
-        match = LORA.fullmatch(key)
-        if match is None or (name := match[1].replace(".", "_")) not in modules:
-            raise UserError(
-                f"generator.lora={path} does not fit the UNet of generator.model: it changes {key}"
-            )
-        changes[name][{"A": "down", "B": "up"}.get(match[2], match[2])] = value.float()
-    for name, change in changes.items():
-        weight, down = modules[name].weight, change["down"]
-        scale = change["alpha"].item() / len(down) if "alpha" in change else 1.0
-        full = (
-            scale * change["up"].flatten(1) @ down.flatten(1)
-        )  # for a convolution, too, because its `up` is 1 by 1
-        weight.data = (weight.data.float() + full.view_as(weight)).to(weight.dtype)
+    problem = f"generator.lora={path} does not fit generator.model"
+    try:
+        with safe_open(path, "pt") as file:
+            expected = sum(LORA_UP.search(key) is not None for key in file.keys())  # noqa: SIM118  # no mapping
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    except (ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{problem}: {error}") from error
+    parts = pipeline.components.values()
+    names = [name for part in parts if isinstance(part, Module) for name, _ in part.named_parameters()]
+    loaded = sum("lora_B" in name for name in names)
+    if loaded != expected:
+        raise UserError(f"{problem}: only {loaded} of its {expected} layers are in the networks")
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
 
 
 def _stack(images: Sequence[Image.Image]) -> "Tensor":

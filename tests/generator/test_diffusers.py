@@ -282,11 +282,28 @@ def test_a_lora_is_added_to_the_unet(parts, tmp_path, layout):
     assert difference(first, second) > 1
 
 
-def test_a_lora_for_another_network_is_refused(parts, tmp_path):
-    tensors = {"lora_unet_input_blocks_7_1_proj_in.lora_down.weight": torch.zeros(2, 8)}
+@pytest.mark.parametrize(
+    "layers, words",
+    [
+        ({"lora_unet_input_blocks_7_1_proj_in": (8, 8)}, r"proj_in'?\} not found"),
+        ({"lora_unet_mid_block_resnets_0_conv1": (8, 8)}, "size mismatch"),
+        (
+            {
+                "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q": (16, 16),
+                "lora_unet_up_blocks_9_proj_in": (8, 8),
+            },
+            "only 1 of its 2 layers",
+        ),
+        ({}, "Invalid LoRA"),
+    ],
+)
+def test_a_lora_for_another_network_is_refused(parts, tmp_path, layers, words):
+    tensors = {"other": torch.zeros(1)} if not layers else {}
+    for name, (after, before) in layers.items():
+        tensors |= {f"{name}.lora_down.weight": torch.zeros(2, before)}
+        tensors |= {f"{name}.lora_up.weight": torch.zeros(after, 2)}
     save_file(tensors, tmp_path / "other.safetensors")
-    message = r"other\.safetensors does not fit .*: it changes lora_unet_input_blocks_7_1_proj_in"
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=rf"(?s)other\.safetensors does not fit .*{words}"):
         generator(parts / "base", controlnet=nets(parts, "canny"), lora=str(tmp_path / "other.safetensors"))
 
 
