@@ -103,7 +103,7 @@ class TextEmbeddings:
         with torch.no_grad():
             output = self._pipeline.encode_prompt(
                 prompt=text,
-                device=None,
+                device=self._pipeline._execution_device,  # the pipelines of SD 1.5 do not look for it
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
             )

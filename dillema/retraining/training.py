@@ -175,7 +175,8 @@ def train(
     Raises a UserError if the training diverges or does not fit into the memory.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    trainer = _trainer(next(model.module.parameters()).device)
+    device = next(model.module.parameters()).device
+    trainer = _trainer(device)
     batches = Batches(sources, arm, schedule, get_task(dataset.task), seed)
     training = Training(model, dataset, schedule)
     torch.manual_seed(seed)  # for dropout and similar layers
@@ -193,6 +194,7 @@ def train(
                     "Set job.batch_size lower: all arms are then trained with it"
                 ) from error
             raise
+    model.module.to(device)  # Lightning leaves it on the CPU
     if not all(weights.isfinite().all() for weights in model.module.parameters()):
         raise training.divergence("the last step left weights that are no numbers")
     losses, count = torch.stack(training.losses), max(1, round(WARM_UP * schedule.steps))
