@@ -13,27 +13,16 @@ from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dillema.config import build, compose, conf_dir
-from dillema.config_check import check
+from dillema.config import build, compose, conf_dir, refuse
+from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError
-from dillema.overrides import prepare, typed_overrides
+from dillema.overrides import choose_values, prepare, typed_overrides
 
 log = logging.getLogger("dillema")
 
 STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
-FLAGS_WITHOUT_RUN = (
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--version",
-    "-sc",
-    "--shell-completion",
-)
+SWEEP_FLAGS = ("-m", "--multirun")
 
 
 class Stopped(KeyboardInterrupt):
@@ -56,6 +45,10 @@ def main() -> None:
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signal_number, _stop)
     try:
+        if sys.argv[1:2] == ["init"]:
+            from dillema.init import init
+
+            return init(sys.argv[2:])
         sys.argv[1:] = prepare(sys.argv[1:])
         _check_early(sys.argv[1:])
     except UserError as error:
@@ -88,16 +81,20 @@ def run_hydra(cfg: DictConfig) -> None:
 
 
 def _check_early(arguments: list[str]) -> None:
-    """Checks the configuration of a single run before Hydra makes a folder for it."""
-    if any(argument in FLAGS_WITHOUT_RUN or argument in ("-m", "--multirun") for argument in arguments):
-        return
-    if any(argument.startswith("-") for argument in arguments):
-        return  # flags such as --config-dir: Hydra composes the configuration, and the check follows
-    try:
-        cfg = compose(arguments)
-    except (HydraException, CompactHydraException):
-        return  # Hydra composes the configuration again and shows its own message
-    check(cfg)
+    """Checks the configurations of a run or of a sweep before Hydra makes a folder."""
+    overrides = [argument for argument in arguments if argument not in SWEEP_FLAGS]
+    if any(argument.startswith("-") for argument in overrides):
+        return  # without a run, or with --config-dir: Hydra composes the configuration, and the check follows
+    mistakes: dict[str, None] = {}
+    for single in choose_values(overrides) if len(overrides) < len(arguments) else [overrides]:
+        try:
+            cfg = compose(single)
+        except (HydraException, CompactHydraException):
+            return  # Hydra composes the configuration again and shows its own message
+        mistakes |= dict.fromkeys(list_mistakes(cfg))
+        if not mistakes:
+            check_inputs(cfg)
+    refuse(list(mistakes))
 
 
 def _prefetch_command() -> str:

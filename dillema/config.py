@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from .errors import UserError
-from .fields import NotNegative, Positive
+from .fields import NotNegative, Positive, Weight
 
 Block = NewType("Block", DictConfig)
 """The option of a group: a `_target_` and its arguments."""
@@ -34,7 +34,7 @@ class Tracking:
     uri: str
     artifacts: str
     experiment: str
-    price_per_hour: float | None = None
+    price_per_hour: Weight | None = None
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Config:
     validity: Blocks
     model: Blocks
     execution: Block
-    seed: int
+    seed: NotNegative
     counterfactuals: Positive
     placebo: Literal[0, 1]
     max_failures: NotNegative

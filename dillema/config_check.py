@@ -39,7 +39,12 @@ MOVED = {
 
 
 def check(cfg: DictConfig) -> None:
-    """Raises a UserError that names all mistakes of a configuration.
+    """Raises a UserError that names all mistakes of a configuration."""
+    refuse(list_mistakes(cfg))
+
+
+def list_mistakes(cfg: DictConfig) -> list[str]:
+    """Returns all mistakes of a configuration.
 
     A job can add its own: its module may have a function `find_mistakes`, which is called with the
     configuration once all values fit.
@@ -48,7 +53,17 @@ def check(cfg: DictConfig) -> None:
     mistakes = list(_check_arguments(settings, Config, ""))
     if not mistakes:
         mistakes = [*_find_dependent_gates(settings), *_find_mistakes_of_job(settings)]
-    refuse(mistakes)
+    return mistakes
+
+
+def check_inputs(cfg: DictConfig) -> None:
+    """Raises a UserError when an input of the job is missing, such as the folder of the data.
+
+    The module of a job can have a function `check_inputs` for it. It is asked before a folder is made for
+    the job, and not by `check`, for a configuration can be right where its data is not.
+    """
+    module = import_module(cfg.job._target_.rpartition(".")[0])
+    getattr(module, "check_inputs", lambda _: None)(without_hydra(cfg))
 
 
 def _check_arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
@@ -98,12 +113,24 @@ def _check_value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[
         else value
     )
     if not fits(plain, hint):
-        yield f"{where}: must be {describe(hint)}, not {plain!r}"
+        yield from _describe_misfits(plain, hint, where)
     elif isinstance(value, DictConfig) and not OmegaConf.is_interpolation(node, key):
         # the value that an interpolation refers to is checked at its own place
         for name, part in _entries(value):
             if isinstance(part, DictConfig) and "_target_" in part:
                 yield from _check_block(part, f"{where}.{name}")
+
+
+def _describe_misfits(plain: Any, hint: Any, where: str) -> Iterator[str]:
+    """Yields what is wrong with a value; for a mapping, with each entry that does not fit."""
+    arguments = get_args(hint)
+    if get_origin(hint) is dict and isinstance(plain, dict):
+        for key, value in plain.items():
+            if not fits(value, arguments[1]):
+                example = f", as in {where}.{key}=[{value}]" if fits([value], arguments[1]) else ""
+                yield f"{where}.{key}: must be {describe(arguments[1])}, not {value!r}{example}"
+    else:
+        yield f"{where}: must be {describe(hint)}, not {plain!r}"
 
 
 def _describe_unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
@@ -153,6 +180,11 @@ def _check_blocks(node: Any, path: str) -> Iterator[str]:
                 f"{where}: the options of this group lie under their names: set {path}.<name>.{key}; "
                 f"a file begins with `# @package {path}.<name>`"
             )
+            continue
+        if "_target_" not in block:
+            near = difflib.get_close_matches(key, [str(other) for other in node if str(other) != key], n=1)
+            hint = f"did you mean {path}.{near[0]}?" if near else f"choose it with {path}={key}"
+            yield f"{where}: this run has no {path} called {key}; {hint}"
             continue
         yield from _check_block(block, where)
         name = block.get("name") or key

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from .config import build, compose, without_hydra
-from .config_check import check
+from .config_check import check, check_inputs
 from .context import JobContext, group_options
 from .overrides import prepare
 from .run_folder import RunFolder
@@ -16,10 +16,12 @@ from .run_folder import RunFolder
 
 def run_job(overrides: Sequence[str]) -> RunFolder:
     """Returns the run folder of a job; see `dillema.run`."""
-    prepared = prepare(overrides)
-    composed = compose(prepared)
+    arguments = prepare(overrides)
+    composed = compose(arguments)
+    prepared = [argument for argument in arguments if not argument.startswith("hydra.")]
     OmegaConf.resolve(composed.hydra.run)
     check(composed)
+    check_inputs(composed)
     folder = Path(composed.hydra.run.dir)
     cfg = without_hydra(composed)
     options = group_options(composed.hydra.runtime.choices)

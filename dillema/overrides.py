@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 from .config import conf_dir
 from .errors import UserError
 
+OWN_OPTIONS = "conf"
+"""The folder of the user's own options in the working folder, such as conf/experiment/mine.yaml."""
+
 REPLACED_MAPPINGS = ("vary", "where", "class_map", "controlnet", "parts")
 """Settings that are mappings. A mapping given replaces that of the option; Hydra would merge the two."""
 
@@ -26,14 +29,51 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     prepared: list[str] = []
     custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
     for argument in _add_gates_of_run(arguments):
-        if argument.startswith("-") or "=" not in argument:
+        if argument.startswith(("-", "~")) or "=" not in argument:
+            _refuse_bare_word(argument, prepared)
             prepared.append(argument)
             continue
         override = _parse(argument)
         if not custom_options:
             _check_option(override)
         prepared += _prepare_one(argument, override)
-    return prepared
+    return prepared if custom_options else [*prepared, *_search_own_options()]
+
+
+def _refuse_bare_word(argument: str, earlier: Sequence[str]) -> None:
+    """Raises a UserError for a word that is no setting, no flag and no value of a flag."""
+    if argument.startswith(("-", "~")) or (earlier and earlier[-1].startswith("-")):
+        return
+    raise UserError(
+        f"{argument!r} is no setting: settings are written name=value, as in dataset.limit=24. "
+        "python -m dillema --help lists the options; python -m dillema init FOLDER looks at a folder of data"
+    )
+
+
+def choose_values(overrides: Sequence[str]) -> list[list[str]]:
+    """Returns the overrides of some runs of a sweep, in which every value of every setting occurs.
+
+    A value that cannot be told before the sweep begins, such as all options of a group, stays as it is.
+    """
+    choices = []
+    for override in overrides:
+        parsed = OverridesParser.create().parse_override(override)
+        values = [override]
+        if parsed.is_discrete_sweep():
+            key = parsed.get_key_element()
+            values = [f"{key}={value}" for value in parsed.sweep_string_iterator()]
+        choices.append(values)
+    runs = max(map(len, choices), default=1)
+    return [[values[min(run, len(values) - 1)] for values in choices] for run in range(runs)]
+
+
+def _search_own_options() -> list[str]:
+    """Returns the override that makes Hydra find the user's own options."""
+    folder = Path(OWN_OPTIONS).resolve()
+    if not folder.is_dir() or folder == conf_dir():
+        return []
+    escaped = str(folder).replace("\\", "\\\\").replace('"', '\\"')
+    return [f'hydra.searchpath=["file://{escaped}"]']
 
 
 def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
@@ -90,12 +130,17 @@ def _check_option(override: Override) -> None:
     """Raises a UserError for an option that a group does not have; the message suggests a similar one."""
     group = override.key_or_group
     folder = _group_folder(group)
-    if override.is_sweep_override() or override.is_delete() or not folder.is_dir():
+    is_open_sweep = override.is_sweep_override() and not override.is_discrete_sweep()
+    if is_open_sweep or override.is_delete() or not folder.is_dir():
         return
-    options = sorted(path.stem for path in folder.glob("*.yaml"))
-    value = override.value()
+    folders = (folder, Path(OWN_OPTIONS, folder.relative_to(conf_dir())))
+    options = sorted({path.stem for place in folders for path in place.glob("*.yaml")})
+    value = list(override.sweep_string_iterator()) if override.is_sweep_override() else override.value()
     for option in value if isinstance(value, list) else [value]:
-        if isinstance(option, str) and option not in options and not (folder / f"{option}.yaml").exists():
+        if str(option).startswith("["):
+            continue  # a list in a sweep: Hydra reports its mistakes
+        files = [place / f"{option}.yaml" for place in folders]
+        if isinstance(option, str) and option not in options and not any(file.exists() for file in files):
             near = difflib.get_close_matches(option, options, n=1)
             hint = f"did you mean {group}={near[0]}? " if near else ""
             raise UserError(

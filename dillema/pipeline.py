@@ -16,6 +16,7 @@ from .backend import (
     Generator,
     Model,
     Quality,
+    Renders,
     Size,
 )
 from .errors import UserError
@@ -122,6 +123,20 @@ class Pipeline:
         }
         counts |= {"placebos": len(images) - len(counterfactuals)}
         return Block(images, predictions, counts)
+
+    def list_steps(self) -> list[tuple[str, float]]:
+        """Returns the steps of a block in their order, each with the items that a source has at most."""
+        images = self.counterfactuals + self.placebos
+        renders = self.counterfactuals if isinstance(self.dataset, Renders) else 0
+        return [
+            *((name, 1) for name in ("source", "caption", "keywords")),
+            ("rewrite", self.counterfactuals),
+            *(("control", 1) for _ in self.conditionings),
+            ("generate", images),
+            *((GateStep(gate, self.dataset).name, images) for gate in self.gates),
+            *((step.name, images) for step in self._quality_steps()),
+            *(("predict", 1 + images + renders) for _ in self.models),
+        ]
 
     def predict(self, runner: Runner, images: Sequence[tuple[PredictItem, ImageRecord]]) -> list[Prediction]:
         """Returns the predictions of every model; a counterfactual counts only together with its original."""

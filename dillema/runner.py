@@ -2,23 +2,18 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from .backend import Executor
 from .errors import ItemError, UserError
+from .progress import Forecast, StepProgress, show_progress
 from .steps.base import Step, StepResult
 from .store import Record, Store, digest, identity
 
 log = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_LOG_LINES = 30  # where there is no terminal for a progress bar
 
 Item = TypeVar("Item")
 
@@ -49,6 +44,7 @@ class Runner:
         retry_failed: Whether items that failed in an earlier run are tried again.
         allow_total_failure: Whether all items of a step may fail.
         after_batch: Called with a step and the finished items of a batch, each with the file of its image.
+        forecast: What is known about the steps to come, for the time that is left.
         failures: The failed items: step, id, message and raw reply.
         seconds: The time of each step: that of its items when they were computed, in this run or earlier.
     """
@@ -59,6 +55,7 @@ class Runner:
     retry_failed: bool = False
     allow_total_failure: bool = False
     after_batch: Callable[[Step[Any], Sequence[tuple[Any, Path]]], None] = lambda step, finished: None
+    forecast: Forecast | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -79,6 +76,8 @@ class Runner:
         self._note_failures(
             step, [records[key] for key in keys if key in records and self._is_done(step, records[key])]
         )
+        if self.forecast:
+            self.forecast.begin(step.name, len(items), len(items) - len(missing))
         if missing:
             records |= self._compute(step, _without_repeats(missing))
         elif items:
@@ -110,14 +109,14 @@ class Runner:
         results = self.executor.map(step, [[item for item, _ in batch] for batch in batches])
         records: dict[str, Record] = {}
         start = time.perf_counter()
-        with _progress(step.name, len(missing)) as progress:
+        with show_progress(step.name, len(missing), self.forecast) as progress:
             batch_start = time.perf_counter()
             for batch, batch_results in zip(batches, results, strict=True):
                 seconds = (time.perf_counter() - batch_start) / len(batch)
                 batch_records = self._store(step, batch, batch_results, seconds)
                 records |= {record.key: record for record in batch_records}
-                progress.advance(batch_records)
-                progress.log_failures(step.name, batch_records, batch_results)
+                progress.advance(len(batch), seconds * len(batch))
+                _log_failures(progress, step.name, batch_records, batch_results)
                 self._note_failures(step, batch_records)
                 finished = [(item, self.store.image(key)) for item, key in batch if not records[key].failed]
                 self.after_batch(step, finished)
@@ -176,51 +175,17 @@ class Runner:
         log.info("%s: all %d are in the store%s", step.name, len(records), hint)
 
 
-class _Progress:
-    """A progress bar in a terminal; elsewhere a line in the log from time to time."""
-
-    def __init__(self, name: str, total: int, bar: Progress) -> None:
-        self.name, self.total, self.bar = name, total, bar
-        self.done = 0
-        self.start = self.logged = time.perf_counter()
-        self.task = bar.add_task(name, total=total, rate="")
-
-    def advance(self, records: Sequence[Record]) -> None:
-        """Shows that more items are done."""
-        self.done += len(records)
-        now = time.perf_counter()
-        rate = f"{self.done / (now - self.start):.1f}/s"
-        self.bar.update(self.task, advance=len(records), rate=rate)
-        if self.bar.disable and now - self.logged > SECONDS_BETWEEN_LOG_LINES:
-            log.info("%s: %d of %d, %s", self.name, self.done, self.total, rate)
-            self.logged = now
-
-    def log_failures(self, step: str, records: Sequence[Record], results: Sequence[Any]) -> None:
-        """Logs failures; hides the bar meanwhile, because it would be mixed with the lines of the log."""
-        if not any(record.failed for record in records):
-            return
-        self.bar.stop()
+def _log_failures(
+    progress: StepProgress, step: str, records: Sequence[Record], results: Sequence[Any]
+) -> None:
+    if not any(record.failed for record in records):
+        return
+    with progress.hidden():
         for record, result in zip(records, results, strict=True):
             if record.failed:
                 # the message of an ItemError is enough; any other error may be a bug and needs its traceback
                 trace = None if isinstance(result, ItemError) else result
                 log.warning("%s: %s failed: %s", step, record.item, record.message, exc_info=trace)
-        self.bar.start()
-
-
-@contextmanager
-def _progress(name: str, total: int) -> Iterator[_Progress]:
-    console = Console(stderr=True)
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        rate,
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield _Progress(name, total, bar)
 
 
 def _without_repeats(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:

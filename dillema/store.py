@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS records (
 """
 SCHEMA_VERSION = 2  # PRAGMA user_version; 0 is that of version 0.1.0, which set none
 KEYS_PER_QUERY = 500  # SQLite allows 999 in its oldest builds
+RECENT_RECORDS = 5000  # that tell how long a step takes
 RAW_LIMIT = 10_000  # characters of a raw reply that are stored
 
 
@@ -210,6 +211,15 @@ class Store:
                 for key, item, value, message, raw, seconds in rows:
                     records[key] = Record(key, item, json.loads(value), message, raw, seconds)
         return records
+
+    def usual_seconds(self) -> dict[str, float]:
+        """Returns the mean seconds of an item of each step, over the records written last."""
+        with self._usable():
+            rows = self._database.execute(
+                "SELECT step, avg(seconds) FROM (SELECT step, seconds FROM records WHERE status = 'done' "
+                f"ORDER BY rowid DESC LIMIT {RECENT_RECORDS}) GROUP BY step"
+            )
+            return dict(rows.fetchall())
 
     def put(self, step: str, records: Sequence[Record], images: Mapping[str, Image.Image]) -> None:
         """Writes records in one transaction, after their images (by key) are on the disk."""

@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dillema.config import build, compose, conf_dir, package_file
-from dillema.config_check import check
+from dillema.config_check import check, check_inputs
 from dillema.errors import UserError
 from dillema.fields import Constraint
 from dillema.overrides import prepare
@@ -112,7 +112,7 @@ def test_types_are_checked(key, good, bad):
     cfg.llm = {"_target_": f"{__name__}.Typed", "words": ["a"], key: good}
     check(cfg)
     cfg.llm[key] = bad
-    with pytest.raises(UserError, match=rf"a mistake:\n  llm.{key}: must be "):
+    with pytest.raises(UserError, match=rf"a mistake:\n  llm.{key}(\.weather)?: must be "):
         check(cfg)
 
 
@@ -235,7 +235,6 @@ def test_what_a_user_s_own_class_takes_is_checked():
 def test_checking_imports_nothing_heavy():
     code = """
 import sys
-from importlib import import_module
 from omegaconf import OmegaConf
 from dillema.config import conf_dir
 for path in conf_dir().glob("*/*.yaml"):
@@ -264,6 +263,21 @@ def test_values_are_named_by_what_they_must_be():
         "counterfactuals: must be a whole number of at least 1, not 0.5",
         "execution.devices: must be a whole number of at least 1, not 0",
         "job.seeds: must be a list, each a whole number from 0 on, one or more and none twice, not [1, 1]",
+    ]
+
+
+def test_an_entry_of_a_mapping_is_named_with_the_form_that_it_needs():
+    assert find_mistakes("dataset.vary.weather=foggy") == [
+        "dataset.vary.weather: must be a list, each text, not 'foggy', as in dataset.vary.weather=[foggy]"
+    ]
+
+
+def test_a_model_that_the_run_does_not_have_is_answered_with_the_nearest():
+    assert find_mistakes("model.mini_segfomer.batch_size=3") == [
+        "model.mini_segfomer: this run has no model called mini_segfomer; did you mean model.mini_segformer?"
+    ]
+    assert find_mistakes("validity.clip.batch_size=3") == [
+        "validity.clip: this run has no validity called clip; choose it with validity=clip"
     ]
 
 
@@ -314,6 +328,8 @@ def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
         prepare(["llm=lama2_q5"])
     with pytest.raises(UserError, match=r"did you mean model=resnet50"):
         prepare(["model=[resnet18,resent50]"])
+    with pytest.raises(UserError, match=r"did you mean llm=smollm2\?"):
+        prepare(["-m", "llm=smollm2,smollm3"])
     assert prepare(["-m", "llm=llama2_q4,llama2_q5", "--cfg"]) == ["-m", "llm=llama2_q4,llama2_q5", "--cfg"]
 
 
@@ -326,6 +342,18 @@ def test_a_value_with_an_equals_sign_is_answered_with_the_quotes_that_it_needs()
         "model=module", 'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"', "model.module.network=null"
     )
     assert quoted.model.module.checkpoint == "/ckpt/epoch=3-step=20.ckpt"
+
+
+def test_a_word_that_is_no_setting_is_answered_with_the_form_of_one():
+    with pytest.raises(UserError, match="'quick' is no setting: settings are written name=value"):
+        prepare(["seed=1", "quick"])
+    assert prepare(["--config-dir", "mine", "~quality"]) == ["--config-dir", "mine", "~quality"]
+
+
+@pytest.mark.parametrize("job", ["report", "judge", "compare"])
+def test_a_job_without_its_input_says_what_it_needs(job):
+    with pytest.raises(UserError, match=r"name the folders? of .*, as in "):
+        check_inputs(compose([f"job={job}"]))
 
 
 def test_composing_leaves_no_state_of_hydra_behind():

@@ -117,3 +117,18 @@ def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_n
         and "Traceback" not in errors
     )
     assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dataset=folder", "dataset.root=lost"), "no data in "),
+        (("job=judge", "run=outputs/latest"), "outputs/latest holds no finished run"),
+        (("init", "lost"), "lost: there is no such folder"),
+        (("-m", "seed=0,1", "generator.steps=3,0", "llm.temprature=1,2"), "2 mistakes"),
+    ],
+)
+def test_a_refused_command_leaves_no_folder(dillema, tmp_path, arguments, message):
+    done = dillema(*arguments)
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -159,7 +159,7 @@ def read_classes_of_masks(path: str | None, list_masks: Callable[[], Sequence[Re
     Raises a UserError if there is none (with a draft that fits the masks), or if it has no colours.
     """
     if path is None:
-        draft = _draft_classes(list_masks())
+        draft = draft_classes(list_masks())
         example = f", for example (edit the names):\n{draft}" if draft else ""
         raise UserError(
             "masks hold numbers: save what they mean as classes.csv in dataset.root, or name another file as "
@@ -213,7 +213,7 @@ def _invert_colours(colours: Mapping[int, Colour], ignored: set[int]) -> dict[Co
     return {colour: ids[0] for colour, ids in ids_by_colour.items() if len(ids) == 1 or set(ids) <= ignored}
 
 
-def _draft_classes(masks: Sequence[Read]) -> str:
+def draft_classes(masks: Sequence[Read]) -> str:
     """Returns a draft of a classes file from the content of the first masks; "" if none is readable."""
     ids: set[int] = set()
     colours: set[Colour] = set()

@@ -71,6 +71,14 @@ class Folder(HasClasses):
         """Returns the samples by path; raises a UserError if there are none, or for unknown classes."""
         return self._list_labelled() if self.masks is None else self._list_masked()
 
+    def list_unmatched(self) -> tuple[list[str], list[str]]:
+        """Returns the images that have no mask, and the masks that have no image; for a set with masks."""
+        images, masks = self._image_names, self._mask_names
+        return (
+            [make_printable(images[stem]) for stem in sorted(images.keys() - masks.keys())],
+            [make_printable(masks[stem]) for stem in sorted(masks.keys() - images.keys())],
+        )
+
     @cached_property
     def _classes_path(self) -> str | None:
         """Returns the path of the classes file; None if there is none."""

@@ -1,5 +1,6 @@
 """ImageNet-1k (Russakovsky et al., IJCV 2015) in its common layouts."""
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -134,6 +135,21 @@ class ImageNet:
                     "development kit follow another order)"
                 )
         return photographs
+
+
+def is_class_folder(name: str) -> bool:
+    """Returns whether a folder is named like a class: by a WordNet id of ImageNet-1k."""
+    return name in classes()
+
+
+def is_list_of_labels(path: Path) -> bool:
+    """Returns whether a text file lists file names with classes, as `labels` takes it."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = [line for line in itertools.islice(file, 20) if line.strip()][1:]
+    matches = [_LINE.match(line) for line in lines]
+    return bool(lines) and all(
+        match and _find_label(match[2], _index_classes()) is not None for match in matches
+    )
 
 
 def _index_classes() -> dict[str, int]:

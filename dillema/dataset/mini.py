@@ -47,6 +47,7 @@ class _Mini:
 
     scenes: ClassVar[Task]
     available: ClassVar[int] = SCENES
+    where_values: ClassVar[Mapping[str, Sequence[str]]] = VALUES
 
     def samples(self) -> list[types.Sample]:
         """Returns the samples, in the order of the scenes.

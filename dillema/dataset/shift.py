@@ -1,11 +1,14 @@
 """SHIFT, the synthetic driving data set (Sun et al., CVPR 2022), in the layout of its download script."""
 
 import io
+import logging
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,6 +19,8 @@ from ..types import Sample
 from .files import Read, list_files, read_later, report_missing
 from .scalabel import read_frames
 from .selection import subset
+
+log = logging.getLogger(__name__)
 
 CLASSES, COLOURS, _SCORED = zip(
     ("unlabeled", (0, 0, 0), False),
@@ -48,6 +53,10 @@ IGNORED = frozenset(i for i, scored in enumerate(_SCORED) if not scored)
 
 ATTRIBUTES = {"weather": "weather_coarse", "time of day": "timeofday_coarse"}
 DUSK = "dawn/dusk"  # how SHIFT spells it
+COARSE_VALUES = {
+    "weather_coarse": ("clear", "cloudy", "overcast", "rainy", "foggy"),
+    "timeofday_coarse": ("daytime", DUSK, "night"),
+}
 
 Key = tuple[str, str]  # sequence, frame
 
@@ -70,6 +79,8 @@ class Shift:
     seed: NotNegative = 0
     where: dict[str, list[str] | None] = field(default_factory=dict)
     vary: dict[str, list[str]] = field(default_factory=dict)
+
+    where_values: ClassVar[Mapping[str, Sequence[str]]] = COARSE_VALUES
 
     name: str = field(default="shift", init=False)
     task: str = field(default="segmentation", init=False)
@@ -138,6 +149,7 @@ class Shift:
             return all(attributes.get(key, {}).get(name) in values for name, values in filters.items())
 
         if matching := [key for key in keys if matches(key)]:
+            self._warn_of_absent_values(attributes)
             return matching
         values = Counter(
             f"{name}={attributes[k].get(name)}" for k in keys if k in attributes for name in filters
@@ -147,6 +159,16 @@ class Shift:
             f"no frame of {self.folder} matches dataset.where={filters}. Its {len(keys)} frames have: "
             f"{dict(values.most_common(20))}; their attributes are {', '.join(map(str, names or ['none']))}"
         )
+
+    def _warn_of_absent_values(self, attributes: Mapping[Key, Mapping[str, str]]) -> None:
+        """Warns of values of `where` that no frame has: the other values hide that they select nothing."""
+        for name, values in self._filters.items():
+            present = {frame[name] for frame in attributes.values() if name in frame}
+            if absent := [value for value in values if value not in present]:
+                log.warning(
+                    "dataset.where.%s: no frame has %s; they have %s",
+                    *(name, ", ".join(absent), ", ".join(sorted(present))),
+                )
 
     @cached_property
     def _attributes(self) -> dict[Key, dict[str, str]]:

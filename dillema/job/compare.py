@@ -27,12 +27,12 @@ from ..report import costs, words
 from ..report.page import environment
 from ..run_folder import RESULTS, RunFolder
 from ..store import write_atomically
+from .ranking import RankedGenerator, rank_generators, ranking_table
 from .summary import comparison_table
 
 log = logging.getLogger(__name__)
 
 FILE = "comparison.html"
-PAINTING_GROUPS = ("generator", "conditioning")  # groups whose options are compared by the placebo
 
 
 class Comparison(Callback):
@@ -104,6 +104,16 @@ def compare(context: JobContext, runs: Sequence[str]) -> None:
 
     Raises a UserError if there is no folder, or if a folder holds no run.
     """
+    compare_folders(_list_folders(runs), context.folder)
+
+
+def check_inputs(cfg: DictConfig) -> None:
+    """Raises a UserError if there is no folder, or if a folder holds no run."""
+    _list_folders(cfg.job.runs)
+
+
+def _list_folders(runs: Sequence[str]) -> list[Path]:
+    """Returns the folders of runs, also those in the folders of sweeps."""
     if not runs:
         raise UserError(
             "job.runs: name the folders of the runs to compare, or of a sweep, as in "
@@ -118,7 +128,7 @@ def compare(context: JobContext, runs: Sequence[str]) -> None:
                 "nor a folder in it that has one"
             )
         folders += inside
-    compare_folders(folders, context.folder)
+    return folders
 
 
 def compare_folders(folders: Sequence[Path], target: Path) -> None:
@@ -127,10 +137,12 @@ def compare_folders(folders: Sequence[Path], target: Path) -> None:
     settings = list_differences([_read_settings(folder) for folder in opened])
     runs = [Run(i, folder, own) for i, (folder, own) in enumerate(zip(opened, settings, strict=True), 1)]
     rows = _list_rows(runs)
-    notes = [*find_settings_without_effect(runs), *_rank_generators(rows)]
+    notes, ranked = find_settings_without_effect(runs), rank_generators(rows)
     differences = _compare_with_first(rows)
-    _write_page(runs, rows, differences, notes, target)
+    _write_page(runs, rows, differences, notes, ranked, target)
     _show(runs, rows, differences, notes)
+    if ranked:
+        Console().print(ranking_table(ranked))
     log.info("Comparison: %s", target / FILE)
 
 
@@ -169,26 +181,6 @@ def find_settings_without_effect(runs: Sequence[Run]) -> list[str]:
     return [
         f"{name} has no effect here: same images." for name, equal in equal_by_setting.items() if all(equal)
     ]
-
-
-def _rank_generators(rows: Sequence[Row]) -> list[str]:
-    """Returns a sentence that ranks generators by the drop of the placebo, if they differ between runs."""
-    ranked = sorted(
-        (row for row in rows if row.placebo_drop is not None), key=lambda row: row.placebo_drop or 0.0
-    )
-    names = [
-        name for row in ranked[:1] for name in row.run.settings if name.partition(".")[0] in PAINTING_GROUPS
-    ]
-    if len(ranked) < 2 or not names:
-        return []
-    texts = []
-    for row in ranked:
-        options = ", ".join(f"{name}={row.run.settings[name]}" for name in names)
-        valid = f", {words.percent(row.costs['validity'])} valid" if row.checked else ""
-        texts.append(
-            f"run {row.run.number} ({options}; {row.model}) {words.points(row.placebo_drop)} points{valid}"
-        )
-    return [f"Generators by what they cost where nothing is changed, the best first: {'; '.join(texts)}."]
 
 
 def _find_differing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -291,6 +283,7 @@ def _write_page(
     rows: Sequence[Row],
     differences: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
+    ranked: Sequence[RankedGenerator],
     target: Path,
 ) -> None:
     bounds = [
@@ -308,6 +301,7 @@ def _write_page(
             bounds=[{"value": bound} for bound in bounds],
             differences=differences,
             notes=notes,
+            ranked=ranked,
             heat_rows=_heat_rows(rows),
             links={run.number: _link_to_report(run, target) for run in runs},
             has_price=_has_price(rows),

@@ -21,9 +21,11 @@ from ..steps.verdict import verdict
 from ..store import link, write_atomically
 from ..types import Verdict
 from .figures import compute_figures
-from .report import open_run
+from .report import check_inputs, open_run
 from .run import point_latest
 from .summary import show
+
+__all__ = ["check_inputs", "choose_gates", "judge"]
 
 log = logging.getLogger(__name__)
 

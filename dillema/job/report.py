@@ -2,12 +2,19 @@
 
 import logging
 
+from omegaconf import DictConfig
+
 from .. import report as page
 from ..context import JobContext
 from ..errors import UserError
 from ..run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+
+def check_inputs(cfg: DictConfig) -> None:
+    """Raises a UserError if `run` names no finished run."""
+    _open_run(cfg)
 
 
 def report(context: JobContext) -> RunFolder:
@@ -23,6 +30,10 @@ def report(context: JobContext) -> RunFolder:
 
 def open_run(context: JobContext) -> RunFolder:
     """Returns the run folder that `run` names; raises a UserError if `run` is not set."""
-    if context.cfg.run is None:
+    return _open_run(context.cfg)
+
+
+def _open_run(cfg: DictConfig) -> RunFolder:
+    if cfg.run is None:
         raise UserError("run: name the folder of a finished run, as in run=outputs/latest")
-    return RunFolder.open(context.cfg.run)
+    return RunFolder.open(cfg.run)

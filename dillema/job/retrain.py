@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import predictions, report, tracking
+from .. import attribute_check, predictions, report, tracking
 from ..backend import Renders
 from ..config import build, refuse
 from ..context import JobContext
@@ -41,7 +41,9 @@ from ..steps.verdict import score_names
 from ..store import write_atomically
 from ..types import Sample
 from .retraining_figures import RetrainingFigures
-from .run import build_pipeline, build_runner, generate, point_latest
+from .run import build_pipeline, build_runner, check_inputs, generate, point_latest
+
+__all__ = ["check_inputs", "find_mistakes", "retrain"]
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ Seeds = Annotated[
 
 
 def find_mistakes(cfg: DictConfig) -> Iterator[str]:
-    """Yields a message for each model under test that cannot be trained."""
+    """Yields a message for each model under test that cannot be trained, and those of a run."""
+    yield from attribute_check.find_mistakes(cfg)
     for model in map(build, cfg.model.values()):
         if not getattr(model, "trainable", False):
             yield f"model.{model.name}: {type(model).__name__} cannot be trained as it is set; {TRAINABLE}"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from .. import predictions, report, tracking
+from .. import attribute_check, predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
@@ -17,7 +17,8 @@ from ..dataset import check_masks, describe
 from ..errors import UserError
 from ..pipeline import Block, Pipeline
 from ..preflight import check_models
-from ..run_folder import PREDICTIONS, RunFolder
+from ..progress import Forecast
+from ..run_folder import PREDICTIONS, RESULTS, RunFolder
 from ..run_writer import RunWriter
 from ..runner import Runner
 from ..steps.items import GeneratedImage
@@ -27,6 +28,16 @@ from .figures import compute_figures, measure_distance
 from .summary import show
 
 log = logging.getLogger(__name__)
+
+
+find_mistakes = attribute_check.find_mistakes
+
+
+def check_inputs(cfg: DictConfig) -> None:
+    """Raises the UserError of the data set if its folder is missing."""
+    root = OmegaConf.select(cfg, "dataset.root")
+    if isinstance(root, str) and not Path(root).expanduser().exists():
+        build(cfg.dataset).samples()
 
 
 def run(context: JobContext) -> RunFolder:
@@ -92,8 +103,12 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     try:
         samples = pipeline.dataset.samples()
         log.info("%s", describe(pipeline.dataset, samples))
+        point_latest(context.folder, instead_of_finished=False)
+        for sentence in attribute_check.describe_unknown(context.cfg):
+            log.warning("%s", sentence)
         check_masks(samples, pipeline.dataset)
         check_models(pipeline, runner, samples)
+        runner.forecast = Forecast(pipeline.list_steps(), len(samples), runner.store.usual_seconds())
         rows = _rows(pipeline.run(runner, samples), writer, totals)
         predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
         writer.write_card()
@@ -113,9 +128,16 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     return folder
 
 
-def point_latest(folder: Path) -> None:
-    """Lets the link `latest`, which lies beside the folders of the days, point at a finished run."""
+def point_latest(folder: Path, instead_of_finished: bool = True) -> None:
+    """Lets the link `latest`, which lies beside the folders of the days, point at a run.
+
+    Args:
+        folder: The run folder.
+        instead_of_finished: Whether a finished run has to give way; it does not to a run that goes on.
+    """
     latest = folder.absolute().parent.parent / "latest"
+    if not instead_of_finished and (latest / RESULTS).exists():
+        return
     if folder.absolute().parent.parent.name not in ("outputs", "multirun"):
         return
     temporary = latest.with_name(".latest.tmp")

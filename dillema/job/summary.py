@@ -23,6 +23,8 @@ def show(folder: RunFolder) -> None:
     console.print(f"{results['dataset']}: {counts}", highlight=False)
     for model, model_figures in results["models"].items():
         _show_model(console, model, model_figures, is_checked)
+    if not results["models"]:
+        log.info("%s", words.NO_MODEL)
     if results["comparisons"]:
         console.print(comparison_table("models", results["comparisons"], "Differences in points, paired"))
     log.info("Folder:  %s (open report.html)", folder.path)
@@ -32,7 +34,7 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
-            *("figure", "original", "generated", "drop, points", "95 % interval"),
+            *("metric", "original", "generated", "drop, points", "95 % interval"),
             title=Text(f"{model}: {title}"),
             title_justify="left",
         )

@@ -99,6 +99,12 @@ def _check_class_map(
     return ids
 
 
+def names_match(names: Sequence[str], others: Sequence[str]) -> bool:
+    """Returns whether each name, or a synonym of it, is among the others."""
+    known = {_simplify(name) for other in others for name in (other, *other.split(","))}
+    return all(_simplify(name) in known for name in names)
+
+
 def _match_names(names: Sequence[str], classes: Sequence[str]) -> dict[int, int]:
     """Returns the data set's class id for each class of the model with the same name.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ..errors import ItemError, UserError
+from ..names import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,5 +70,7 @@ def find_model_ids(class_map: ClassMap, classes: int, names: Sequence[str]) -> l
     ids |= {i: i for i in range(classes)}
     if unknown := [key for key in class_map if key not in ids]:
         called = f", called {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
-        raise UserError(f"class_map: the model has no class {unknown[0]!r}; it has {classes}{called}")
+        near = nearest(str(unknown[0]), names)
+        hint = f"did you mean {near}? It" if near else "it"
+        raise UserError(f"class_map: the model has no class {unknown[0]!r}; {hint} has {classes}{called}")
     return [ids[key] for key in class_map]

@@ -11,7 +11,7 @@ from PIL import Image
 from .. import hub
 from ..config import Block, build
 from ..errors import UserError
-from ..fields import BatchSize, Positive, Transient, Weights
+from ..fields import AboveZero, BatchSize, Positive, Transient, Weights
 from .code import find_code_file
 from .logits import ClassMap, map_logits
 from .trainable import Trainable
@@ -42,7 +42,7 @@ class ModuleModel(Trainable):
     resize: Positive | None = None
     crop: Positive | None = None
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[AboveZero, AboveZero, AboveZero] = (0.229, 0.224, 0.225)
     class_map: ClassMap | None = None
     code: Weights[str | None] = None
     trust: Transient[bool] = False

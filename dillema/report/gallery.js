@@ -57,7 +57,7 @@
     const answers = side => row.answers.map(answer =>
       element("p", {}, (several ? `${answer.model}: ` : "") + answer.texts[side]));
     const edits = row.edits.map(([attribute, from, to]) =>
-      element("small", { className: "edit" }, `${attribute}: ${from} → ${to}`));
+      element("small", { className: "edit" }, `${attribute}: ${from || "not mentioned"} → ${to}`));
     const reasons = row.reasons.map(reason => element("p", { className: "bad" }, reason));
     const text = row.text.map(([piece]) => piece).join("");
     const figures = [

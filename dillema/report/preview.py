@@ -1,5 +1,6 @@
 """A small page of the first generated images, while a run goes on."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from ..steps.generate import GenerateItem, GenerateStep
 from ..store import write_atomically
 from .page import environment
 from .thumbnails import embed, shrink, shrink_file
+
+log = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 48
 
@@ -28,5 +31,8 @@ class Preview:
         for item, image in finished[: SHOWN_IMAGES - len(self.cards)]:
             original = embed(shrink(item.sample.image))
             self.cards.append((item.counterfactual.text, original, embed(shrink_file(image))))
-        page = environment().get_template("preview.html.j2").render(cards=self.cards)
+        page = environment().get_template("preview.html.j2").render(cards=self.cards, most=SHOWN_IMAGES)
+        is_first = not self.path.exists()
         write_atomically(self.path, page)
+        if is_first and self.cards:
+            log.info("First images: %s (renewed until there are %d)", self.path, SHOWN_IMAGES)

@@ -16,7 +16,7 @@ IMAGE_KINDS = ("original", "counterfactual", "truth")
 """The kinds of images that models are tested on."""
 
 KIND_NAMES = {
-    "original": "originals", "counterfactual": "valid counterfactuals", "truth": "real renders (the truth)",
+    "original": "originals", "counterfactual": "valid counterfactuals", "truth": "renders (true images)",
 }  # fmt: skip
 ARM_NAMES = {
     UNTOUCHED: "nothing more (as it was)",
@@ -39,7 +39,8 @@ def verdict(model: str, figures: Figures) -> list[str]:
     kind = "truth" if images["truth"] else "counterfactual"
     if kind == "truth":
         conditions = len(differences[ORIGINALS]["per_condition"]) - 1
-        where = f"real renders of {sources} untouched sources in {conditions} conditions other than their own"
+        renders = f"true images (renders) of {sources} untouched sources"
+        where = f"{renders} in {conditions} conditions other than their own"
     else:
         where = f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
     gain, augmentation_gain = (differences[other][kind] for other in (ORIGINALS, AUGMENTATION))
@@ -48,6 +49,12 @@ def verdict(model: str, figures: Figures) -> list[str]:
         return [
             f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."
         ]
+    if words.is_too_few({"sources": sources}):
+        few = (
+            f"No verdict about {model}: {words.too_few({'sources': sources})}. These are the sources that no "
+            "training has seen: dataset.limit and job.test_fraction give more."
+        )
+        return [few, *([describe_unseen(figures["unseen"])] if figures["unseen"] else [])]
     sentences = [
         f"With counterfactuals, {metric} of {model} is {_difference(gain)} than with originals alone, "
         f"on {where} "

@@ -17,6 +17,8 @@ SIMILARITY_NAMES = {
     "ssim": "SSIM", "psnr": "PSNR", "lpips": "LPIPS", "clip_score": "CLIP score with their captions",
 }  # fmt: skip
 MODEL_CHECKS = "Check class_map, the normalisation (mean, std) and the order of the colour channels."
+NO_MODEL = "No model was tested. Run the same command with model=..., and the images made so far are kept."
+NOT_MENTIONED = "not mentioned"  # stands for the original of an edit that was inserted into a caption
 Figures = Mapping[str, Any]
 
 
@@ -59,6 +61,13 @@ def seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
+def duration(value: float | None) -> str:
+    """Returns a time as people say it: "84.2 seconds", "37 minutes", "2.5 hours"."""
+    if value is None or value < 120:
+        return f"{seconds(value)} seconds"
+    return f"{value / 60:.0f} minutes" if value < 120 * 60 else f"{value / 3600:.1f} hours"
+
+
 def price(value: float | None) -> str:
     """Returns an amount of money, to three digits."""
     return "-" if value is None else f"{value:.3g}"
@@ -90,7 +99,7 @@ def describe_run(folder: RunFolder) -> str:
     sentences = [
         " ".join(verdict(model, figures, checked)) for model, figures in folder.results["models"].items()
     ]
-    return "\n\n".join(sentences) or "No model was tested."
+    return "\n\n".join(sentences) or NO_MODEL
 
 
 def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
@@ -256,7 +265,7 @@ def is_significant(figures: Figures, level: float) -> bool:
 def name_edit(row: Figures) -> str:
     """Returns the attribute and its new value, and the original value where the row is of one."""
     if "from" in row:
-        return f"{row['attribute']}: {row['from']} → {row['to']}"
+        return f"{row['attribute']}: {row['from'] or NOT_MENTIONED} → {row['to']}"
     return f"{row['attribute']} → {row['to']}"
 
 

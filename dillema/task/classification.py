@@ -148,8 +148,8 @@ class Classification(Task):
         label, predicted = int(answer.values["label"]), int(answer.values["predicted"])
         confidence = percent(answer.confidence)
         if predicted == label:
-            return f"{labels.classes[predicted]}, {confidence} sure"
-        return f"{labels.classes[predicted]} (wrong), {confidence} sure of {labels.classes[label]}"
+            return f"{labels.classes[predicted]}, confidence {confidence}"
+        return f"{labels.classes[predicted]} (wrong), confidence in {labels.classes[label]} {confidence}"
 
     def outcome(self, before: Answer, after: Answer) -> str:
         """Returns how right and wrong changed."""

@@ -153,7 +153,8 @@ class Segmentation(Task):
 
     def describe(self, answer: Answer, labels: Labels) -> str:
         """Returns the image's IoU and how sure the model is of the true classes."""
-        return f"IoU {percent(answer.score or 0.0)}, {percent(answer.confidence)} sure of the true classes"
+        iou, confidence = percent(answer.score or 0.0), percent(answer.confidence)
+        return f"IoU {iou}, confidence in the true class {confidence}"
 
     def outcome(self, before: Answer, after: Answer) -> str:
         """Returns how the image's IoU changed."""

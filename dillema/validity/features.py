@@ -9,7 +9,7 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset
 from ..errors import UserError
-from ..fields import BatchSize, Share, Transient, Weights
+from ..fields import BatchSize, Cosine, Share, Transient, Weight, Weights
 from ..types import Counterfactual, Sample
 from . import below, read_original, unit
 
@@ -28,8 +28,8 @@ class FeaturesGate:
 
     model: Weights[str]
     name: Transient[str] = "features"
-    min_similarity: Transient[float | None] = 0.4
-    min_change: Transient[float | None] = 0.1
+    min_similarity: Transient[Cosine | None] = 0.4
+    min_change: Transient[Weight | None] = 0.1
     min_hash_change: Transient[Share | None] = None
     batch_size: BatchSize = 16
     dtype: hub.DType = "float32"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .. import hub
 from ..backend import Dataset
-from ..fields import BatchSize, Transient, Weights
+from ..fields import BatchSize, Cosine, Transient, Weight, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, unit
 
@@ -27,8 +27,8 @@ class TextGate:
 
     model: Weights[str]
     name: Transient[str] = "text"
-    min_similarity: Transient[float | None] = 0.5
-    min_label_distance: Transient[float | None] = 0.3
+    min_similarity: Transient[Cosine | None] = 0.5
+    min_label_distance: Transient[Weight | None] = 0.3
     batch_size: BatchSize = 64
     device: Transient[str] = "auto"
 

@@ -159,6 +159,13 @@ def test_where_keeps_the_frames_whose_attributes_match(folder, tmp_path, where, 
     assert [s.attributes["weather"] for s in samples] == [weather for weather in expected for _ in range(2)]
 
 
+def test_a_value_of_where_that_no_frame_has_is_named_beside_one_that_some_have(folder, tmp_path, caplog):
+    where = {"weather_coarse": ["clear", "cloudy"]}
+    assert Shift(root=str(tmp_path), where=where).samples()
+    message = "dataset.where.weather_coarse: no frame has cloudy; they have clear, foggy, rainy"
+    assert message in caplog.text
+
+
 def test_a_where_that_nothing_matches_says_what_there_is(folder, tmp_path):
     with pytest.raises(UserError, match=r"snowy.*6 frames have.*weather_coarse=rainy': 2.*fog_density"):
         Shift(root=str(tmp_path), where={"weather_coarse": ["snowy"]}).samples()

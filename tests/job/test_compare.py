@@ -204,17 +204,6 @@ def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(folder_o
     assert "Differencesinpointsfromrun1" in shown and "<0.001" in shown
 
 
-def test_generators_are_ranked_by_what_they_cost_alone(folder_of_runs, capsys):
-    for name, placebo in (("one", 0.14), ("two", 0.05)):
-        config = {"generator": {"_target_": "a.B", "steps": 3}}
-        write_run(Path(name), results(0.2, 0.1, 0.3, placebo=placebo), {"generator": name}, config)
-    page, text = start(folder_of_runs, "one", "two")
-    assert [row["generator alone"][:4] for row in page.tables["results"][1:]] == ["14.0", "5.04"]
-    expected = "run 2 (generator=two; &lt;segmenter&gt;) 5.0 points, 52.8 % valid; run 1 (generator=one;"
-    assert expected in text
-    assert "the best first: run 2" in re.sub(r"\s+", " ", capsys.readouterr().out)
-
-
 def test_a_setting_without_effect_is_named(folder_of_runs, capsys):
     for name, temperature, key in (("one", 0.2, "k"), ("two", 0.8, "k"), ("three", 0.9, "other")):
         write_run(Path(name), results(0.2, 0.1, 0.3), {}, {"llm": {"temperature": temperature}})

@@ -45,7 +45,7 @@ def test_images_come_by_loss_with_the_answers_and_the_changes(folder):
     assert all(
         [text for text, edited in row["text"] if edited] == [to for *_, to in row["edits"]] for row in rows
     )
-    assert all("% sure" in text for row in rows for text in row["answers"][0]["texts"])
+    assert all("confidence" in text for row in rows for text in row["answers"][0]["texts"])
     assert all(row["classes"] and set(row["classes"]) <= {"sky", "road", "car"} for row in rows)
 
 

@@ -79,7 +79,7 @@ def test_the_verdict_says_what_is_gained_in_the_truth_and_what_it_costs(figures)
     first, augmentation, originals, sources = verdict("net", figures)
     assert first == (
         "With counterfactuals, mean IoU of net is 20.0 points higher than with originals alone, "
-        "on real renders of 24 untouched sources in 5 conditions other than their own "
+        "on true images (renders) of 24 untouched sources in 5 conditions other than their own "
         "(95 % interval over 3 seeds, rough with so few: 19.0 to 21.0)."
     )
     assert augmentation == (
@@ -104,6 +104,12 @@ def test_what_may_be_chance_is_said_to_be(figures, gained):
     assert "mean IoU of net is 0.3 points higher" in sentence and "which may be chance" in sentence
     gained["truth"] = figure(-0.05)
     assert "mean IoU of net is 5.0 points lower" in verdict("net", figures)[0]
+
+
+def test_few_untouched_sources_get_one_message_and_no_verdict(figures):
+    figures["sources"]["test"] = 2
+    (only,) = verdict("net", figures)
+    assert only.startswith("No verdict about net: too few sources to be sure: 2, at least 6 are needed. ")
 
 
 def test_a_single_seed_has_no_interval(figures, gained):

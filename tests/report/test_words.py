@@ -44,6 +44,11 @@ def test_a_drop_and_a_rise_have_one_sign_through_the_sentence():
     )
 
 
+def test_long_times_are_in_minutes_and_hours():
+    times = [words.duration(value) for value in (84.24, 2208.1, 9000)]
+    assert times == ["84.2 seconds", "37 minutes", "2.5 hours"]
+
+
 def test_few_sources_get_one_message_and_no_verdict():
     few = FIGURES | {"sources": 2, "groups": 2, "per_value": [ROW]}
     assert words.verdict("net", few) == [

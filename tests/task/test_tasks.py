@@ -105,9 +105,9 @@ def segmented(score):
 
 
 def test_what_an_answer_says():
-    assert CLASSIFY.describe(classified(0), CLASSIFICATION) == "sky, 75.0 % sure"
-    assert CLASSIFY.describe(classified(2), CLASSIFICATION) == "car (wrong), 75.0 % sure of sky"
-    assert SEGMENT.describe(segmented(0.5), SEGMENTATION) == "IoU 50.0 %, 90.0 % sure of the true classes"
+    assert CLASSIFY.describe(classified(0), CLASSIFICATION) == "sky, confidence 75.0 %"
+    assert CLASSIFY.describe(classified(2), CLASSIFICATION) == "car (wrong), confidence in sky 75.0 %"
+    assert SEGMENT.describe(segmented(0.5), SEGMENTATION) == "IoU 50.0 %, confidence in the true class 90.0 %"
     assert CLASSIFY.classes_in(classified(2)) == [0] and SEGMENT.classes_in(segmented(0.5)) == [0, 2]
 
 

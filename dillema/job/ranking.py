@@ -1,0 +1,141 @@
+"""Ranks generators and conditionings by what they cost alone, and by how many images show their edits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from ..report import words
+from ..run_folder import RunFolder
+
+PAINTING_GROUPS = ("generator", "conditioning")
+EDIT_SCORE, ORIGINAL_SCORE = "edited", "original"
+"""The scores of gates that look for the edits, such as `reader` and `questions`."""
+DEFAULT_THRESHOLD = 0.5
+
+
+class Run(Protocol):
+    """The part of a compared run that a ranking uses."""
+
+    number: int
+    folder: RunFolder
+    settings: dict[str, str]
+
+
+class Row(Protocol):
+    """The part of a compared model of a run that a ranking uses."""
+
+    model: str
+    figures: Mapping[str, Any]
+
+    @property
+    def run(self) -> Run:
+        """Returns the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class RankedGenerator:
+    """What a run says about its generator and conditioning, on one model under test.
+
+    Attributes:
+        options: The settings of generator and conditioning that differ between the runs.
+        gap_rank: Its rank by placebo gap, from 1; None without placebos.
+        edits_rank: Its rank by the share of images that show their edits; None where no gate looked.
+    """
+
+    row: Row
+    options: str
+    gap_rank: int | None = None
+    edits_rank: int | None = None
+
+    @property
+    def placebo(self) -> Mapping[str, Any]:
+        """Returns the figures of images in which nothing was changed; empty without them."""
+        return self.row.figures.get("placebo") or {}
+
+    @property
+    def gap(self) -> float | None:
+        """Returns the drop on images in which nothing was changed."""
+        drop: float | None = self.placebo.get("drop")
+        return drop
+
+    @cached_property
+    def edits(self) -> tuple[int, int]:
+        """Returns how many images show all their edits, and how many a gate could judge."""
+        return count_edits_that_show(self.row.run.folder)
+
+    @property
+    def edits_share(self) -> float | None:
+        """Returns the share of images that show all their edits; None where no gate could judge."""
+        shown, judged = self.edits
+        return shown / judged if judged else None
+
+
+def rank_generators(rows: Sequence[Row]) -> list[RankedGenerator]:
+    """Returns the rows by placebo gap, the smallest first; empty if generators do not differ between runs."""
+    names = [name for row in rows[:1] for name in row.run.settings if name.split(".")[0] in PAINTING_GROUPS]
+    if not names or len({row.run.number for row in rows}) < 2:
+        return []
+    entries = []
+    for row in rows:
+        options = ", ".join(f"{name}={row.run.settings[name]}" for name in names)
+        entries.append(RankedGenerator(row, options))
+    gaps = sorted(entry.gap for entry in entries if entry.gap is not None)
+    shares = sorted((e.edits_share for e in entries if e.edits_share is not None), reverse=True)
+    ranked = [
+        RankedGenerator(
+            entry.row,
+            entry.options,
+            None if entry.gap is None else gaps.index(entry.gap) + 1,
+            None if entry.edits_share is None else shares.index(entry.edits_share) + 1,
+        )
+        for entry in entries
+    ]
+    if not gaps and not shares:
+        return []
+    last = len(ranked) + 1
+    return sorted(ranked, key=lambda entry: (entry.gap_rank or last, entry.edits_rank or last))
+
+
+def count_edits_that_show(folder: RunFolder) -> tuple[int, int]:
+    """Returns how many generated images show all their edits, and of how many that is known.
+
+    An image shows its edits if every gate with the score `edited` gives it the threshold `min_edited` of the
+    run or more. A gate that does not recognise the old value in the original (score `original` below
+    `min_original`) is no judge of the image.
+    """
+    thresholds = folder.settings.config.get("validity") or {}
+    shown = judged = 0
+    for image in folder.generated():
+        scores = image.verdict.scores
+        answers = []
+        for name, score in scores.items():
+            gate, _, kind = name.rpartition(".")
+            limits = thresholds.get(gate) or {}
+            recognises = scores.get(f"{gate}.{ORIGINAL_SCORE}", 1.0) >= limits.get(
+                "min_original", DEFAULT_THRESHOLD
+            )
+            if kind == EDIT_SCORE and recognises:
+                answers.append(score >= limits.get("min_edited", DEFAULT_THRESHOLD))
+        judged += bool(answers)
+        shown += bool(answers) and all(answers)
+    return shown, judged
+
+
+def ranking_table(ranked: Sequence[RankedGenerator]) -> Table:
+    """Returns the ranking for a terminal of 80 columns."""
+    headers = ("run", "generator, model", "placebo gap,\npoints", "rank", "edits\nshow", "rank")
+    title = "Generators, the smallest placebo gap first"
+    table = Table(*headers, title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for entry in ranked:
+        bounds = words.interval(entry.placebo)
+        gap = "\n".join(filter(None, [words.points(entry.gap), bounds]))
+        cells = [str(entry.row.run.number), f"{entry.options}\n{entry.row.model}", gap]
+        cells += [str(entry.gap_rank or "-"), words.percent(entry.edits_share), str(entry.edits_rank or "-")]
+        table.add_row(*map(Text, cells))
+    return table
