@@ -78,10 +78,12 @@ class Expression:
     Attributes:
         span: The words of the caption; "" if it does not express the attribute, but words can be inserted.
         value: The listed value that the words mean or that the data set gives; "" if it is unknown.
+        alternatives: The values that a language model proposes for an attribute without listed values.
     """
 
     span: str
     value: str = ""
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

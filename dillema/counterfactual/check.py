@@ -1,7 +1,7 @@
 """Whether what a language model wrote keeps to what was asked of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..types import Expression
 from .labels import label_positions, label_words
@@ -9,25 +9,40 @@ from .matching import find_matches
 from .vocabulary import Vocabulary
 from .words import WORD, singular
 
+NO_VALUES = frozenset(
+    ["caption", "image", "mentioned", "none", "photo", "photograph", "picture", "scene", "unknown", "view"]
+)
+"""Words that language models write where they have no value."""
 
-def is_other_value(
-    vocabulary: Vocabulary, attribute: str, value: str, expressions: Mapping[str, Expression], label: str
-) -> bool:
-    """Returns whether a free value fits the attribute and is neither the original, a synonym nor the label.
 
-    A value that the vocabulary knows for another attribute of the caption does not fit: fog is no background.
+def fit_value(vocabulary: Vocabulary, attribute: str, value: str, original: str, label: str) -> str:
+    """Returns a free value as it can be written, "" if it does not fit.
+
+    A value fits if the vocabulary knows words of it for the attribute and none for another one: fog is no
+    background, a sofa no weather; these words alone are written ("sunny" of "sunny sun"). Places may take
+    words that it does not know, attributes that it does not have may take any. The original, its synonyms
+    and the label do not fit.
     """
-    original = expressions[attribute].span
     words = {singular(word) for word in WORD.findall(value.casefold())}
     original_words = {singular(word) for word in WORD.findall(original.casefold())}
-    if words & original_words or words & label_words(label):
-        return False
     own = vocabulary.get(attribute)
-    if any(v.is_called(value) and v.is_expressed_by(original) for v in own.values):
-        return False
-    meanings = set(vocabulary.find_attributes(value))
-    others = {vocabulary.get(name).name for name in expressions}
-    return own.name in meanings or not meanings & others
+    is_listed = any(v.is_called(value) for v in own.values)
+    names = {word for name in (attribute, own.name, *own.names) for word in name.split()}
+    if words & (original_words | NO_VALUES | label_words(label)) or (words & names and not is_listed):
+        return ""
+    matches = find_matches(value, vocabulary, (a.name for a in vocabulary.attributes), ())
+    known = [value] if is_listed else [value[m.start : m.end] for m in matches if m.attribute == own.name]
+    if any(v.is_expressed_by(original) and any(map(v.is_called, [value, *known])) for v in own.values):
+        return ""
+    if is_listed or not own.values:
+        return value
+    if any(m.attribute != own.name for m in matches) or any(
+        name != own.name for word in WORD.findall(value) for name in vocabulary.find_attributes(word)
+    ):
+        return ""
+    if own.prepositions:
+        return value
+    return next((text for text in known if any(v.is_called(text) for v in own.values)), "")
 
 
 def check_sentence(
@@ -56,7 +71,7 @@ def check_sentence(
 
 
 def _values_by_attribute(
-    vocabulary: Vocabulary, text: str, expressions: Mapping[str, Expression], label: str
+    vocabulary: Vocabulary, text: str, expressions: Iterable[str], label: str
 ) -> dict[str, set[str]]:
     """Returns the values that a text expresses, by attribute."""
     values: dict[str, set[str]] = {}

@@ -1,7 +1,7 @@
 """Questions to a language model, and whether its replies fit."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
@@ -20,6 +20,16 @@ def free_value(original: str) -> Field:
     """Returns the schema of a value that the language model is free to choose, other than the original."""
     letters = ascii_lowercase.replace(original[0].lower(), "") if original else ascii_lowercase
     return {"type": "string", "pattern": FREE_VALUE % letters}
+
+
+def choice(values: Sequence[str]) -> Field:
+    """Returns the schema of one of several values."""
+    return {"type": "string", "enum": list(values)}
+
+
+def several(value: Field, most: int) -> Field:
+    """Returns the schema of a list of one or more values."""
+    return {"type": "array", "items": value, "minItems": 1, "maxItems": most}
 
 
 def object_schema(fields: Mapping[str, Field], *, required: bool) -> dict[str, Any]:

@@ -1,13 +1,43 @@
 """The words that name a label, which an edit never touches."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from ..errors import UserError
 from .vocabulary import read_yaml
 from .words import APOSTROPHES, WORD, plural, singular
 
 KINDS_FILE = Path(__file__).parent / "kinds.yaml"
+
+
+@cache
+def read_synonyms(file: str | Path) -> Mapping[str, frozenset[str]]:
+    """Returns the synonyms of each name in a file, in lower case.
+
+    A line holds the names of one thing, separated by commas, after an id and a tab if there is one, as in
+    timm's list of the nouns of WordNet (Miller 1995) that ImageNet has. Raises a UserError for a file that
+    cannot be read.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"prompt.synonyms: {Path(file).absolute()} cannot be read: {error}") from error
+    synonyms: dict[str, frozenset[str]] = {}
+    for line in lines:
+        names = frozenset(name.strip().casefold() for name in line.rpartition("\t")[2].split(","))
+        for name in names - {""}:
+            synonyms[name] = synonyms.get(name, frozenset()) | names
+    return synonyms
+
+
+def add_synonyms(label: str, synonyms: Mapping[str, frozenset[str]]) -> str:
+    """Returns a label with the synonyms of its names, separated by commas."""
+    names = [name.strip() for name in label.split(",") if name.strip()]
+    known = {name.casefold() for name in names}
+    others = {other for name in names for other in synonyms.get(name.casefold(), ())} - known
+    return ", ".join([*names, *sorted(others)])
 
 
 @cache

@@ -84,6 +84,7 @@ def rewrite_by_phrases(
     """Returns a caption with new values for some of its attributes, and the edits."""
     draft = Draft(text, [*label_positions(text, label), *fixed_ranges(text)])
     matches = find_matches(text, vocabulary, expressions, draft.label)
+    places = [value for name, value in values.items() if vocabulary.get(name).prepositions]
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
         attribute = vocabulary.get(name)
@@ -91,7 +92,7 @@ def rewrite_by_phrases(
         own = [m for m in matches if m.attribute == name]
         span = expressions[name].span
         phrase = _replace_expression(draft, attribute, value, own, span) if span else ""
-        phrase = phrase or _insert(draft, attribute, value)
+        phrase = phrase or _insert(draft, attribute, value, places or [text])
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
             if match.negated and match.value.name == value.name:
@@ -190,8 +191,11 @@ def _move_preposition(draft: Draft, value: Value, match: Match) -> None:
             return
 
 
-def _insert(draft: Draft, attribute: Attribute, value: Value) -> str:
-    """Puts a value into a caption that does not express the attribute. Returns the words inserted."""
+def _insert(draft: Draft, attribute: Attribute, value: Value, places: Sequence[str]) -> str:
+    """Puts a value into a caption that does not express the attribute. Returns the words inserted.
+
+    `places` tell whether the scene is in a room: the new places, or else the caption.
+    """
     words = value.write("modifier")
     if attribute.nouns and words:
         position = _noun_position(draft, attribute)
@@ -202,7 +206,7 @@ def _insert(draft: Draft, attribute: Attribute, value: Value) -> str:
                 draft.changes[position, position] = f"{words} "
             return words
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
-    if any(compile_pattern(room).search(draft.text) for room in attribute.rooms):
+    if any(compile_pattern(room).search(place) for room in attribute.rooms for place in places):
         phrase = attribute.indoors.format(noun=value.write("noun"))
     draft.endings.append((attribute.order, phrase))
     return phrase

@@ -10,16 +10,16 @@ from ..errors import UserError
 TURN = re.compile(r"^\[(\w+) (system|user|assistant)\]\n", re.MULTILINE)
 PLACEHOLDERS = {
     "keywords": ("caption", "label", "attributes"),
+    "proposals": ("caption", "label", "changes"),
     "alternatives": ("caption", "label", "changes"),
     "rewrite": ("caption", "label", "changes"),
     "single": ("caption", "label", "changes"),
 }
 """The stages that a prompt may have turns for, with the placeholders of their questions."""
-REQUIRED_STAGES = frozenset(("keywords", "alternatives"))
 
 
-def read_prompt(file: str | Path, stages: Collection[str] = ()) -> dict[str, list[Message]]:
-    """Returns the turns of each stage: `keywords`, `alternatives` and those asked for.
+def read_prompt(file: str | Path, stages: Collection[str]) -> dict[str, list[Message]]:
+    """Returns the turns of the stages that are asked for.
 
     A turn starts with a line such as `[keywords user]`; what stands before the first is a comment. The last
     turn of a stage is the question, where {caption}, {label}, {attributes} (keywords) and {changes} (the
@@ -38,7 +38,7 @@ def read_prompt(file: str | Path, stages: Collection[str] = ()) -> dict[str, lis
                 f"prompt.prompt: {path.absolute()} has a turn [{stage} {role}], but the stages are {names}"
             )
         prompt.setdefault(stage, []).append(Message(role=role, content=content.strip()))
-    needed = [stage for stage in PLACEHOLDERS if stage in REQUIRED_STAGES or stage in stages]
+    needed = [stage for stage in PLACEHOLDERS if stage in stages]
     for stage in needed:
         _check_question(path, stage, prompt.get(stage, []))
     return {stage: prompt[stage] for stage in needed}

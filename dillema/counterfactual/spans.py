@@ -5,9 +5,12 @@ from collections.abc import Sequence
 
 from ..backend import Vary
 from .matching import Range, overlaps
-from .words import STOP_WORDS
+from .words import DETERMINERS, STOP_WORDS, is_content, word_after
 
 CANDIDATE_WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
+PLACE_PREPOSITIONS = frozenset(
+    ["across", "along", "around", "at", "by", "down", "in", "inside", "near", "on", "over", "through", "up"]
+)
 
 
 def candidate_spans(text: str, taken: Sequence[Range], max_words: int) -> list[str]:
@@ -22,6 +25,20 @@ def candidate_spans(text: str, taken: Sequence[Range], max_words: int) -> list[s
             if is_plain and not ends & STOP_WORDS and not overlaps((start, end), taken):
                 spans.append(text[start:end])
     return list(dict.fromkeys(spans))
+
+
+def is_place(text: str, span: str) -> bool:
+    """Returns whether a span of a text is where something is: "beach" in "on the beach at noon"."""
+    for match in re.finditer(rf"(?<!\w){re.escape(span)}(?!\w)", text):
+        after = word_after(text, match.end())
+        words = [word.casefold() for word in re.findall(r"[\w'-]+", text[: match.start()])[-4:]]
+        while words and is_content(words[-1]):
+            words.pop()
+        if words and words[-1] in DETERMINERS:
+            words.pop()
+        if words and words[-1] in PLACE_PREPOSITIONS and after != "of" and not is_content(after):
+            return True
+    return False
 
 
 def share_words(first: str, second: str) -> bool:

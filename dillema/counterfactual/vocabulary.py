@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
+from .words import is_plural, singular, with_article
 
 FOLDER = Path(__file__).parent / "vocabulary"
 WORD_FORMS = ("modifier", "noun", "bare")
@@ -64,6 +65,7 @@ class Attribute:
             together.
         uncountable: Whether its nouns have no indefinite article.
         prepositions: Whether a value has its own preposition ("on a beach", "in a forest"), as places have.
+        heads: For places that are not listed: the nouns that go with each preposition other than "in".
         indoors: The phrase inserted into a caption that names one of `rooms`; {noun} is filled in.
     """
 
@@ -77,6 +79,7 @@ class Attribute:
     rooms: tuple[str, ...] = ()
     nouns: tuple[frozenset[str], ...] = ()
     joined: frozenset[str] = frozenset()
+    heads: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
     default: Mapping[str, str] = field(default_factory=lambda: DEFAULT_FORMS)
     values: tuple[Value, ...] = ()
@@ -90,11 +93,22 @@ class Attribute:
         listed = listed or next((v for v in self.values if v.is_called(name)), None)
         if listed is None:
             words = {"value": name, "attribute": self.name}
-            return Value(name, forms={form: (text.format(**words),) for form, text in self.default.items()})
+            forms = {form: (text.format(**words),) for form, text in self.default.items()}
+            if self.prepositions and "phrase" in forms:
+                forms["phrase"] = (self._locate(name),)
+            return Value(name, forms=forms)
         if name.casefold() == listed.name:
             return listed
         forms = {form: _put_first(name, form, patterns) for form, patterns in listed.forms.items()}
+        if any(singular(name.split()[-1].casefold()) in nouns for nouns in self.heads.values()):
+            forms["phrase"] = (self._locate(name), *forms.get("phrase", ()))
         return Value(listed.name, listed.names, forms, listed.contradicts)
+
+    def _locate(self, place: str) -> str:
+        """Returns the phrase for a place that is not listed: "on a forest path", "at an old mill"."""
+        head = place.split()[-1].casefold()
+        preposition = next((p for p, nouns in self.heads.items() if singular(head) in nouns), "in")
+        return f"{preposition} {place if is_plural(head) else with_article(place) + ' ' + place}"
 
     def listed(self, value: Value | str, span: str, allowed: Sequence[str]) -> str:
         """Returns which of the allowed values the words of a span mean, "" where it is none of them."""
@@ -170,6 +184,7 @@ def _read_attribute(file: Path) -> Attribute:
             rooms=tuple(content.get("indoors", {}).get("nouns", ())),
             nouns=tuple(frozenset(group) for group in content.get("nouns", ())),
             joined=frozenset(content.get("joined", ())),
+            heads={p: frozenset(nouns) for p, nouns in content.get("heads", {}).items()},
             ignore=tuple(content.get("ignore", ())),
             default=content.get("default", DEFAULT_FORMS),
             values=tuple(_read_value(str(name), value) for name, value in content["values"].items()),

@@ -313,6 +313,6 @@ def _with_attributes(
 ) -> dict[str, Expression]:
     """Returns expressions in which the attributes of the sample replace values that are unknown."""
     return {
-        name: expression if expression.value else Expression(expression.span, attributes.get(name, ""))
+        name: expression if expression.value else replace(expression, value=attributes.get(name, ""))
         for name, expression in expressions.items()
     }

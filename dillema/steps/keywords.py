@@ -28,7 +28,7 @@ class KeywordsStep(Step[KeywordsItem]):
     vary: Vary
 
     name: ClassVar[str] = "keywords"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     @property
     def backend(self) -> Editor:
@@ -47,12 +47,15 @@ class KeywordsStep(Step[KeywordsItem]):
     def work(self, backend: Editor, batch: Sequence[KeywordsItem]) -> Sequence[StepResult | Exception]:
         """Returns the expressions of each caption by attribute."""
 
-        def ask(item: KeywordsItem) -> dict[str, dict[str, str]]:
+        def ask(item: KeywordsItem) -> dict[str, dict[str, Any]]:
             expressions = backend.keywords(item.caption, self.vary, item.label, item.seed)
             return {attribute: asdict(expression) for attribute, expression in expressions.items()}
 
         return wrap_results(in_threads(ask, batch))
 
-    def decode(self, value: Mapping[str, Mapping[str, str]]) -> dict[str, Expression]:
+    def decode(self, value: Mapping[str, Mapping[str, Any]]) -> dict[str, Expression]:
         """Returns the expressions by attribute."""
-        return {attribute: Expression(**expression) for attribute, expression in value.items()}
+        return {
+            attribute: Expression(e["span"], e["value"], tuple(e["alternatives"]))
+            for attribute, e in value.items()
+        }

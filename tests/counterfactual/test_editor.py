@@ -5,7 +5,9 @@ import json
 import pytest
 
 from dillema.config import package_file
+from dillema.counterfactual.check import fit_value
 from dillema.counterfactual.editor import Editor
+from dillema.counterfactual.vocabulary import load_vocabulary
 from dillema.errors import ItemError, UserError
 from dillema.llm.llama_cpp import LlamaCpp
 from dillema.mini.caption import PEOPLE, TEMPLATES
@@ -106,9 +108,11 @@ def test_without_listed_values_the_vocabulary_has_some():
 
 
 def test_that_a_model_cannot_tell_is_an_answer():
-    assert scripted({}).keywords(Caption("a dreary moor"), {"weather": []}, "", 0) == {
-        "weather": Expression("")
-    }
+    caption = Caption("a dreary moor")
+    assert scripted({}).keywords(caption, {"weather": ["foggy"]}, "", 0) == {"weather": Expression("")}
+    reply = {"weather": "not mentioned", "new weather": ["foggy"]}
+    expressions = scripted(reply).keywords(caption, {"weather": []}, "", 0)
+    assert expressions == {"weather": Expression("", "", ("foggy",))}
 
 
 def test_no_word_of_the_label_its_plural_or_its_kind_is_offered():
@@ -124,7 +128,7 @@ def test_no_word_of_the_label_its_plural_or_its_kind_is_offered():
 
 
 def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_the_later():
-    caption, vary = Caption("a odd truck on a strange moor"), {"mood": [], "era": [], "style": []}
+    caption, vary = Caption("a odd truck on a strange moor"), {"mood": ["x"], "era": ["y"], "style": ["z"]}
     reply = {"mood": "odd", "era": "strange", "style": "strange"}
     settings = {"method": "substitute"}
     expressions = scripted(reply, **settings).keywords(caption, vary, "", 0)
@@ -135,25 +139,83 @@ def test_of_overlapping_words_the_fewer_stay_and_of_equal_ones_the_later():
 
 @pytest.mark.parametrize(
     "reply",
-    [
-        "no JSON",
-        "[1]",
-        {"colour": "blue"},
-        {"colour": "pink", "time of day": "dawn"},
-        {"colour": "blue", "time of day": "at night"},
-        {"colour": "blue", "time of day": "D4WN"},
-        {"colour": "blue", "time of day": "green"},
-    ],
+    ["no JSON", "[1]", {"colour": "pink"}, {"colour": "blue", "time of day": "dusk"}, {"colour": "red"}],
 )
 def test_replies_that_do_not_fit_are_asked_for_again_and_then_given_up(reply):
-    variant = Variant({"colour": ("blue", "green"), "time of day": ()})
-    good = {"colour": "blue", "time of day": "dusk"}
-    result = scripted(reply, reply, good).rewrite(RED_CAR, RED_CAR_EXPRESSIONS, variant, "", 0)
+    variant = Variant({"colour": ("blue", "green"), "time of day": ("dusk",)})
+    result = scripted(reply, reply, {"colour": "blue"}).rewrite(RED_CAR, RED_CAR_EXPRESSIONS, variant, "", 0)
     assert result.text == "a blue car at dusk"
-    assert result.alternatives == {"colour": ("blue",), "time of day": ("dusk",)}
+    assert result.alternatives == {"colour": ("blue",)}
     with pytest.raises(ItemError, match="alternatives: none of 3 replies") as caught:
         scripted(reply, reply, reply).rewrite(RED_CAR, RED_CAR_EXPRESSIONS, variant, "", 0)
     assert caught.value.raw == (reply if isinstance(reply, str) else json.dumps(reply))
+
+
+FREE = {"weather": [], "background": []}
+
+
+def test_one_request_tells_spans_and_alternatives_of_all_attributes_for_all_variants():
+    reply = {"new weather": ["foggy", "snowy"], "background": "moor", "new background": ["old mill", "lake"]}
+    editor = scripted(reply)
+    caption = Caption("a dog on a moor in the rain")
+    expressions = editor.keywords(caption, FREE, "dog", 0)
+    assert expressions == {
+        "weather": Expression("in the rain", "", ("foggy", "snowy")),
+        "background": Expression("moor", "", ("old mill", "lake")),
+    }
+    variants = [Variant({"weather": ()}), Variant({"background": ()}), Variant(dict.fromkeys(FREE, ()))]
+    results = {
+        editor.rewrite(caption, expressions, v, "dog", seed).text for v in variants for seed in range(12)
+    }
+    assert {"a dog on a moor in thick fog", "a dog in an old mill in the rain"} < results
+    assert "a dog by a lake in falling snow" in results
+    assert len(editor.llm.questions) == 1
+    assert "weather: in the rain, background: ?" in editor.llm.questions[0][0][-1]["content"]
+
+
+def test_attributes_without_a_fitting_alternative_are_asked_about_again_the_last_time_by_the_vocabulary():
+    first = {"new weather": ["leather", "wet rain"], "background": "moor", "new background": ["lake"]}
+    second = {"new weather": ["sofa", "rainy", "not mentioned"]}
+    editor = scripted(first, second, {"new weather": ["foggy"]})
+    expressions = editor.keywords(Caption("a dog on a moor in the rain"), FREE, "dog", 0)
+    assert expressions["weather"].alternatives == ("foggy",)
+    assert expressions["background"].alternatives == ("lake",)
+    schemas = [schema["properties"] for _, schema in editor.llm.questions]
+    assert [list(fields) for fields in schemas[1:]] == [["new weather"], ["new weather"]]
+    known = schemas[2]["new weather"]["items"]["enum"]
+    assert "foggy" in known and "rainy" not in known
+
+
+def test_an_attribute_for_which_no_reply_fits_cannot_change_and_a_caption_without_any_is_that_items_error():
+    bad = {"new mood": ["dog"], "new weather": ["rainy"]}
+    editor = scripted(bad, {"new mood": ["photo"]}, {"new mood": ["dogs"]})
+    vary = {"mood": [], "weather": []}
+    assert list(editor.keywords(Caption("a dog in fog"), vary, "dog", 0)) == ["weather"]
+    with pytest.raises(ItemError, match="proposals: none of 3 replies") as caught:
+        scripted("?", "?", "?").keywords(Caption("a dog"), vary, "dog", 0)
+    assert caught.value.raw == "?"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "original", "fitting"),
+    [
+        ("weather", "heavy rain", "", "heavy rain"),
+        ("weather", "sunny sun", "", "sunny"),
+        ("weather", "rainy", "in the rain", ""),
+        ("weather", "sunny", "blue sky", ""),
+        ("weather", "stormy night", "", ""),
+        ("background", "forest path", "beach", "forest path"),
+        ("background", "foggy beach", "", ""),
+        ("background", "dog park", "", ""),
+        ("background", "old background", "", ""),
+        ("time of day", "daytime", "night", "daytime"),
+        ("time of day", "noon", "during the day", ""),
+        ("mood", "gloomy", "merry", "gloomy"),
+        ("mood", "not mentioned", "", ""),
+    ],
+)
+def test_free_values_fit_their_attribute_and_are_no_synonyms(attribute, value, original, fitting):
+    assert fit_value(load_vocabulary(), attribute, value, original, "dog") == fitting
 
 
 def test_where_there_is_no_choice_the_language_model_is_not_asked():
@@ -188,37 +250,39 @@ def test_a_sentence_of_the_language_model_is_checked_and_else_written_by_rule(se
     assert result.text == (sentence if method == "llm" else "a blue car at dusk")
 
 
-def test_the_papers_steps_keep_the_alternatives_that_differ_from_the_original_and_are_of_the_kind():
-    replies = (
-        {"weather": "sunny", "background": "beach"},
-        {
-            "weather": ["bright sunny", "clear", "rainy"],
-            "background": ["foggy", "city street", "dog park", "forest"],
-        },
-        {"caption": "none of the values"},
-    )
-    editor = scripted(*replies, prompt=GENERAL, mode="steps")
-    caption, vary = Caption("a dog on a sunny beach"), {"weather": [], "background": []}
-    expressions = editor.keywords(caption, vary, "dog", 0)
-    result = editor.rewrite(caption, expressions, Variant({"weather": (), "background": ()}), "dog", 0)
-    assert result.alternatives == {"weather": ("rainy",), "background": ("city street", "forest")}
-    assert result.text in (
-        "a dog on a rainy city street",
-        "a dog in a rainy city street",
-        "a dog in a rainy forest",
-    )
-    assert result.method == "phrases"
+def test_the_papers_steps_keep_the_alternatives_and_let_the_model_write_the_sentence():
+    proposals = {"new weather": ["rainy"], "new background": ["city street"]}
+    sentence = "a dog on a rainy city street"
+    editor = scripted(proposals, {"caption": sentence}, {"caption": "no value"}, prompt=GENERAL, mode="steps")
+    caption = Caption("a dog on a sunny beach")
+    expressions = editor.keywords(caption, FREE, "dog", 0)
+    variant = Variant(dict.fromkeys(FREE, ()))
+    results = [editor.rewrite(caption, expressions, variant, "dog", 0) for _ in range(2)]
+    assert [(r.text, r.method) for r in results] == [(sentence, "llm"), (sentence, "phrases")]
+    assert results[0].alternatives == {"weather": ("rainy",), "background": ("city street",)}
 
 
-def test_in_the_papers_single_mode_one_request_gives_values_and_sentence():
-    reply = {"changes": {"weather": "rainy"}, "caption": "a dog on a rainy beach"}
-    editor = scripted(reply, prompt=GENERAL, mode="single")
-    expressions = {"weather": Expression("sunny")}
-    result = editor.rewrite(
-        Caption("a dog on a sunny beach"), expressions, Variant({"weather": ()}), "dog", 0
-    )
-    edits = (Edit("weather", "sunny", "rainy"),)
-    assert result == Counterfactual("a dog on a rainy beach", edits, "llm", {"weather": ("rainy",)})
+def test_in_the_papers_single_mode_one_request_gives_spans_values_and_sentence():
+    reply = {
+        "new weather": "rainy",
+        "background": "moor",
+        "new background": "beach",
+        "caption": "a dog on a rainy beach",
+    }
+    bad = reply | {"new weather": "dog"}
+    editor = scripted(bad, reply, prompt=GENERAL, mode="single")
+    caption = Caption("a dog on a sunny moor")
+    expressions = editor.keywords(caption, FREE, "dog", 0)
+    assert expressions == {"weather": Expression("sunny"), "background": Expression("")}
+    assert editor.llm.questions == []
+    result = editor.rewrite(caption, expressions, Variant(dict.fromkeys(FREE, ())), "dog", 0)
+    edits = (Edit("weather", "sunny", "rainy"), Edit("background", "moor", "beach"))
+    alternatives = {"weather": ("rainy",), "background": ("beach",)}
+    assert result == Counterfactual("a dog on a rainy beach", edits, "llm", alternatives)
+    with pytest.raises(ItemError, match="single: none of 3 replies"):
+        scripted(bad, bad, bad, prompt=GENERAL, mode="single").rewrite(
+            caption, expressions, Variant({"weather": ()}), "dog", 0
+        )
 
 
 @pytest.mark.parametrize("settings", [{"method": "llm"}, {"mode": "steps"}, {"mode": "single"}], ids=repr)
@@ -231,14 +295,33 @@ def test_the_shipped_language_model_answers_in_every_mode_and_the_result_is_repe
     result = editor.rewrite(caption, expressions, variant, "bus", 3)
     assert "bus" in result.text
     assert all(edit.words in result.text and edit.original not in result.text for edit in result.edits)
-    assert result.alternatives.keys() == expressions.keys()
+    assert all(edit.replacement in result.alternatives[edit.attribute] for edit in result.edits)
     assert editor.rewrite(caption, expressions, variant, "bus", 3) == result
+
+
+def test_synonyms_of_the_label_are_never_changed(tmp_path):
+    file = tmp_path / "synonyms.txt"
+    file.write_text("lorry, golden truck")
+    caption = Caption("a golden truck, by a red house")
+    for synonyms, span in ((None, "golden"), (str(file), "red")):
+        editor = scripted(spans="vocabulary", synonyms=synonyms, vocabulary=[str(golden(tmp_path))])
+        assert editor.keywords(caption, {"colour": ["red"]}, "lorry", 0)["colour"].span == span
+
+
+def golden(folder):
+    """A vocabulary of colours that has gold."""
+    file = folder / "colour.yaml"
+    file.write_text(
+        "attribute: colour\nvalues:\n"
+        "  red: {modifier: [red], phrase: [in red]}\n  gold: {modifier: [golden], phrase: [in gold]}\n"
+    )
+    return file
 
 
 def test_the_papers_prompt_tells_the_label_and_the_task():
     prompt = package_file("dillema", "counterfactual/prompts/paper_classification.txt")
-    editor = scripted({"colour": "red"}, prompt=prompt, mode="steps")
-    editor.keywords(Caption("a red car"), VARY, "car", 0)
+    editor = scripted({}, prompt=prompt, mode="steps")
+    editor.keywords(Caption("a dreary moor"), VARY, "car", 0)
     system, question = (turn["content"] for turn in editor.llm.questions[0][0])
     assert "ImageNet" in system
     assert "belongs to the class: car\n" in question
@@ -246,8 +329,7 @@ def test_the_papers_prompt_tells_the_label_and_the_task():
 
 def test_attributes_are_asked_for_in_the_order_of_the_examples():
     editor = scripted({}, mode="steps")
-    with pytest.raises(ItemError):
-        editor.keywords(Caption("an odd truck on a moor"), {"mood": [], **VARY}, "truck", 0)
+    editor.keywords(Caption("an odd truck on a moor"), {"mood": ["x"], **VARY}, "truck", 0)
     assert list(offered(editor)) == ["colour", "time of day", "weather", "mood"]
 
 

@@ -1,6 +1,8 @@
 import pytest
 
-from dillema.counterfactual.labels import label_positions, label_words
+from dillema.config import package_file
+from dillema.counterfactual.labels import add_synonyms, label_positions, label_words, read_synonyms
+from dillema.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,21 @@ def test_other_words_are_free():
 def test_the_words_of_a_label_are_found_with_their_endings():
     text = "the dog's bowl and two Dogs"
     assert [text[start:end] for start, end in label_positions(text, "golden retriever")] == ["dog's", "Dogs"]
+
+
+def test_synonyms_of_word_net_are_read_from_the_list_of_timm():
+    pytest.importorskip("timm")
+    synonyms = read_synonyms(package_file("timm", "data/_info/imagenet_synset_to_lemma.txt"))
+    assert add_synonyms("Tench", synonyms) == "Tench, tinca tinca"
+    assert {"taxi", "taxicab", "hack"} < label_words(add_synonyms("cab", synonyms))
+    assert add_synonyms("no such thing", synonyms) == "no such thing"
+
+
+def test_a_list_of_synonyms_of_ones_own(tmp_path):
+    file = tmp_path / "synonyms.txt"
+    file.write_text("lorry, truck\n\nn1\ttram, Streetcar\n")
+    synonyms = read_synonyms(file)
+    assert add_synonyms("truck", synonyms) == "truck, lorry"
+    assert add_synonyms("tram", synonyms) == "tram, streetcar"
+    with pytest.raises(UserError, match=r"prompt\.synonyms: .*none\.txt cannot be read"):
+        read_synonyms(tmp_path / "none.txt")

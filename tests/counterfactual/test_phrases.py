@@ -41,7 +41,10 @@ def rewrite(text, label="", **edits):
         ("a street with parked cars", {"weather": ("", "foggy")}, "a street with parked cars in thick fog"),
         ("A dog sleeps. It is old.", {"time_of_day": ("", "night")}, "A dog sleeps at night. It is old."),
         ("a cat on a sofa", {"weather": ("", "rainy")}, "a cat on a sofa with rain outside"),
+        ("geese", {"weather": ("", "rainy"), "place": ("", "kitchen")}, "geese in a kitchen with rain outside"),
+        ("a sofa", {"weather": ("", "rainy"), "place": ("", "beach")}, "a sofa on a beach in the rain"),
         ("a sign that says stop", {"weather": ("", "snowy")}, "a sign that says stop, in falling snow"),
+        ("a truck blocks a lane", {"colour": ("", "blue")}, "a blue truck blocks a lane"),
         ("a traffic jam", {"colour": ("", "white")}, "a traffic jam with white accents"),
         ("an old wooden table", {"colour": ("", "red")}, "an old red wooden table"),
         ("an umbrella", {"colour": ("", "red")}, "a red umbrella"),
@@ -52,6 +55,9 @@ def rewrite(text, label="", **edits):
         # places
         ("a dog on a sunny beach", {"background": ("beach", "forest")}, "a dog in a sunny forest"),
         ("cows in fields", {"background": ("fields", "desert")}, "cows in deserts"),
+        ("a dog on a beach", {"background": ("beach", "old bridge")}, "a dog on an old bridge"),
+        ("a dog on a beach", {"background": ("beach", "city street")}, "a dog on a city street"),
+        ("a parked car", {"place": ("", "train station")}, "a parked car at a train station"),
         ("a boat near the beach", {"background": ("beach", "city")}, "a boat near the city"),
         # contradictions
         ("a sunny street", {"time_of_day": ("", "night")}, "a clear street at night"),

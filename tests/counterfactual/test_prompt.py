@@ -1,9 +1,10 @@
 import pytest
 
 from dillema.config import package_file
-from dillema.counterfactual.prompt import read_prompt
+from dillema.counterfactual.prompt import PLACEHOLDERS, read_prompt
 from dillema.errors import UserError
 
+STAGES = ("keywords", "alternatives")
 GOOD = (
     "a comment\n\n[keywords system]\nBe short.\n\n[keywords user]\n{caption}\n{attributes}\n"
     "[alternatives user]\n{caption}: {changes}\n"
@@ -12,7 +13,9 @@ GOOD = (
 
 @pytest.mark.parametrize("name", ["mini", "general", "paper_classification", "paper_segmentation"])
 def test_shipped_prompts_can_be_read(name):
-    prompt = read_prompt(package_file("dillema", f"counterfactual/prompts/{name}.txt"))
+    stages = [stage for stage in PLACEHOLDERS if stage != "single" or name != "mini"]
+    prompt = read_prompt(package_file("dillema", f"counterfactual/prompts/{name}.txt"), stages)
+    assert list(prompt) == stages
     for turns in prompt.values():
         assert [t["role"] for t in turns] == [
             "system",
@@ -24,7 +27,7 @@ def test_shipped_prompts_can_be_read(name):
 def test_turns_are_what_stands_under_their_headings(tmp_path):
     file = tmp_path / "p.txt"
     file.write_text(GOOD)
-    assert read_prompt(file) == {
+    assert read_prompt(file, STAGES) == {
         "keywords": [
             {"role": "system", "content": "Be short."},
             {"role": "user", "content": "{caption}\n{attributes}"},
@@ -39,7 +42,7 @@ def test_turns_are_what_stands_under_their_headings(tmp_path):
         (
             "[alternatives user]",
             "[alternative user]",
-            r"turn \[alternative user\], but the stages are keywords, alternatives, rewrite, single",
+            r"turn \[alternative user\], but the stages are keywords, proposals, alternatives, ",
         ),
         (
             "[alternatives user]\n{caption}: {changes}\n",
@@ -55,9 +58,9 @@ def test_mistakes_are_named(tmp_path, old, new, message):
     file = tmp_path / "p.txt"
     file.write_text(GOOD.replace(old, new))
     with pytest.raises(UserError, match=message):
-        read_prompt(file)
+        read_prompt(file, STAGES)
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no file .*p\.txt"):
-        read_prompt(tmp_path / "p.txt")
+        read_prompt(tmp_path / "p.txt", STAGES)

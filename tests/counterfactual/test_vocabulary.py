@@ -27,6 +27,11 @@ def test_the_first_form_of_every_list_is_plain_words_and_every_value_can_be_inse
     [
         ("weather", "overcast", "cloudy"),
         ("weather", "rainfall", "rainy"),
+        ("weather", "non-precipitating water droplets", "foggy"),
+        ("weather", "smoke and pollution", "smoky"),
+        ("road surface", "surface contamination", "muddy"),
+        ("time of day", "low ambient", "dawn"),
+        ("lighting", "artificial illuminance", "artificial"),
         ("weather", "Sunny", "clear"),
         ("time of day", "sunset", "dusk"),
         ("colour", "gray", "grey"),
@@ -41,6 +46,7 @@ def test_values_are_found_by_other_names_and_by_those_of_iso_34503(attribute, na
 def test_a_value_is_written_as_it_is_listed():
     assert VOCABULARY.get("weather").value("overcast").write("modifier") == "overcast"
     assert VOCABULARY.get("weather").value("ashy").write("phrase") == "in ashy weather"
+    assert VOCABULARY.get("weather").value("heavy rain").write("phrase") == "in heavy rain"
     assert VOCABULARY.get("mood").value("merry").write("phrase") == "with merry mood"
 
 
