@@ -16,7 +16,8 @@ Every method that takes a batch keeps these promises:
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict, runtime_checkable
 
 from PIL import Image
 
@@ -216,10 +217,24 @@ class Generator(Backend, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Threshold:
+    """The threshold of a score of a gate.
+
+    Attributes:
+        setting: The setting that holds the lowest value of an image that counts, as in `minimum.label`.
+        about: What a high score speaks for: that the label is still shown, or that the edit is there.
+    """
+
+    setting: str
+    about: Literal["label", "edit"]
+
+
 class Gate(Backend, Protocol):
     """Measures whether the label of a generated image still holds, or whether the edit happened.
 
-    Thresholds are transient fields, because other thresholds need no new scores.
+    Thresholds are transient fields, because other thresholds need no new scores. A class may have
+    `thresholds`, which names the `Threshold` of a score; job=calibrate finds those.
 
     Attributes:
         name: Its name where a run has several gates; the prefix of the names of its scores.

@@ -82,14 +82,26 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
     Arguments of other jobs stay as they are, and also those for a folder that is no run: the job reports it.
     """
     values = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    settings = Path(values.get("run", ""), ".hydra", "hydra.yaml")
-    if values.get("job") != "judge" or "validity" in values or not settings.is_file():
+    run = Path(values.get("run", ""))
+    if values.get("job") != "judge" or "validity" in values or not (run / ".hydra" / "hydra.yaml").is_file():
         return list(arguments)
+    return [*arguments, f"validity=[{','.join(gate_options(run)) or 'none'}]"]
+
+
+def gate_options(run: Path) -> list[str]:
+    """Returns the options of the group validity of a run that Hydra has started."""
+    settings = run / ".hydra" / "hydra.yaml"
     choice = OmegaConf.select(OmegaConf.load(settings), "hydra.runtime.choices.validity")
     if choice is None:  # Hydra notes no choice for the list of the default configuration
-        choice = OmegaConf.select(OmegaConf.load(settings.with_name("config.yaml")), "validity") or {}
-    names = choice.strip("[]") if isinstance(choice, str) else ",".join(map(str, choice))
-    return [*arguments, f"validity=[{names or 'none'}]"]
+        gates = OmegaConf.select(OmegaConf.load(settings.with_name("config.yaml")), "validity")
+        return list(map(str, gates or ()))
+    return split_options(choice) if isinstance(choice, str) else list(map(str, choice))
+
+
+def split_options(text: str) -> list[str]:
+    """Returns the options in the value of an override, such as `[segmenter, image]`."""
+    options = (option.strip(" '\"") for option in text.strip(" []").split(","))
+    return [option for option in options if option]
 
 
 def typed_overrides(overrides: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from .. import report as page
 from ..config import build
 from ..context import JobContext
 from ..errors import UserError
+from ..overrides import gate_options, split_options
 from ..run_folder import COUNTED_IMAGES, FAILURES, METADATA, PREDICTIONS, RunFolder, place_image
 from ..run_writer import write_card
 from ..steps.verdict import verdict
@@ -42,10 +43,10 @@ def judge(context: JobContext) -> RunFolder:
     gates = [build(block) for block in choose_gates(source, context).values()]
     gates_with_scores = {name.partition(".")[0] for name in predictions.score_names(source.predictions_file)}
     for gate in gates:
-        if gate.name not in gates_with_scores:
+        if lacking := set(getattr(gate, "combines", (gate.name,))) - gates_with_scores:
             raise UserError(
-                f"validity={gate.name}: {source.path} has no scores of this gate; it has those of "
-                f"{', '.join(sorted(gates_with_scores)) or 'none'}"
+                f"validity={gate.name}: {source.path} has no scores of the gate {min(lacking)}; it has those "
+                f"of {', '.join(sorted(gates_with_scores)) or 'none'}"
             )
     judge_scores = partial(verdict, gates)
     _copy(source.path, context.folder)
@@ -75,16 +76,19 @@ def judge(context: JobContext) -> RunFolder:
 def choose_gates(source: RunFolder, context: JobContext) -> Mapping[str, DictConfig]:
     """Returns the settings of the gates by name.
 
-    They are the gates of the run (with `validity=`, those of them that it names), with the settings that the
-    command line gives.
+    They are the gates of the run (with `validity=`, those of them that it names) with its settings, except
+    for the settings that the command line gives. With an option in `validity=` that the run did not use, the
+    gates and their settings are those of the options.
     """
     earlier = source.settings.config.get("validity") or {}
     configured: Mapping[str, DictConfig] = context.cfg.validity or {}
     overrides = [override.lstrip("+~") for override in context.overrides]
-    is_subset = any(override.startswith("validity=") for override in overrides)
-    names = list(configured) if is_subset else list(earlier) or list(configured)
+    named = [override.partition("=")[2] for override in overrides if override.startswith("validity=")]
+    options = split_options(named[-1]) if named else []
+    if not earlier or not {*options, "none"} <= {*gate_options(source.path), "none"}:
+        return configured
     gates = {}
-    for name in names:
+    for name in configured if named else earlier:
         block = OmegaConf.create(earlier[name] if name in earlier else configured[name])
         for override in overrides:
             path = override.partition("=")[0].split(".")

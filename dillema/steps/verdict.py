@@ -11,8 +11,10 @@ FAILED = "failed"  # the score, 1.0, of an image that a gate could not score
 def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
     """Returns the verdict of gates on one image; the keys of `scores` are "<gate>.<score>".
 
-    An image counts when every gate could score it and none has a reason against it.
+    An image counts when every gate could score it and none has a reason against it. A gate with `combines`,
+    the names of other gates, judges all scores in the place of those.
     """
+    combined = {name for gate in gates for name in getattr(gate, "combines", ())}
     reasons: list[str] = []
     for gate in gates:
         prefix = f"{gate.name}."
@@ -21,7 +23,9 @@ def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
         }
         if values.get(FAILED):
             reasons.append(f"{gate.name}: could not be scored")
-        else:
+        elif hasattr(gate, "combines"):
+            reasons += [f"{gate.name}: {reason}" for reason in gate.reasons(scores)]
+        elif gate.name not in combined:
             reasons += [f"{gate.name}: {reason}" for reason in gate.reasons(values)]
     return Verdict(dict(scores), tuple(reasons), checked=bool(gates))
 

@@ -242,6 +242,20 @@ class Task(ABC):
     def classes_in(self, answer: Answer) -> Sequence[int]:
         """Returns the class ids that an image shows."""
 
+    def label_question(self, label: Mapping[str, Any], labels: Labels) -> str:
+        """Returns what raters are asked about a label, of which they see the columns that `export` wrote."""
+        return "Does it still show what the original is labelled as?"
+
+    def draw_label(
+        self, label: Mapping[str, Any], folder: Path, labels: Labels
+    ) -> tuple[bytes, Sequence[int]] | None:
+        """Returns a picture (PNG, transparent where nothing is labelled) and the ids of the classes in it.
+
+        `label` holds the columns that `export` wrote, `folder` the files that they name. None if the label
+        has no places in the image.
+        """
+        return None
+
 
 def class_probabilities(logits: "Tensor", dataset: Dataset) -> "Tensor":
     """Returns the probabilities of the data set's classes (classes, ...).

@@ -162,6 +162,10 @@ class Classification(Task):
         """Returns the label."""
         return [int(answer.values["label"])]
 
+    def label_question(self, label: Mapping[str, Any], labels: Labels) -> str:
+        """Returns a question with the name of the class."""
+        return f"Does it still show: {labels.classes[label['label']]}?"
+
 
 def _read_label(label: int) -> int:
     return label

@@ -166,6 +166,22 @@ class Segmentation(Task):
         _, true, _ = _split(answer.tallies)
         return [int(i) for i in np.flatnonzero(true)]
 
+    def label_question(self, label: Mapping[str, Any], labels: Labels) -> str:
+        """Returns a question about the mask."""
+        return "Is everything that the mask labels still in its place?"
+
+    def draw_label(
+        self, label: Mapping[str, Any], folder: Path, labels: Labels
+    ) -> tuple[bytes, Sequence[int]] | None:
+        """Returns the mask in the colours of its classes, without ignored ones."""
+        if not labels.colours:
+            return None
+        with Image.open(folder / label["mask_file_name"]) as file:
+            mask = np.asarray(file)
+        scored = ~np.isin(mask, sorted(labels.ignored))
+        picture = draw_classes(scored, mask, labels.colours)
+        return picture, [int(i) for i in np.unique(mask[scored])]
+
 
 def read_mask(sample: Sample, size: Size) -> np.ndarray:
     """Returns the mask of a sample (height, width) in a size (width, height)."""
@@ -178,14 +194,25 @@ def draw_error_map(wrong: np.ndarray, predicted: np.ndarray, colours: Sequence[C
 
     There it has the colour of the predicted class; the rest is transparent.
     """
-    classes = np.unique(predicted[wrong])[:255]  # a palette has room for no more beside what is transparent
-    entries = np.searchsorted(classes, predicted) + 1
-    image = Image.fromarray(np.where(wrong, entries, 0).astype(np.uint8))
+    return base64.b64encode(draw_classes(wrong, predicted, colours, ERROR_MAP_SIZE)).decode()
+
+
+def draw_classes(
+    shown: np.ndarray, ids: np.ndarray, colours: Sequence[Collection[int]], size: Size | None = None
+) -> bytes:
+    """Returns a PNG file, of `size` at most, with the colours of class ids where they are shown.
+
+    The rest is transparent.
+    """
+    classes = np.unique(ids[shown])[:255]  # a palette has room for no more beside what is transparent
+    entries = np.searchsorted(classes, ids) + 1
+    image = Image.fromarray(np.where(shown, entries, 0).astype(np.uint8))
     image.putpalette([0, 0, 0, *(value for i in classes for value in colours[i])])
-    image.thumbnail(ERROR_MAP_SIZE, Image.Resampling.NEAREST)
+    if size:
+        image.thumbnail(size, Image.Resampling.NEAREST)
     file = io.BytesIO()
     image.save(file, "PNG", transparency=0)
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 def _split(tallies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

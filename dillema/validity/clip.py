@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..fields import BatchSize, Positive, Transient, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, read_original, unit
@@ -67,6 +67,15 @@ class ClipGate:
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = get_args(Score)
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "image_image": Threshold("minimum.image_image", "label"),
+        "label": Threshold("minimum.label", "label"),
+        "label_text": Threshold("minimum.label_text", "label"),
+        "label_distance": Threshold("minimum.label_distance", "label"),
+        "text_generated": Threshold("minimum.text_generated", "edit"),
+        "direction": Threshold("minimum.direction", "edit"),
+        "edit_margin": Threshold("minimum.edit_margin", "edit"),
+    }
 
     def load(self) -> None:
         """Loads the model and its processor."""

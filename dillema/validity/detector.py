@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..fields import BatchSize, Share, Transient, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, read_original
@@ -37,6 +37,10 @@ class DetectorGate:
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = ("label", "original_label", "overlap")
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "label": Threshold("min_label", "label"),
+        "overlap": Threshold("min_overlap", "label"),
+    }
 
     def load(self) -> None:
         """Loads the detector and its processor."""

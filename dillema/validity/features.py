@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..errors import UserError
 from ..fields import BatchSize, Cosine, Share, Transient, Weight, Weights
 from ..types import Counterfactual, Sample
@@ -37,6 +37,11 @@ class FeaturesGate:
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = ("similarity", "change", "hash_change")
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "similarity": Threshold("min_similarity", "label"),
+        "change": Threshold("min_change", "edit"),
+        "hash_change": Threshold("min_hash_change", "edit"),
+    }
 
     def load(self) -> None:
         """Loads the encoder; raises a UserError without the package imagehash."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..fields import BatchSize, Share, Transient
 from ..types import Counterfactual, Sample
 from . import below
@@ -33,6 +33,11 @@ class ImageGate:
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = ("brightness", "contrast", "sharpness")
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "brightness": Threshold("min_brightness", "label"),
+        "contrast": Threshold("min_contrast", "label"),
+        "sharpness": Threshold("min_sharpness", "label"),
+    }
 
     def load(self) -> None:
         """Does nothing: there is no model."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset, Vary
+from ..backend import Dataset, Threshold, Vary
 from ..errors import ItemError, UserError
 from ..execution import in_threads
 from ..fields import BatchSize, Positive, Share, Transient, Weights
@@ -67,6 +67,10 @@ class QuestionsGate(ABC):
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = ("edited", "label", "original", "original_label")
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "edited": Threshold("min_edited", "edit"),
+        "label": Threshold("min_label", "label"),
+    }
 
     @abstractmethod
     def answer(self, questions: Sequence[Question]) -> Sequence[Sequence[float] | Exception]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..errors import UserError
 from ..fields import BatchSize, Share, Transient, Weights
 from ..types import Counterfactual, Sample
@@ -33,6 +33,9 @@ class ReaderGate:
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = ("edited",)
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "edited": Threshold("min_edited", "edit"),
+    }
 
     def load(self) -> None:
         """Loads the classifier; raises a UserError for a class that it does not have."""

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..errors import ItemError
 from ..fields import BatchSize, Share, Transient, Weights
 from ..metrics import confusion_matrix, iou_per_class
@@ -47,6 +47,10 @@ class SegmenterGate:
 
     version: ClassVar[int] = 2
     scores: ClassVar[tuple[str, ...]] = ("agreement", "worst_class")
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "agreement": Threshold("min_agreement", "label"),
+        "worst_class": Threshold("min_class_agreement", "label"),
+    }
 
     def load(self) -> None:
         """Loads the segmenter."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset
+from ..backend import Dataset, Threshold
 from ..fields import BatchSize, Cosine, Transient, Weight, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, unit
@@ -34,6 +34,10 @@ class TextGate:
 
     version: ClassVar[int] = 1
     scores: ClassVar[tuple[str, ...]] = ("similarity", "label_distance")
+    thresholds: ClassVar[Mapping[str, Threshold]] = {
+        "similarity": Threshold("min_similarity", "label"),
+        "label_distance": Threshold("min_label_distance", "label"),
+    }
 
     def load(self) -> None:
         """Loads the encoder and its tokenizer."""

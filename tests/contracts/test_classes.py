@@ -4,8 +4,10 @@ import dataclasses
 import inspect
 
 import pytest
+from omegaconf import OmegaConf
 
 from dillema.conditioning.several import Several
+from dillema.config import build, compose
 from dillema.fields import TRANSIENT, WEIGHTS, Constraint, field_hints, marked_fields
 from tests.contracts.options import CONTRACTS, options
 
@@ -73,3 +75,16 @@ def test_thresholds_of_a_gate_are_transient_and_its_scores_have_names(target):
     }
     assert thresholds <= set(marked_fields(target, TRANSIENT))
     assert target.scores and all(isinstance(score, str) for score in target.scores)
+
+
+@pytest.mark.parametrize("option", options("validity"), ids=lambda option: option.name)
+def test_the_setting_of_a_threshold_rejects_lower_scores_alone(option):
+    cfg = compose([f"validity={option.name}"])
+    (block,) = cfg.validity.values()
+    thresholds = option.target.thresholds
+    assert thresholds and thresholds.keys() <= set(option.target.scores)
+    others = {name: 1.0 for name in option.target.scores if name not in thresholds}
+    for score, threshold in thresholds.items():
+        for limit, rejects in ((0.4, False), (0.5, False), (0.6, True)):
+            OmegaConf.update(block, threshold.setting, limit, force_add=True)
+            assert bool(build(block).reasons({**others, score: 0.5})) == rejects, threshold

@@ -89,9 +89,14 @@ class Tab:
         return answer["result"]
 
     def open(
-        self, page: Path, width: int = 1280, height: int = 900, media: str = "screen", scheme: str = "light"
+        self,
+        page: Path | str,
+        width: int = 1280,
+        height: int = 900,
+        media: str = "screen",
+        scheme: str = "light",
     ) -> "Tab":
-        """Opens a file, in a window so large, on such a medium, and waits until it is loaded."""
+        """Opens a file or an address, in a window so large, on such a medium; waits until it is loaded."""
         self.do(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -105,7 +110,7 @@ class Tab:
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
         self.complaints, self.requests, self.loaded = [], [], False
-        self.do("Page.navigate", url=page.resolve().as_uri())
+        self.do("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self.loaded:
             self._next()
         return self
@@ -115,6 +120,17 @@ class Tab:
         result = self.do("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Presses and releases a key, such as "a", "Enter" or "ArrowLeft"."""
+        named = {"Enter": 13, "Escape": 27, "Backspace": 8, "ArrowLeft": 37, "ArrowRight": 39}
+        code = named.get(key) or ord(key.upper())
+        name = key if key in named else f"Digit{key}" if key.isdigit() else f"Key{key.upper()}"
+        text = {"text": "\r"} if key == "Enter" else {} if key in named else {"text": key}
+        self.do(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, code=name, windowsVirtualKeyCode=code, **text
+        )
+        self.do("Input.dispatchKeyEvent", type="keyUp", key=key, code=name, windowsVirtualKeyCode=code)
 
     def picture(self, path: Path, height: int | None = None) -> None:
         """Saves what the page looks like."""

@@ -1,0 +1,72 @@
+"""Which gates and thresholds job=judge uses."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from dillema.config import compose, without_hydra
+from dillema.context import JobContext
+from dillema.job.judge import choose_gates
+from dillema.overrides import prepare
+from dillema.run_folder import RunFolder
+from dillema.steps.verdict import verdict
+from dillema.validity.combination import CombinationGate
+from dillema.validity.image import ImageGate
+
+OPTION = """\
+# @package validity
+image:
+  _target_: dillema.validity.image.ImageGate
+  min_contrast: 0.3
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Returns the folder of a run of two gates, one of which has a threshold of its own."""
+    overrides = ["validity=[segmenter,image]", "validity.image.min_contrast=0.1"]
+    composed = compose(overrides)
+    settings = tmp_path / "run" / ".hydra"
+    settings.mkdir(parents=True)
+    choices = {"hydra": {"runtime": {"choices": {"validity": "[segmenter, image]"}}}}
+    OmegaConf.save(without_hydra(composed), settings / "config.yaml")
+    OmegaConf.save(OmegaConf.create(choices), settings / "hydra.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), settings / "overrides.yaml")
+    return RunFolder(tmp_path / "run")
+
+
+def choose(run, tmp_path, *arguments):
+    overrides = prepare(["job=judge", f"run={run.path}", *arguments])
+    gates = choose_gates(run, JobContext(without_hydra(compose(overrides)), tmp_path, tuple(overrides)))
+    return {name: block.get("min_contrast", block.get("min_agreement")) for name, block in gates.items()}
+
+
+def test_gates_of_the_run_keep_its_thresholds(run, tmp_path):
+    assert choose(run, tmp_path) == {"segmenter": 0.5, "image": 0.1}
+    assert choose(run, tmp_path, "validity=image") == {"image": 0.1}
+    assert choose(run, tmp_path, "validity=none") == {}
+    changed = choose(run, tmp_path, "validity.segmenter.min_agreement=0.7")
+    assert changed == {"segmenter": 0.7, "image": 0.1}
+
+
+def test_an_option_that_the_run_did_not_use_brings_its_thresholds(run, tmp_path):
+    (tmp_path / "conf" / "validity").mkdir(parents=True)
+    (tmp_path / "conf" / "validity" / "calibrated.yaml").write_text(OPTION)
+    search = f"hydra.searchpath=[file://{tmp_path}/conf]"
+    assert choose(run, tmp_path, search, "validity=calibrated") == {"image": 0.3}
+
+
+def test_a_combination_judges_in_the_place_of_its_gates():
+    weights = {"segmenter.agreement": 2.0, "reader.edited": 1.0}
+    gate = CombinationGate(weights, dict.fromkeys(weights, 0.5), dict.fromkeys(weights, 0.25), 0.0)
+    strict = ImageGate(min_brightness=0.9)
+    strict.name = "segmenter"
+    gates = [strict, gate, ImageGate()]
+    good = {"segmenter.agreement": 0.6, "segmenter.brightness": 0.1, "image.brightness": 0.5}
+    assert verdict(gates, good).valid  # the segmenter's own threshold does not count, the combination does
+    bad = verdict(gates, good | {"segmenter.agreement": 0.3})
+    assert bad.reasons == ("combination: probability of a good image is 0.17, below 0.5",)
+    # what one score loses another one may make up for; the gate that is not combined still counts
+    assert verdict(gates, good | {"segmenter.agreement": 0.4, "reader.edited": 0.9}).valid
+    assert not verdict(gates, good | {"image.brightness": 0.0}).valid
+    assert not verdict(gates, good | {"segmenter.failed": 1.0}).valid
+    assert "there is none of the scores" in verdict([gate], {"image.brightness": 0.5}).reasons[0]
