@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+POSTGRESQL = ("postgresql://", "postgresql+")
+TABLES_LOCK = 0x64696C6C  # any number that all processes agree on
 # by default, MLflow waits for a server for minutes
 TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 LOG_LEVELS = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3.connectionpool": logging.ERROR}
@@ -31,6 +33,8 @@ def connect(uri: str) -> "MlflowClient":
         logging.getLogger(logger).setLevel(level)
     if uri.startswith(SQLITE):
         _prepare_database(uri)
+    elif uri.startswith(POSTGRESQL):
+        _create_tables(uri)
     return MlflowClient(uri)
 
 
@@ -85,6 +89,20 @@ def _prepare_database(uri: str) -> None:
             f"copy it and run `mlflow db upgrade {uri}`; if it is damaged, move it away, and a "
             "new one is created"
         ) from error
+
+
+def _create_tables(uri: str) -> None:
+    """Makes sure that MLflow's tables exist, one process after the other: its migrations race."""
+    from mlflow import MlflowClient
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(uri)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": TABLES_LOCK})
+            MlflowClient(uri).search_experiments(max_results=1)
+    finally:
+        engine.dispose()  # closes the connection, and with it the lock
 
 
 def _has_content(path: Path) -> bool:
