@@ -59,13 +59,14 @@ def main() -> None:
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-def run_hydra(cfg: DictConfig) -> None:
-    """Runs the job of a configuration that Hydra has composed."""
+def run_hydra(cfg: DictConfig) -> float | None:
+    """Runs the job of a configuration that Hydra has composed; returns what a sweeper searches for."""
     is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         if is_sweep:
             check(cfg)
-        build(cfg.job)(JobContext.from_hydra(cfg))
+        folder = build(cfg.job)(JobContext.from_hydra(cfg))
+        return None if cfg.objective is None else float(folder.figure(cfg.objective))
     except KeyboardInterrupt as error:
         log.error(STOPPED)
         sys.exit(_exit_code(error))

@@ -311,7 +311,12 @@ class Quality(Backend, Protocol):
 
 
 class Work(Protocol):
-    """The part of a step that an executor uses."""
+    """The part of a step that an executor uses. It can be pickled."""
+
+    @property
+    def name(self) -> str:
+        """Returns its name in records and messages."""
+        ...
 
     @property
     def backend(self) -> Any:
@@ -328,9 +333,14 @@ class Executor(Protocol):
 
     Attributes:
         devices: On how many GPUs (or processes, on a machine without GPUs) a model under test runs.
+        blocks: How many blocks of sources are in work at the same time. `map` is then called from as many
+            threads, and the steps work at the same time on different blocks.
+        block_size: How many sources a block has.
     """
 
     devices: int
+    blocks: int
+    block_size: int
 
     def load(self, backend: Any) -> None:
         """Frees the memory of the back-end loaded before, then loads this one."""
@@ -343,4 +353,8 @@ class Executor(Protocol):
         Raises a UserError for a failure of the machine: memory that does not suffice for a single item, a
         lost network, a full disk.
         """
+        ...
+
+    def stop(self) -> None:
+        """Ends the work that other threads wait for; they get an exception."""
         ...

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .errors import UserError
 from .fields import NotNegative, Positive, Weight
+from .shard import ShardName
 
 Block = NewType("Block", DictConfig)
 """The option of a group: a `_target_` and its arguments."""
@@ -63,6 +64,8 @@ class Config:
     tracking: Tracking
     name: str | None = None
     run: str | None = None
+    shard: ShardName | None = None
+    objective: str | None = None
     quality: Block | None = None
 
 

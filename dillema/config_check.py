@@ -25,7 +25,7 @@ METHODS = {
     "generator": ("load", "generate"),
     "validity": ("load", "score", "reasons"),
     "model": ("load", "predict"),
-    "execution": ("load", "map"),
+    "execution": ("load", "map", "stop"),
     "quality": ("load", "score", "distance"),
 }
 """The methods that the classes of a group must have; see `dillema.backend`."""

@@ -15,7 +15,7 @@ from .run_folder import RunFolder
 
 
 def run_job(overrides: Sequence[str]) -> RunFolder:
-    """Returns the run folder of a job; see `dillema.run`."""
+    """Returns the run folder of a job, which holds no finished run for a shard; see `dillema.run`."""
     arguments = prepare(overrides)
     composed = compose(arguments)
     prepared = [argument for argument in arguments if not argument.startswith("hydra.")]
@@ -28,7 +28,7 @@ def run_job(overrides: Sequence[str]) -> RunFolder:
     _write_settings(folder, cfg, composed.hydra, prepared)
     with _logging(folder):
         build(cfg.job)(JobContext(cfg, folder, tuple(prepared), options))
-    return RunFolder.open(folder)
+    return RunFolder(folder) if cfg.shard else RunFolder.open(folder)
 
 
 def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> None:

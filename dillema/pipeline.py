@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .backend import (
@@ -20,6 +21,7 @@ from .backend import (
     Size,
 )
 from .errors import UserError
+from .execution import overlap
 from .runner import Outcome, Runner
 from .steps import items
 from .steps.caption import CaptionStep
@@ -38,7 +40,6 @@ from .types import Sample, Verdict
 log = logging.getLogger(__name__)
 
 SAFE_ID = re.compile(r"\w[\w.-]*")  # ids become file names
-SOURCES_PER_BLOCK = 2_000  # bounds the memory of a run of any size: one block takes some 200 MB
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,16 @@ class Pipeline:
 
     def run(self, runner: Runner, samples: Sequence[Sample]) -> Iterator[Block]:
         """Yields the results of the samples in blocks; block size and sample order change no result."""
-        ordered = sorted(_check_ids(samples), key=lambda sample: sample.id)
-        for start in range(0, len(ordered), SOURCES_PER_BLOCK):
-            block = ordered[start : start + SOURCES_PER_BLOCK]
-            yield self.run_block(runner, block)
-            if len(ordered) > SOURCES_PER_BLOCK:
-                log.info("%d of %d sources are done", start + len(block), len(ordered))
+        ordered = sort_samples(samples)
+        executor, size = runner.executor, runner.executor.block_size
+        parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        blocks = overlap(partial(self.run_block, runner), parts, executor.blocks, executor.stop)
+        done = 0
+        for part, block in zip(parts, blocks, strict=True):
+            yield block
+            done += len(part)
+            if len(parts) > 1:
+                log.info("%d of %d sources are done", done, len(ordered))
 
     def run_block(self, runner: Runner, samples: Sequence[Sample]) -> Block:
         """Returns the results of some samples."""
@@ -161,8 +166,8 @@ class Pipeline:
         return verdict(self.gates, measured)
 
 
-def _check_ids(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Returns the samples; raises a UserError for ids that are repeated or that cannot be file names."""
+def sort_samples(samples: Sequence[Sample]) -> list[Sample]:
+    """Returns the samples by id; raises a UserError for ids that are repeated or cannot be file names."""
     ids: set[str] = set()
     for sample in samples:
         if not SAFE_ID.fullmatch(sample.id):
@@ -173,4 +178,4 @@ def _check_ids(samples: Sequence[Sample]) -> Sequence[Sample]:
         if sample.id in ids:
             raise UserError(f"the data set has two samples called {sample.id}: ids must be unique")
         ids.add(sample.id)
-    return samples
+    return sorted(samples, key=lambda sample: sample.id)

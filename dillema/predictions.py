@@ -165,10 +165,10 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]], labels: Labels, score_n
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(get_task(labels.task), score_names)
+    schema = make_schema(get_task(labels.task), score_names)
     binary = [field.name for field in schema if field.type == pa.binary()]
     remaining = iter(rows)
-    with _whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         while block := list(islice(remaining, ROWS_PER_WRITE)):
             decoded = [
                 {**row, **{name: base64.b64decode(row[name]) for name in binary if row.get(name)}}
@@ -184,7 +184,7 @@ def read(path: Path, model: str, labels: Labels) -> Predictions:
     Raises a UserError for a file without predictions, or of another version.
     """
     task = get_task(labels.task)
-    file = _open(path)
+    file = open_file(path)
     if lacking := set(task.columns) - {*file.schema_arrow.names}:
         raise UserError(
             f"{path} holds no predictions of the task {task.name}: it has no column {min(lacking)}"
@@ -242,7 +242,7 @@ def error_maps(
         return {}
     maps: dict[tuple[str, str], bytes] = {}
     image_names = pa.array(images, pa.string())
-    for batch in _open(path).iter_batches(ROWS_PER_READ, columns=["model", "kind", "image", name]):
+    for batch in open_file(path).iter_batches(ROWS_PER_READ, columns=["model", "kind", "image", name]):
         chosen = batch.filter(pc.and_(pc.equal(batch["model"], model), pc.is_in(batch["image"], image_names)))
         for kind, image, file in zip(
             *(chosen[column].to_pylist() for column in ("kind", "image", name)), strict=True
@@ -254,7 +254,7 @@ def error_maps(
 
 def score_names(path: Path) -> list[str]:
     """Returns the names of the scores in a file, as "<gate>.<score>"."""
-    names = _open(path).schema_arrow.names
+    names = open_file(path).schema_arrow.names
     return [name.removeprefix(_SCORE_PREFIX) for name in names if name.startswith(_SCORE_PREFIX)]
 
 
@@ -267,12 +267,12 @@ def judge(path: Path, target: Path, judge_scores: Callable[[Mapping[str, float]]
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = _open(path)
+    file = open_file(path)
     schema = file.schema_arrow
     score_columns = [name for name in schema.names if name.startswith(_SCORE_PREFIX)]
     names = [name.removeprefix(_SCORE_PREFIX) for name in score_columns]
     verdicts: dict[str, Verdict] = {}
-    with _whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for batch in file.iter_batches(ROWS_PER_WRITE):
             images, kinds = (batch[name].to_pylist() for name in ("image", "kind"))
             scores = [batch[name].to_pylist() for name in score_columns]
@@ -295,7 +295,8 @@ def judge(path: Path, target: Path, judge_scores: Callable[[Mapping[str, float]]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
+def make_schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
+    """Returns the columns of a file, with the version of the format."""
     import pyarrow as pa
 
     text = pa.string()
@@ -306,7 +307,7 @@ def _schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
     return pa.schema(columns, {_VERSION_KEY: b"%d" % PREDICTIONS_VERSION})
 
 
-def _open(path: Path) -> "pq.ParquetFile":
+def open_file(path: Path) -> "pq.ParquetFile":
     """Returns a file of predictions of this version; raises a UserError for any other file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -371,7 +372,7 @@ def _task_columns(
 ) -> Iterator[tuple[np.ndarray, Mapping[str, "pa.Array"]]]:
     """Yields the positions of rows and the task's columns of these rows, ROWS_PER_READ at a time."""
     names, start = [name for name in task.columns if name != task.error_map], 0
-    for batch in _open(path).iter_batches(ROWS_PER_READ, columns=names):
+    for batch in open_file(path).iter_batches(ROWS_PER_READ, columns=names):
         positions = position[start : start + len(batch)]
         start += len(batch)
         selected = np.flatnonzero(positions >= 0)
@@ -381,7 +382,7 @@ def _task_columns(
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
     """Yields the path of a temporary file, which replaces `path` if no error occurs."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

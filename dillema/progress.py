@@ -127,12 +127,16 @@ class StepProgress:
 
 
 @contextmanager
-def show_progress(step: str, total: int, forecast: Forecast | None) -> Iterator[StepProgress]:
-    """Shows the progress of a step while it works on its items."""
+def show_progress(
+    step: str, total: int, forecast: Forecast | None, is_alone: bool = True
+) -> Iterator[StepProgress]:
+    """Shows the progress of a step while it works on its items; in the log unless it works alone."""
     console = Console(stderr=True)
     texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("count", "note")]
     columns = (TextColumn("{task.description}"), BarColumn(), *texts)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (is_alone and console.is_terminal)
+    ) as bar:
         yield StepProgress(step, total, bar, forecast)
 
 

@@ -10,6 +10,7 @@
 | `placebo/` | the images of unchanged captions, in the same form |
 | `originals/` | the sources at the size at which models saw them |
 | `controls/<conditioning>/` | the control images of the sources |
+| `shard.json` | instead of results.json: what one shard of a run made (see `dillema.job.shard`) |
 | `confusion_<model>.csv` | its confusion matrices (see `dillema.report.confusion`) |
 | `failures.jsonl` | the failed items: step, id, message and raw reply |
 | `.hydra/` | the configuration |
@@ -32,11 +33,12 @@ from .store import write_atomically
 from .types import Caption, Counterfactual, Edit, Verdict
 
 RESULTS_VERSION = 2
-RESULTS, PREDICTIONS, FAILURES, METADATA = (
+RESULTS, PREDICTIONS, FAILURES, METADATA, SHARD = (
     "results.json",
     "predictions.parquet",
     "failures.jsonl",
     "metadata.jsonl",
+    "shard.json",
 )
 
 
@@ -58,6 +60,13 @@ class Labels:
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     ignored: frozenset[int]
+
+    @classmethod
+    def read(cls, results: Mapping[str, Any]) -> "Labels":
+        """Returns the labels that results.json describes."""
+        colours = tuple((red, green, blue) for red, green, blue in results["colours"])
+        classes, ignored = tuple(results["classes"]), frozenset(results["ignored"])
+        return cls(results["dataset"], results["task"], classes, colours, ignored)
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,8 @@ class RunFolder:
     def results(self) -> dict[str, Any]:
         """Returns the content of results.json."""
         file = self.path / RESULTS
+        if not file.exists() and (self.path / SHARD).exists():
+            raise UserError(f"{self.path} holds one shard of a run; job=merge joins the shards to a run")
         if not file.exists():
             raise UserError(f"{self.path} holds no finished run: there is no {RESULTS} in it")
         try:
@@ -143,10 +154,7 @@ class RunFolder:
     @property
     def labels(self) -> Labels:
         """Returns the properties of the data set."""
-        results = self.results
-        colours = tuple((red, green, blue) for red, green, blue in results["colours"])
-        classes, ignored = tuple(results["classes"]), frozenset(results["ignored"])
-        return Labels(results["dataset"], results["task"], classes, colours, ignored)
+        return Labels.read(self.results)
 
     @property
     def models(self) -> list[str]:
@@ -170,13 +178,25 @@ class RunFolder:
         """Returns the path of the predictions."""
         return self.path / PREDICTIONS
 
+    def figure(self, name: str) -> float:
+        """Returns a number of results.json by its dotted name; raises a UserError if there is none."""
+        value: Any = self.results
+        for part in name.split("."):
+            if not isinstance(value, dict) or part not in value:
+                known = ", ".join(value) if isinstance(value, dict) else "a value"
+                raise UserError(f"{name}: {self.path / RESULTS} has no {part!r} there; it has {known}")
+            value = value[part]
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"{name}: {self.path / RESULTS} has no number there, but {value!r}")
+        return float(value)
+
     def predictions(self, model: str) -> Predictions:
         """Returns the predictions of a model."""
         return predictions.read(self.predictions_file, model, self.labels)
 
     def failures(self) -> list[dict[str, str]]:
         """Returns the failed items."""
-        return list(_read_lines(self.path / FAILURES))
+        return list(read_lines(self.path / FAILURES))
 
     def generated(self) -> Iterator[StoredImage]:
         """Yields the counterfactual images, in their order."""
@@ -188,7 +208,7 @@ class RunFolder:
 
     def count_generated(self) -> int:
         """Returns how many counterfactual images there are."""
-        return sum(1 for _ in _read_lines(self.path / "generated" / METADATA))
+        return sum(1 for _ in read_lines(self.path / "generated" / METADATA))
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes results.json, which makes the run complete."""
@@ -196,7 +216,7 @@ class RunFolder:
         self.__dict__.pop("results", None)
 
     def _images(self, part: str) -> Iterator[StoredImage]:
-        for row in _read_lines(self.path / part / METADATA):
+        for row in read_lines(self.path / part / METADATA):
             yield self._image(part, row)
 
     def _image(self, part: str, row: Mapping[str, Any]) -> StoredImage:
@@ -224,7 +244,7 @@ class RunFolder:
         )
 
 
-def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
     """Yields the values of a file of JSON lines; nothing where there is no file."""
     if not file.exists():
         return

@@ -20,6 +20,7 @@ from .run_folder import (
     PREVIEW,
     REJECTED_IMAGES,
     RESULTS,
+    SHARD,
     RunFolder,
     place_image,
 )
@@ -30,6 +31,7 @@ from .task import Labels, get_task
 ExportSize = Literal["generated", "source"] | tuple[int, int]
 """The size of images and masks in `generated/`: as generated, as their source, or width and height."""
 
+CARD_NAME = "README.md"
 CARD = """\
 ---
 {configs}---
@@ -67,15 +69,7 @@ class RunWriter:
 
     def clear(self) -> None:
         """Removes the files of an earlier run, so that files of two runs are never mixed."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in (RESULTS, PREDICTIONS, FAILURES, "report.html", PREVIEW):
-            (self.path / name).unlink(missing_ok=True)
-        for name in ("generated", "placebo", "originals", "controls", "report"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for part in ("generated", "placebo"):
-            (self.path / part / COUNTED_IMAGES).mkdir(parents=True)
-            (self.path / part / METADATA).touch()
-        (self.path / "originals").mkdir()
+        clear_run(self.path)
 
     def add(self, images: Iterable[GeneratedImage]) -> None:
         """Adds generated images, their originals and control images."""
@@ -92,9 +86,9 @@ class RunWriter:
         """Writes the README.md of the generated set, which holds all its images now."""
         write_card(self.path, self.dataset)
 
-    def write_failures(self, failures: Sequence[Mapping[str, str]]) -> None:
-        """Writes failures.jsonl."""
-        write_atomically(self.path / FAILURES, "".join(json.dumps(failure) + "\n" for failure in failures))
+    def write_failures(self, failures: Sequence[Mapping[str, str]], steps: Sequence[str] = ()) -> None:
+        """Writes failures.jsonl; see `write_failures`."""
+        write_failures(self.path, failures, steps)
 
     def _write_source(self, image: GeneratedImage) -> None:
         original = self.path / "originals" / f"{image.sample.id}.png"
@@ -139,7 +133,7 @@ class RunWriter:
 
     def _write_resized(self, image: GeneratedImage, path: Path) -> Size:
         """Writes an image at the size of the export, and returns that size."""
-        with Image.open(image.path) as pixels:
+        with image.path.open("rb") as file, Image.open(file) as pixels:
             size = self._export_size(image, pixels.size)
             if size == pixels.size:
                 link(image.path, path)
@@ -152,6 +146,36 @@ class RunWriter:
             return generated if self.size == "generated" else image.sample.image.size
         width, height = self.size
         return width, height
+
+
+def clear_run(path: Path) -> None:
+    """Removes the files of a run from its folder, and makes the folders of a new one."""
+    path.mkdir(parents=True, exist_ok=True)
+    for name in (RESULTS, SHARD, PREDICTIONS, FAILURES, "report.html", PREVIEW):
+        (path / name).unlink(missing_ok=True)
+    for name in ("generated", "placebo", "originals", "controls", "report"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    for part in ("generated", "placebo"):
+        (path / part / COUNTED_IMAGES).mkdir(parents=True)
+        (path / part / METADATA).touch()
+    (path / "originals").mkdir()
+
+
+def write_failures(path: Path, failures: Sequence[Mapping[str, str]], steps: Sequence[str]) -> None:
+    """Writes failures.jsonl, sorted by step and id, so that the order of the work does not show.
+
+    Args:
+        path: The run folder.
+        failures: The failed items: step, id, message and raw reply.
+        steps: The names of the steps in their order; others come after them.
+    """
+    position = {name: index for index, name in enumerate(steps)}
+
+    def order(failure: Mapping[str, str]) -> tuple[int, str, str]:
+        return position.get(failure["step"], len(position)), failure["id"], failure["message"]
+
+    lines = [json.dumps(failure) + "\n" for failure in sorted(failures, key=order)]
+    write_atomically(path / FAILURES, "".join(lines))
 
 
 def write_card(path: Path, labels: Labels) -> None:
@@ -186,7 +210,7 @@ def write_card(path: Path, labels: Labels) -> None:
             f"| {i} | {name.replace('|', '&#124;')} |" for i, name in enumerate(labels.classes)
         ),
     )
-    write_atomically(path / "generated" / "README.md", card)
+    write_atomically(path / "generated" / CARD_NAME, card)
 
 
 def _describe_config(name: str, folders: Sequence[str], valid: bool | None) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Runs a step on its items: looks up finished items, computes the missing ones, stores and reports them."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,7 +13,7 @@ from .backend import Executor
 from .errors import ItemError, UserError
 from .progress import Forecast, StepProgress, show_progress
 from .steps.base import Step, StepResult
-from .store import Record, Store, digest, identity
+from .store import Images, Record, Store, digest, identity
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,37 @@ class Outcome(Generic[Item]):
     image: Path
 
 
+@dataclass(frozen=True)
+class StoringStep:
+    """A step that writes its images where the work is done. Its items are pairs: an item and its key."""
+
+    step: Step[Any]
+    images: Images
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the step."""
+        return self.step.name
+
+    @property
+    def backend(self) -> Any:
+        """Returns the back-end of the step."""
+        return self.step.backend
+
+    def work(self, backend: Any, batch: Sequence[tuple[Any, str]]) -> list[StepResult | Exception]:
+        """Returns the results without their images, which are written, with the time of each."""
+        start = time.perf_counter()
+        results = list(self.step.work(backend, [item for item, _ in batch]))
+        for result, (_, key) in zip(results, batch, strict=False):  # the runner checks their number
+            if isinstance(result, StepResult) and result.image is not None:
+                self.images.write(key, result.image)
+        seconds = (time.perf_counter() - start) / len(batch)
+        return [
+            StepResult(result.value, seconds=seconds) if isinstance(result, StepResult) else result
+            for result in results
+        ]
+
+
 @dataclass
 class Runner:
     """Runs steps over a store.
@@ -46,6 +79,7 @@ class Runner:
         after_batch: Called with a step and the finished items of a batch, each with the file of its image.
         forecast: What is known about the steps to come, for the time that is left.
         failures: The failed items: step, id, message and raw reply.
+        items: How many items each step had.
         seconds: The time of each step: that of its items when they were computed, in this run or earlier.
     """
 
@@ -57,7 +91,10 @@ class Runner:
     after_batch: Callable[[Step[Any], Sequence[tuple[Any, Path]]], None] = lambda step, finished: None
     forecast: Forecast | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
+    items: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    # blocks of sources may be in work at the same time, each in a thread of its own
+    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False)
 
     def run(self, step: Step[Item], items: Sequence[Item]) -> dict[str, Outcome[Item]]:
         """Returns the finished items by id, in order; computes only those that are missing.
@@ -67,24 +104,21 @@ class Runner:
         """
         step_key = [step.name, step.version, identity(step.backend)]
         keys = [digest(step_key, step.key(item)) for item in items]
-        records = self.store.get(keys)
-        missing = [
-            (item, key)
-            for item, key in zip(items, keys, strict=True)
-            if not self._is_done(step, records.get(key))
-        ]
-        self._note_failures(
-            step, [records[key] for key in keys if key in records and self._is_done(step, records[key])]
-        )
+        with self._lock:
+            self.items[step.name] += len(items)
+            records = self.store.get(keys)
+            done = self._find_done(step, records)
+            self._note_failures(step, [records[key] for key in keys if key in done])
+        missing = [(item, key) for item, key in zip(items, keys, strict=True) if key not in done]
         if self.forecast:
             self.forecast.begin(step.name, len(items), len(items) - len(missing))
         if missing:
             records |= self._compute(step, _without_repeats(missing))
         elif items:
             self._log_nothing_to_do(step, list(records.values()))
-        self.seconds[step.name] = self.seconds.get(step.name, 0.0) + sum(
-            records[key].seconds for key in set(keys)
-        )
+        seconds = sum(records[key].seconds for key in set(keys))
+        with self._lock:
+            self.seconds[step.name] = self.seconds.get(step.name, 0.0) + seconds
         if items and not self.allow_total_failure and all(records[key].failed for key in keys):
             self._refuse_total_failure(step, [records[key] for key in keys])
         return {
@@ -93,39 +127,42 @@ class Runner:
             if not records[key].failed
         }
 
-    def _is_done(self, step: Step[Item], record: Record | None) -> bool:
-        """Returns whether a record makes computing its item unnecessary."""
-        if record is None:
-            return False
-        if record.failed:
-            return not self.retry_failed
-        return not step.images or self.store.image(record.key).exists()
+    def _find_done(self, step: Step[Item], records: Mapping[str, Record]) -> set[str]:
+        """Returns the keys of the records that make computing their items unnecessary."""
+        failed = {key for key, record in records.items() if record.failed}
+        finished = records.keys() - failed
+        if step.images:
+            finished &= self.store.images.find(finished)
+        return finished if self.retry_failed else finished | failed
 
     def _compute(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:
         """Computes items; returns their records by key."""
         self.executor.load(step.backend)
         size = step.batch_size
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
-        results = self.executor.map(step, [[item for item, _ in batch] for batch in batches])
+        results = self.executor.map(StoringStep(step, self.store.images), batches)
         records: dict[str, Record] = {}
         start = time.perf_counter()
-        with show_progress(step.name, len(missing), self.forecast) as progress:
+        with show_progress(step.name, len(missing), self.forecast, self.executor.blocks == 1) as progress:
             batch_start = time.perf_counter()
             for batch, batch_results in zip(batches, results, strict=True):
                 seconds = (time.perf_counter() - batch_start) / len(batch)
-                batch_records = self._store(step, batch, batch_results, seconds)
-                records |= {record.key: record for record in batch_records}
-                progress.advance(len(batch), seconds * len(batch))
-                _log_failures(progress, step.name, batch_records, batch_results)
-                self._note_failures(step, batch_records)
-                finished = [(item, self.store.image(key)) for item, key in batch if not records[key].failed]
-                self.after_batch(step, finished)
+                with self._lock:
+                    batch_records = self._store(step, batch, batch_results, seconds)
+                    records |= {record.key: record for record in batch_records}
+                    progress.advance(len(batch), seconds * len(batch))
+                    _log_failures(progress, step.name, batch_records, batch_results)
+                    self._note_failures(step, batch_records)
+                    finished = [
+                        (item, self.store.image(key)) for item, key in batch if not records[key].failed
+                    ]
+                    self.after_batch(step, finished)
                 batch_start = time.perf_counter()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start
-        log.info(
-            "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), elapsed, len(records) / elapsed,
-            f", {failed} failed" if failed else "",
+        log.log(
+            self._level, "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), elapsed,
+            len(records) / elapsed, f", {failed} failed" if failed else "",
         )  # fmt: skip
         return records
 
@@ -134,16 +171,19 @@ class Runner:
     ) -> list[Record]:
         """Writes the records of a batch to the store, and returns them."""
         records: list[Record] = []
-        images = {}
         for (item, key), result in zip(batch, results, strict=True):
             if isinstance(result, StepResult):
-                records.append(Record(key, step.item_id(item), result.value, seconds=seconds))
-                if result.image is not None:
-                    images[key] = result.image
+                measured = seconds if result.seconds is None else result.seconds
+                records.append(Record(key, step.item_id(item), result.value, seconds=measured))
             else:
                 records.append(_failed_record(key, step.item_id(item), result, seconds))
-        self.store.put(step.name, records, images)
+        self.store.put(step.name, records)
         return records
+
+    @property
+    def _level(self) -> int:
+        """Returns the level of messages about a step: with many blocks, those about blocks are enough."""
+        return logging.INFO if self.executor.blocks == 1 else logging.DEBUG
 
     def _note_failures(self, step: Step[Item], records: Sequence[Record]) -> None:
         """Adds failed records to the failures of the run; raises a UserError when there are too many."""
@@ -172,7 +212,7 @@ class Runner:
     def _log_nothing_to_do(self, step: Step[Item], records: Sequence[Record]) -> None:
         failed = sum(record.failed for record in records)
         hint = f", {failed} of them failed (retry_failed=true tries them again)" if failed else ""
-        log.info("%s: all %d are in the store%s", step.name, len(records), hint)
+        log.log(self._level, "%s: all %d are in the store%s", step.name, len(records), hint)
 
 
 def _log_failures(

@@ -20,6 +20,7 @@ from PIL import Image
 
 from .errors import UserError
 from .fields import TRANSIENT, WEIGHTS, marked_fields
+from .record_log import ADD, RecordLog, index_folder, is_remote, remote_errors, remote_folder, write_remotely
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,17 @@ def _hash_file(path: Path, size: int, changed: int) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Makes a hard link to a file, or a copy of it on another disk; replaces the target if it exists."""
+    """Makes a hard link to a file, or a copy of it on another disk; replaces the target if it exists.
+
+    The source may be at a remote address.
+    """
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
-        os.link(source, temporary)
+        if isinstance(source, Path):
+            os.link(source, temporary)
+        else:
+            temporary.write_bytes(source.read_bytes())
     except OSError:
         shutil.copy(source, temporary)
     temporary.replace(target)
@@ -155,22 +162,81 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The image files of a store, by the keys of their records. Pickled, it writes from other processes.
+
+    Attributes:
+        folder: The folder that holds them, of this machine or at a remote address.
+    """
+
+    folder: Path
+
+    def path(self, key: str) -> Path:
+        """Returns the path of the image of a record."""
+        return self.folder / key[:2] / f"{key}.png"
+
+    def find(self, keys: Iterable[str]) -> set[str]:
+        """Returns those of the keys that have an image.
+
+        At a remote address it is not looked for: an image is written before its record.
+        """
+        if is_remote(str(self.folder)):
+            return set(keys)
+        return {key for key in keys if self.path(key).exists()}
+
+    def write(self, key: str, image: Image.Image) -> None:
+        """Writes an image, completely or not at all; raises a UserError if the disk cannot be used."""
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        self.write_file(key, file.getvalue())
+
+    def write_file(self, key: str, content: bytes) -> None:
+        """Writes the file of an image, as `write` does."""
+        path = self.path(key)
+        if is_remote(str(self.folder)):
+            with remote_errors(str(self.folder)):
+                write_remotely(path, content)
+            return
+        with usable(self.folder.parent):
+            write_atomically(path, content)
+            path.chmod(0o444)  # run folders link to it: an edit there must not change the record
+
+
 class Store:
     """The records in a folder: `records.db` and `images/`. Several processes may use it at the same time.
 
-    A database of an older version is migrated. Raises a UserError if the folder or its database cannot be
-    used.
+    The folder may be at a remote address that fsspec knows, such as s3://bucket/folder (see
+    `dillema.record_log`). A database of an older version is migrated. Raises a UserError if the folder or its
+    database cannot be used.
+
+    Attributes:
+        address: The absolute path or the address.
+        folder: The folder of this machine that holds the database.
+        images: The images.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
-        with self._usable():
+        if is_remote(folder):
+            self.address = str(folder)
+            self.folder, images = index_folder(self.address), remote_folder(self.address) / "images"
+        else:
+            self.folder = Path(folder).expanduser()
+            self.address = str(self.folder.absolute())
+            images = self.folder.absolute() / "images"
+        self.images = Images(images)
+        with usable(self.folder.absolute()):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.folder / "records.db", timeout=60, isolation_level=None)
+            self._database = sqlite3.connect(
+                self.folder / "records.db", timeout=60, isolation_level=None, check_same_thread=False
+            )
             self._database.execute("PRAGMA journal_mode = WAL")
             # a killed process loses nothing; a power cut at most the last records
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
+            self._log = RecordLog(self.address, self._database) if is_remote(folder) else None
+        if self._log:
+            self._log.read()
 
     def _migrate(self) -> None:
         """Creates the table, or migrates that of an older version."""
@@ -200,7 +266,7 @@ class Store:
         """Returns the records that exist, by key."""
         all_keys = list(keys)
         records: dict[str, Record] = {}
-        with self._usable():
+        with usable(self.folder.absolute()):
             for start in range(0, len(all_keys), KEYS_PER_QUERY):
                 part = all_keys[start : start + KEYS_PER_QUERY]
                 rows = self._database.execute(
@@ -214,18 +280,16 @@ class Store:
 
     def usual_seconds(self) -> dict[str, float]:
         """Returns the mean seconds of an item of each step, over the records written last."""
-        with self._usable():
+        with usable(self.folder.absolute()):
             rows = self._database.execute(
                 "SELECT step, avg(seconds) FROM (SELECT step, seconds FROM records WHERE status = 'done' "
                 f"ORDER BY rowid DESC LIMIT {RECENT_RECORDS}) GROUP BY step"
             )
             return dict(rows.fetchall())
 
-    def put(self, step: str, records: Sequence[Record], images: Mapping[str, Image.Image]) -> None:
-        """Writes records in one transaction, after their images (by key) are on the disk."""
-        with self._usable():
-            for key, image in images.items():
-                self._write_image(key, image)
+    def put(self, step: str, records: Sequence[Record]) -> None:
+        """Writes records in one transaction; their images must be written already."""
+        with usable(self.folder.absolute()):
             now = datetime.now(UTC).isoformat(timespec="seconds")
             rows = [
                 (
@@ -240,50 +304,80 @@ class Store:
                 self._database.executemany(
                     "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
                 )
+                self._note([record.key for record in records])
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
+        if self._log and self._log.is_due():
+            self._log.write()
+
+    def flush(self) -> None:
+        """Writes what a remote address does not have yet."""
+        if self._log:
+            self._log.write()
+
+    def _note(self, keys: Sequence[str]) -> None:
+        if self._log:
+            self._log.note(keys)
+
+    def join(self, folder: str | Path) -> int:
+        """Adds the records and images of another store; returns how many records were added.
+
+        A record that is here already stays, unless it is one of a failure and the other store has a result.
+        """
+        other = Store(folder)
+        with usable(self.folder.absolute()):
+            # images first: a record without its image would be computed again
+            for file in other.images.folder.glob("*/*.png"):
+                target = self.image(file.stem)
+                if target.exists():
+                    continue
+                if is_remote(self.address):
+                    self.images.write_file(file.stem, file.read_bytes())
+                else:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    link(file, target)
+            other.close()
+            self._database.execute("ATTACH ? AS other", (str(other.folder / "records.db"),))
+            try:
+                added = self._database.execute(
+                    f"INSERT INTO main.records SELECT * FROM other.records WHERE true {ADD}"
+                )
+                keys = [key for (key,) in self._database.execute("SELECT key FROM other.records")]
+                self._note(keys)
+            finally:
+                self._database.execute("DETACH other")
+        self.flush()
+        return added.rowcount
 
     def image(self, key: str) -> Path:
         """Returns the path of the image of a record."""
-        return self.folder / "images" / key[:2] / f"{key}.png"
+        return self.images.path(key)
 
     def close(self) -> None:
         """Closes the database."""
         self._database.close()
 
-    @contextmanager
-    def _usable(self) -> Iterator[None]:
-        """Turns errors of the disk and the database into a UserError that says what to do."""
-        folder = self.folder.absolute()
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            remedy = (
-                "make room on the disk" if "full" in str(error) else "see that the folder can be written to"
-            )
-            if "malformed" in str(error) or "not a database" in str(error):
-                remedy = f"delete the damaged file {folder / 'records.db'}; finished work is then done again"
-            raise UserError(
-                f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
-            ) from error
-        except OSError as error:
-            remedy = (
-                "make room on the disk"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                else "see that it can be used"
-            )
-            raise UserError(
-                f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
-            ) from error
 
-    def _write_image(self, key: str, image: Image.Image) -> None:
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        path = self.image(key)
-        write_atomically(path, file.getvalue())
-        path.chmod(0o444)  # run folders link to it: an edit there must not change the record
+@contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Turns errors of the disk and the database of a store into a UserError that says what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        remedy = "make room on the disk" if "full" in str(error) else "see that the folder can be written to"
+        if "malformed" in str(error) or "not a database" in str(error):
+            remedy = f"delete the damaged file {folder / 'records.db'}; finished work is then done again"
+        raise UserError(
+            f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
+        ) from error
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room on the disk" if is_full else "see that it can be used"
+        raise UserError(
+            f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
+        ) from error
 
 
 def _storable(text: str) -> str:

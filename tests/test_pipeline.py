@@ -160,7 +160,7 @@ def test_an_image_that_a_gate_cannot_score_does_not_count(tmp_path):
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
 def test_neither_order_nor_batches_nor_blocks_nor_company_change_an_image(tmp_path, monkeypatch, strategy):
     in_one_block = images(run(tmp_path, edits=strategy))
-    monkeypatch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", 4)
+    monkeypatch.setattr("dillema.execution.local.Local.block_size", 4)
     parts = {"generator": Generator(batch_size=5), "captioner": Captioner(batch_size=1), "edits": strategy}
     cut = images(run(tmp_path, "other", "elsewhere", dataset=Noise(backwards=True, count=7), **parts))
     assert len([name for name in in_one_block if name.startswith("generated/images")]) == 12
@@ -175,7 +175,7 @@ def test_another_seed_makes_other_images(tmp_path):
 
 
 def test_blocks_of_two_seeds_draw_other_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", 3)
+    monkeypatch.setattr("dillema.execution.local.Local.block_size", 3)
     edits = [
         [
             image.counterfactual.edits

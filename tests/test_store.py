@@ -93,7 +93,8 @@ def test_seeds_depend_on_each_of_their_parts():
 def test_records_and_images_survive_the_process_that_made_them(tmp_path):
     store = Store(tmp_path / "new" / "store")
     records = [Record("k1", "a", {"text": "naïve ☃"}), Record("k2", "b", message="refused", raw="<raw>")]
-    store.put("caption", records, {"k1": Image.new("RGB", (4, 2), "red")})
+    store.images.write("k1", Image.new("RGB", (4, 2), "red"))
+    store.put("caption", records)
     store.close()
     again = Store(tmp_path / "new" / "store")
     assert again.get(["k1", "k2", "k3"]) == {"k1": records[0], "k2": records[1]}
@@ -103,7 +104,7 @@ def test_records_and_images_survive_the_process_that_made_them(tmp_path):
 
 def test_more_keys_than_a_question_can_hold(tmp_path):
     store = Store(tmp_path)
-    store.put("s", [Record(f"k{i}", f"{i}", i) for i in range(1234)], {})
+    store.put("s", [Record(f"k{i}", f"{i}", i) for i in range(1234)])
     assert {key: r.value for key, r in store.get(f"k{i}" for i in range(1234)).items()} == {
         f"k{i}": i for i in range(1234)
     }
@@ -112,9 +113,9 @@ def test_more_keys_than_a_question_can_hold(tmp_path):
 def test_a_batch_is_kept_whole_or_not_at_all(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(UserError):
-        store.put("s", [Record("k1", "a", 1), Record("k2", None, 2)], {})
+        store.put("s", [Record("k1", "a", 1), Record("k2", None, 2)])
     assert store.get(["k1", "k2"]) == {}
-    store.put("s", [Record("k1", "a", 1)], {})  # the failure has closed its transaction
+    store.put("s", [Record("k1", "a", 1)])  # the failure has closed its transaction
     assert store.get(["k1"])["k1"].value == 1
 
 
@@ -126,21 +127,21 @@ def test_an_image_without_its_record_is_not_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(UserError, match="make room on the disk"):
-        store.put("s", [Record("k1", "a")], {"k1": Image.new("RGB", (4, 2))})
+        store.images.write("k1", Image.new("RGB", (4, 2)))
     assert store.get(["k1"]) == {}
     assert [path for path in (tmp_path / "images").rglob("*") if path.is_file()] == []
 
 
 def test_two_processes_worth_of_connections_share_a_store(tmp_path):
     first, second = Store(tmp_path), Store(tmp_path)
-    first.put("s", [Record("k1", "a", 1)], {})
-    second.put("s", [Record("k2", "b", 2), Record("k1", "a", 1)], {})
+    first.put("s", [Record("k1", "a", 1)])
+    second.put("s", [Record("k2", "b", 2), Record("k1", "a", 1)])
     assert set(first.get(["k1", "k2"])) == {"k1", "k2"}
 
 
 def test_replies_that_are_no_unicode_or_huge_are_kept_in_part(tmp_path):
     store = Store(tmp_path)
-    store.put("s", [Record("k1", "a", message="bad \ud800 reply", raw="x" * 50_000_000)], {})
+    store.put("s", [Record("k1", "a", message="bad \ud800 reply", raw="x" * 50_000_000)])
     assert store.get(["k1"])["k1"].message == "bad ? reply" and len(store.get(["k1"])["k1"].raw) == 10_000
 
 
@@ -163,7 +164,7 @@ def test_a_store_of_version_0_1_is_brought_up_to_date(tmp_path, caplog):
         old.execute("INSERT INTO records VALUES ('k0', 'caption', 'a', 'done', '1', '', '', '2026')")
     store = Store(tmp_path)
     assert "not used again" in caplog.text
-    store.put("s", [Record("k1", "a", 1, seconds=2.5)], {})
+    store.put("s", [Record("k1", "a", 1, seconds=2.5)])
     assert {key: record.seconds for key, record in store.get(["k0", "k1"]).items()} == {"k0": 0, "k1": 2.5}
     store.close()
     with sqlite3.connect(tmp_path / "records.db") as newer:

@@ -1,5 +1,5 @@
 """Executors: they run a step on batches of items."""
 
-from .batch import in_threads, run_batch
+from .batch import in_threads, overlap, run_batch
 
-__all__ = ["in_threads", "run_batch"]
+__all__ = ["in_threads", "overlap", "run_batch"]

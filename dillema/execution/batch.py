@@ -4,8 +4,9 @@ import errno
 import gc
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from ..errors import UserError
@@ -81,6 +82,31 @@ def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         return []
     with ThreadPoolExecutor(len(items)) as threads:
         return list(threads.map(run_item, items))
+
+
+def overlap(
+    work: Callable[[Item], Result], items: Iterable[Item], count: int, stop: Callable[[], None]
+) -> Iterator[Result]:
+    """Yields the result of each item, in order; works on `count` items at the same time, in threads.
+
+    `stop` is called when the work is given up, and must make the threads end.
+    """
+    if count == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(count) as threads:
+        try:
+            for item in items:
+                waiting.append(threads.submit(work, item))
+                if len(waiting) > count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
 
 
 def _run_halves(

@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ..backend import Work
 from ..fields import WEIGHTS, Positive, Transient, marked_fields
@@ -22,6 +22,9 @@ class Local:
     """
 
     devices: Transient[Positive] = 1
+
+    blocks: ClassVar[int] = 1
+    block_size: ClassVar[int] = 2_000  # bounds the memory of a run of any size: one block takes some 200 MB
 
     _configured: Any = field(default=None, init=False, repr=False)
     _loaded: Any = field(default=None, init=False, repr=False)
@@ -51,3 +54,6 @@ class Local:
         loaded = self._loaded if step.backend is not None else None
         for batch in batches:
             yield run_batch(lambda items: step.work(loaded, items), batch)
+
+    def stop(self) -> None:
+        """Does nothing: all work is done in the thread that waits for it."""

@@ -1,13 +1,14 @@
 """Computes the figures of results.json from what a run folder holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 from .. import statistics
 from ..backend import Quality
 from ..run_folder import Labels, RunFolder
 from ..runner import Runner
-from ..steps.items import GeneratedImage
 from ..steps.quality import DistanceItem, DistanceStep
 
 
@@ -18,11 +19,7 @@ def compute_figures(
 
     `description` is the part of results.json that describes the run: its data set, its task, its seed.
     """
-    colours = tuple((red, green, blue) for red, green, blue in description["colours"])
-    ignored = frozenset(description["ignored"])
-    labels = Labels(
-        description["dataset"], description["task"], tuple(description["classes"]), colours, ignored
-    )
+    labels = Labels.read(description)
     summary = statistics.summarise(folder.predictions_file, labels, models, description["seed"])
     return {"quality": _average_quality(folder, description["seed"]), **summary}
 
@@ -36,25 +33,28 @@ def _average_quality(folder: RunFolder, seed: int) -> dict[str, Any]:
     return {name: statistics.means(pairs, seed) for name, pairs in values.items()}
 
 
-def measure_distance(
-    runner: Runner, quality: Quality | None, valid: Sequence[GeneratedImage]
-) -> dict[str, Any] | None:
+def describe_distance(images: Iterable[tuple[str, Path, str, Path, str]]) -> DistanceItem:
+    """Returns the item of the distance step for the valid images.
+
+    Each image is given by its id, the file and the record's key of its original, and its own file and key.
+    """
+    ordered = sorted(images, key=itemgetter(0))
+    originals = {key: file for _, file, key, _, _ in ordered}
+    return DistanceItem(
+        originals=tuple(originals.values()),
+        images=tuple(file for _, _, _, file, _ in ordered),
+        original_keys=tuple(originals),
+        image_keys=tuple(key for _, _, _, _, key in ordered),
+    )
+
+
+def measure_distance(runner: Runner, quality: Quality, item: DistanceItem) -> dict[str, Any] | None:
     """Returns the distances of the set of valid images from the set of their originals.
 
     None if no network measures them, or for fewer than two originals.
     """
-    if quality is None or not quality.features:
+    if not quality.features or len(item.originals) < 2:
         return None
-    images = sorted(valid, key=lambda image: image.id)
-    originals = list(dict.fromkeys(image.original for image in images))
-    if len(originals) < 2:
-        return None
-    item = DistanceItem(
-        tuple(originals),
-        tuple(image.path for image in images),
-        tuple(path.stem for path in originals),
-        tuple(image.path.stem for image in images),
-    )
     step = DistanceStep(quality)
     finished = runner.run(step, [item])
     value: dict[str, Any] = finished[step.item_id(item)].value

@@ -66,8 +66,10 @@ Seeds = Annotated[
 
 
 def find_mistakes(cfg: DictConfig) -> Iterator[str]:
-    """Yields a message for each model under test that cannot be trained, and those of a run."""
+    """Yields a message for each model under test that cannot be trained, for a shard, and those of a run."""
     yield from attribute_check.find_mistakes(cfg)
+    if cfg.get("shard") is not None:
+        yield "shard: job=retrain needs all sources; shards are for job=run, whose results job=merge joins"
     for model in map(build, cfg.model.values()):
         if not getattr(model, "trainable", False):
             yield f"model.{model.name}: {type(model).__name__} cannot be trained as it is set; {TRAINABLE}"

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
 from ..errors import UserError
-from ..pipeline import Block, Pipeline
+from ..pipeline import Block, Pipeline, sort_samples
 from ..preflight import check_models
 from ..progress import Forecast
 from ..run_folder import PREDICTIONS, RESULTS, RunFolder
 from ..run_writer import RunWriter
 from ..runner import Runner
+from ..shard import Shard
 from ..steps.items import GeneratedImage
 from ..steps.verdict import score_names
-from ..store import Store
-from .figures import compute_figures, measure_distance
+from ..store import Store, digest
+from .figures import compute_figures, describe_distance, measure_distance
+from .shard import ShardResults, describe_work
 from .summary import show
 
 log = logging.getLogger(__name__)
@@ -41,8 +44,13 @@ def check_inputs(cfg: DictConfig) -> None:
 
 
 def run(context: JobContext) -> RunFolder:
-    """Runs the pipeline, writes the run folder and logs the figures to MLflow; returns the run folder."""
+    """Runs the pipeline, writes the run folder and logs the figures to MLflow; returns the run folder.
+
+    With a shard, the folder has no figures yet, and MLflow hears nothing: `job=merge` joins the shards.
+    """
     start = time.perf_counter()
+    if context.cfg.shard is not None:
+        return run_shard(context, start)
     with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
         try:
@@ -91,41 +99,92 @@ def build_runner(context: JobContext) -> Runner:
     )
 
 
+def run_shard(context: JobContext, start: float) -> RunFolder:
+    """Runs the pipeline on the sources of one shard; returns its folder, which holds no finished run.
+
+    `start` is the time at which the run began, by time.perf_counter.
+    """
+    pipeline, runner = build_pipeline(context), build_runner(context)
+    runner.allow_total_failure = True  # the shards together decide; `max_failures` holds for each
+    shard = Shard.parse(context.cfg.shard)
+    totals = process(context, pipeline, runner, shard)
+    results = ShardResults(
+        shard=str(shard),
+        run=_describe(context, pipeline),
+        models=[model.name for model in pipeline.models],
+        made_from=describe_work(context.cfg, pipeline),
+        sources=totals.sources,
+        sources_digest=totals.sources_digest,
+        source_keys={image.sample.id: image.original.stem for image in totals.valid},
+        counts=dict(totals.counts),
+        items=dict(runner.items),
+        seconds=runner.seconds,
+        wall_seconds=time.perf_counter() - start,
+        plan=totals.plan,
+        store=runner.store.address,
+    )
+    results.write(context.folder)
+    log.info("shard %s: %d sources are done. Once all shards are: job=merge 'job.runs=[...]'", shard,
+             totals.counts["sources"])  # fmt: skip
+    log.info("Folder:  %s", context.folder)
+    return RunFolder(context.folder)
+
+
 def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: float) -> RunFolder:
     """Runs all steps and writes everything but the page. Failures are written even when the run stops.
 
     `start` is the time at which the run began, by time.perf_counter.
     """
-    values: Any = OmegaConf.to_container(context.cfg)
-    writer = RunWriter(context.folder, pipeline.dataset, values["size"], context.cfg.save_controls)
-    writer.clear()
-    totals = _Totals()
-    try:
-        samples = pipeline.dataset.samples()
-        log.info("%s", describe(pipeline.dataset, samples))
-        point_latest(context.folder, instead_of_finished=False)
-        for sentence in attribute_check.describe_unknown(context.cfg):
-            log.warning("%s", sentence)
-        check_masks(samples, pipeline.dataset)
-        check_models(pipeline, runner, samples)
-        runner.forecast = Forecast(pipeline.list_steps(), len(samples), runner.store.usual_seconds())
-        rows = _rows(pipeline.run(runner, samples), writer, totals)
-        predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
-        writer.write_card()
-        distance = measure_distance(runner, pipeline.quality, totals.valid)
-    finally:
-        writer.write_failures(runner.failures)
+    totals = process(context, pipeline, runner)
     folder = RunFolder(context.folder)
     results = _describe(context, pipeline) | {
         "counts": {**totals.counts, "failed": len(runner.failures)},
         "seconds": {name: round(seconds, 3) for name, seconds in runner.seconds.items()},
         "wall_seconds": round(time.perf_counter() - start, 3),
         "plan": {name: dict(sorted(values.items())) for name, values in sorted(totals.plan.items())},
-        "distance": distance,
+        "distance": totals.distance,
     }
     models = [model.name for model in pipeline.models]
     folder.write_results(results | compute_figures(folder, results, models))
     return folder
+
+
+def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shard | None = None) -> "Totals":
+    """Runs all steps; writes images, predictions and failures, these even when the run stops."""
+    values: Any = OmegaConf.to_container(context.cfg)
+    writer = RunWriter(context.folder, pipeline.dataset, values["size"], context.cfg.save_controls)
+    writer.clear()
+    quality = pipeline.quality
+    totals = Totals(keeps_valid=quality is not None and quality.features is not None)
+    try:
+        samples = pipeline.dataset.samples()
+        log.info("%s", describe(pipeline.dataset, samples))
+        if shard is None:
+            point_latest(context.folder, instead_of_finished=False)
+        for sentence in attribute_check.describe_unknown(context.cfg):
+            log.warning("%s", sentence)
+        check_masks(samples, pipeline.dataset)
+        samples = sort_samples(samples)
+        totals.sources, totals.sources_digest = len(samples), digest([sample.id for sample in samples])
+        if shard is not None:
+            samples = shard.choose(samples)
+            log.info("shard %s: %d of these sources", shard, len(samples))
+        check_models(pipeline, runner, samples)
+        if runner.executor.blocks == 1:
+            runner.forecast = Forecast(pipeline.list_steps(), len(samples), runner.store.usual_seconds())
+        rows = _rows(pipeline.run(runner, samples), writer, totals)
+        predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
+        writer.write_card()
+        if shard is None and quality is not None:
+            distance = describe_distance(
+                (image.id, image.original, image.original.stem, image.path, image.path.stem)
+                for image in totals.valid
+            )
+            totals.distance = measure_distance(runner, quality, distance)
+    finally:
+        writer.write_failures(runner.failures, list(runner.seconds))
+        runner.store.flush()
+    return totals
 
 
 def point_latest(folder: Path, instead_of_finished: bool = True) -> None:
@@ -147,13 +206,25 @@ def point_latest(folder: Path, instead_of_finished: bool = True) -> None:
         temporary.replace(latest)
 
 
-class _Totals:
-    """Sums over the blocks of a run."""
+@dataclass
+class Totals:
+    """Sums over the blocks of a run.
 
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.plan: dict[str, Counter[str]] = {}
-        self.valid: list[GeneratedImage] = []
+    Attributes:
+        sources: How many sources the data set has, those of other shards too.
+        sources_digest: A hash of their ids.
+        keeps_valid: Whether sets of images are compared at the end.
+        valid: The images that count, if they are kept.
+        distance: That of their set from the set of their originals, where it is measured.
+    """
+
+    keeps_valid: bool = False
+    sources: int = 0
+    sources_digest: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    plan: dict[str, Counter[str]] = field(default_factory=dict)
+    valid: list[GeneratedImage] = field(default_factory=list)
+    distance: dict[str, Any] | None = None
 
     def add(self, block: Block) -> None:
         """Adds a block."""
@@ -161,18 +232,19 @@ class _Totals:
         for image in block.images:
             if image.is_placebo:
                 continue
-            if image.verdict.valid:
+            if self.keeps_valid and image.verdict.valid:
                 self.valid.append(image)
             for edit in image.counterfactual.edits:
                 self.plan.setdefault(edit.attribute, Counter())[edit.replacement] += 1
 
 
-def _rows(blocks: Iterator[Block], writer: RunWriter, totals: _Totals) -> Iterator[dict[str, Any]]:
+def _rows(blocks: Iterator[Block], writer: RunWriter, totals: Totals) -> Iterator[dict[str, Any]]:
     """Yields the rows of predictions.parquet; writes the images of each block as it arrives."""
     for block in blocks:
         writer.add(block.images)
         totals.add(block)
-        for prediction in block.predictions:
+        # by source, so that the file depends neither on the size of a block nor on shards
+        for prediction in sorted(block.predictions, key=lambda prediction: prediction.image.source_id):
             image = prediction.image
             yield predictions.row(
                 prediction.model,

@@ -25,7 +25,7 @@ def shrink(image: Image.Image) -> bytes:
 
 def shrink_file(path: Path) -> bytes:
     """Returns the file of a small copy of the image in a file."""
-    with Image.open(path) as image:
+    with path.open("rb") as file, Image.open(file) as image:
         return shrink(image)
 
 

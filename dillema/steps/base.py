@@ -14,10 +14,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step for one item: a JSON value, and an image if the step makes images."""
+    """The result of a step for one item: a JSON value, and an image if the step makes images.
+
+    Attributes:
+        seconds: The time of the work, where it was measured.
+    """
 
     value: Any = None
     image: Image.Image | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,5 +80,6 @@ def dataset_key(dataset: Dataset) -> list[Any]:
 
 def open_image(path: Any) -> Image.Image:
     """Returns the RGB image in a file."""
-    with Image.open(path) as image:
+    # opened by the path itself, which may be at a remote address
+    with path.open("rb") as file, Image.open(file) as image:
         return image.convert("RGB")
