@@ -181,6 +181,9 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
                 for image in totals.valid
             )
             totals.distance = measure_distance(runner, quality, distance)
+    except BaseException:
+        runner.executor.stop()  # otherwise the process would wait for it before it ends
+        raise
     finally:
         writer.write_failures(runner.failures, list(runner.seconds))
         runner.store.flush()
