@@ -11,7 +11,7 @@ from dillema.run_folder import RunFolder
 from tests.job.test_merge import list_files
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["dataset.limit=6", "counterfactuals=2"]
+SMALL = ["dataset.limit=4", "counterfactuals=1"]
 
 
 @pytest.mark.slow
