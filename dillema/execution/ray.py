@@ -57,14 +57,14 @@ class Ray:
             back-end.
         blocks: How many blocks are in work at the same time.
         block_size: How many sources a block has.
-        devices: Always 1: a model under test is spread over workers.
+        devices: 1, because a model under test is spread over workers.
     """
 
     pools: Transient[Mapping[str, Pool]]
     address: Transient[str | None] = None
     blocks: Transient[Positive] = 4
     block_size: Transient[Positive] = 64
-    devices: int = field(default=1, init=False)
+    devices: Transient[Positive] = field(default=1, init=False)
 
     _workers: dict[int, "_Workers"] = field(default_factory=dict, init=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)

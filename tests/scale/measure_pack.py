@@ -42,14 +42,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     arguments = parser.parse_args()
     folder, count = arguments.folder, arguments.images
-    rates = {"write png": write_files(folder / "run", count)}
     context = JobContext(OmegaConf.create({"run": str(folder / "run")}), folder / "packed")
+    rates = {"write png": write_files(folder / "run", count)}
     start = time.perf_counter()
     packed = pack(context, 10_000)
     rates["pack"] = count / (time.perf_counter() - start)
-    rates["read png"] = read_files(folder / "run", count)
+    print(rates, flush=True)
     files = sorted(map(str, packed.glob("generated/*.tar")))
     rates["read tar with webdataset"] = read_packed(files, count)
+    print(rates, flush=True)
+    rates["read png"] = read_files(folder / "run", count)
     figures: dict[str, Any] = {"images a second": {name: round(rate) for name, rate in rates.items()}}
     figures["files"] = {"png": count, "tar": len(files)}
     print(json.dumps(figures))
