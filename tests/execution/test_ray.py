@@ -14,6 +14,7 @@ from ray.cluster_utils import Cluster
 
 from dillema.errors import ItemError, UserError
 from dillema.execution.ray import Pool, Ray
+from dillema.fields import Transient
 from tests.backends import Backend, Captioner, Generator, Model, Noise, run_pipeline
 from tests.test_pipeline import left_behind
 
@@ -50,26 +51,33 @@ def cluster():
 
 @dataclass
 class Noted(Generator):
-    """Writes a line with its process and the text of each item, and takes some time for it."""
+    """Writes a line with its process, its node and the text of each item, and takes some time for it.
+
+    Once there are some lines, it waits until the file `go` exists.
+    """
+
+    go: Transient[str] = ""
 
     def generate(self, samples, counterfactuals, controls, seeds):
         for counterfactual in counterfactuals if self.diary else ():
             with Path(self.diary).open("a") as file:
                 file.write(f"{os.getpid()} {ray.get_runtime_context().get_node_id()} {counterfactual.text}\n")
+            while len(read_diary(Path(self.diary))) >= 8 and not Path(self.go).exists():
+                time.sleep(0.1)
             time.sleep(self.pause)
-        images = [self._paint(*item) for item in zip(samples, counterfactuals, controls, seeds, strict=True)]
-        return images
+        return [self._paint(*item) for item in zip(samples, counterfactuals, controls, seeds, strict=True)]
 
 
 def read_diary(path):
     return [line.split(" ", 2) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for_lines(path, count):
+def wait_for_processes(path, count):
+    """Returns the lines of the diary once they are of this many processes."""
     start = time.monotonic()
-    while len(read_diary(path)) < count:
-        assert time.monotonic() - start < 400
-        time.sleep(0.05)
+    while len({line[0] for line in read_diary(path)}) < count:
+        assert time.monotonic() - start < 600
+        time.sleep(0.1)
     return read_diary(path)
 
 
@@ -90,26 +98,26 @@ def test_three_nodes_make_the_run_of_one_process_and_replace_lost_workers_and_no
     monkeypatch.setattr("dillema.execution.ray.SECONDS_BETWEEN_REMINDERS", 20)
     local = run_on(None, tmp_path / "local", generator=Noted())
     diary = tmp_path / "diary"
-    generator = Noted(diary=str(diary), pause=0.3, batch_size=2)
+    go = tmp_path / "go"
+    generator = Noted(diary=str(diary), pause=0.3, batch_size=2, go=str(go))
     executor = Ray(POOLS, address=cluster.address, blocks=3, block_size=3)
     result = {}
     thread = threading.Thread(
         target=lambda: result.update(folder=run_on(executor, tmp_path / "ray", generator=generator))
     )
     thread.start()
-    process = wait_for_lines(diary, 4)[0][0]
-    os.kill(int(process), signal.SIGKILL)
-    node = next(
-        n for n in cluster.worker_nodes if n.node_id in {line[1] for line in wait_for_lines(diary, 10)}
-    )
+    os.kill(int(wait_for_processes(diary, 3)[0][0]), signal.SIGKILL)
+    lines = wait_for_processes(diary, 4)  # another worker has taken the place of the lost one
+    node = next(node for node in cluster.worker_nodes if node.node_id in {line[1] for line in lines})
     cluster.remove_node(node, allow_graceful=False)
-    thread.join(300)
+    go.touch()
+    thread.join(600)
     (files, results), (expected_files, expected_results) = left_behind(result["folder"]), left_behind(local)
     assert results == expected_results and files == expected_files
     lines = read_diary(diary)
-    assert len({line[0] for line in lines}) >= 4  # three workers, and those that replaced the lost ones
     repeated = sum(count - 1 for count in Counter(line[2] for line in lines).values())
-    assert repeated <= 2 * 2 * generator.batch_size  # of each lost worker, at most the batches it had
+    # of each worker that was lost or made room, at most the two batches that it had
+    assert repeated <= 3 * 2 * generator.batch_size
 
 
 @pytest.fixture(scope="module")
