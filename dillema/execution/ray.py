@@ -184,13 +184,13 @@ class _Workers:
 
     def _wait_until_loaded(self, handle: _Handle) -> None:
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         try:
             ray.get(handle.actor.load.remote())
         except RayTaskError as error:
             self.stop(error.cause if isinstance(error.cause, UserError) else error)
-        except RayActorError as error:
+        except RayError as error:
             self._replace(handle, error)
         else:
             handle.is_loaded, self._lost_in_a_row = True, 0
@@ -218,7 +218,7 @@ class _Workers:
     def _run(self, step: str, shared: Any, batch: Sequence[Any]) -> list[Any]:
         """Returns the results of a batch, from the next free worker."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         lost = 0
         while lost < TRIES:
@@ -228,7 +228,7 @@ class _Workers:
             except RayTaskError as error:
                 self._free.put(handle)
                 raise error.cause if isinstance(error.cause, UserError) else error from None
-            except RayActorError as error:
+            except RayError as error:  # the worker, its node or the memory of its node
                 lost += not handle.is_retired
                 self._replace(handle, error)
             else:
