@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypedDict, r
 
 from PIL import Image
 
+from .image_size import Size as Size  # part of the contracts
 from .types import Caption, Control, Counterfactual, Edit, Expression, Sample, Variant
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ Vary = Mapping[str, Sequence[str]]
 
 An attribute without listed values may take any value.
 """
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
 
 
 class Message(TypedDict):
@@ -201,10 +199,14 @@ class ReadsMore(Protocol):
 
 
 class Generator(Backend, Protocol):
-    """Paints counterfactuals; its images are `width` by `height` pixels."""
+    """Paints counterfactuals.
 
-    width: int
-    height: int
+    Its images are `width` by `height` pixels. If both are None, it keeps the proportions of each source, and
+    needs `short_side` (see `dillema.image_size.ImageSize`). All requests of a batch ask for one size.
+    """
+
+    width: int | None
+    height: int | None
 
     def generate(
         self,

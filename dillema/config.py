@@ -1,7 +1,7 @@
 """Finds and composes the configuration, and builds the objects that its blocks describe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NewType
@@ -55,6 +55,7 @@ class Config:
     execution: Block
     seed: NotNegative
     counterfactuals: Positive
+    images_per_counterfactual: Positive
     placebo: Literal[0, 1]
     max_failures: NotNegative
     retry_failed: bool
@@ -67,6 +68,8 @@ class Config:
     shard: ShardName | None = None
     objective: str | None = None
     quality: Block | None = None
+    commercial: bool = False
+    licences: dict[str, str] = field(default_factory=dict)
 
 
 def conf_dir() -> Path:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from . import licences
 from .config import Block, Blocks, Config, Tracking, refuse, without_hydra
 from .fields import WEIGHTS, Constraint, marked_fields
 
@@ -53,6 +54,7 @@ def list_mistakes(cfg: DictConfig) -> list[str]:
     mistakes = list(_check_arguments(settings, Config, ""))
     if not mistakes:
         mistakes = [*_find_dependent_gates(settings), *_find_mistakes_of_job(settings)]
+        mistakes += licences.find_mistakes(settings)
     return mistakes
 
 

@@ -55,7 +55,7 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
             raise problem from error
         if Path(name).exists():
             raise UserError(f"{name} is not a model that {kind.__name__} can open: {error}") from error
-    _ask_hub(name, name, "folder", instead)
+    ask_hub(name, name, "folder", instead)
     try:
         return kind.from_pretrained(name, **options)
     except Exception as error:  # the HTTP library depends on the version of huggingface_hub
@@ -82,7 +82,7 @@ def file(name: str, instead: str) -> Path:
         return Path(huggingface_hub.hf_hub_download(repository, path, local_files_only=True))
     except Exception:  # not in the cache, or no name that the hub can have
         pass
-    _ask_hub(repository, name, "file", instead)
+    ask_hub(repository, name, "file", instead)
     try:
         return Path(huggingface_hub.hf_hub_download(repository, path))
     except Exception as error:  # as above
@@ -200,7 +200,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _ask_hub(repository: str, name: str, what: str, instead: str) -> None:
+def ask_hub(repository: str, name: str, what: str, instead: str) -> None:
     """Raises a UserError when the hub does not have a repository, refuses it or cannot be reached.
 
     Asks only once; the libraries would retry for two minutes.

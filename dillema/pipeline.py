@@ -18,10 +18,10 @@ from .backend import (
     Model,
     Quality,
     Renders,
-    Size,
 )
 from .errors import UserError
 from .execution import overlap
+from .image_size import ImageSize
 from .runner import Outcome, Runner
 from .steps import items
 from .steps.caption import CaptionStep
@@ -57,6 +57,7 @@ class Pipeline:
 
     Attributes:
         counterfactuals: How many variants each source has.
+        images_per_counterfactual: How many images are generated of each variant, each from its own noise.
         placebos: How many times (0 or 1) each source is painted again from its unchanged caption.
         seed: Every random choice follows from it.
     """
@@ -71,13 +72,17 @@ class Pipeline:
     models: Sequence[Model] = ()
     quality: Quality | None = None
     counterfactuals: int = 3
+    images_per_counterfactual: int = 1
     placebos: int = 0
     seed: int = 0
 
     @property
-    def size(self) -> Size:
+    def size(self) -> ImageSize:
         """Returns the size of the generated images and of all images that models see."""
-        return self.generator.width, self.generator.height
+        generator = self.generator
+        if generator.width is not None and generator.height is not None:
+            return ImageSize(generator.width, generator.height)
+        return ImageSize(short_side=generator.short_side)  # type: ignore[attr-defined]  # see Generator
 
     def run(self, runner: Runner, samples: Sequence[Sample]) -> Iterator[Block]:
         """Yields the results of the samples in blocks; block size and sample order change no result."""
@@ -104,9 +109,9 @@ class Pipeline:
         rewritten = runner.run(
             RewriteStep(self.editor), items.to_rewrite(variants, captions, keywords, dataset, seed)
         )
-        texts = items.list_texts(rewritten, captions, self.placebos)
+        texts = items.list_texts(rewritten, captions, self.placebos, self.images_per_counterfactual)
         controls = {
-            name: runner.run(ControlStep(part, dataset, self.size), items.to_control(sources, texts))
+            name: runner.run(ControlStep(part, dataset), items.to_control(sources, texts))
             for name, part in self.conditionings.items()
         }
         generated = runner.run(
@@ -119,7 +124,7 @@ class Pipeline:
         quality = [runner.run(step, pairs) for step in self._quality_steps()]
         verdicts = {name: self._verdict(name, scores) for name in generated}
         images = items.join_images(generated, sources, captions, controls, verdicts, quality)
-        predictions = self.predict(runner, items.to_predict(images, sources, dataset, self.size))
+        predictions = self.predict(runner, items.to_predict(images, sources, dataset))
         counterfactuals = [image for image in images if not image.is_placebo]
         counts = {"sources": len(samples), "captions": len(captions), "counterfactuals": len(rewritten)}
         counts |= {
@@ -131,7 +136,7 @@ class Pipeline:
 
     def list_steps(self) -> list[tuple[str, float]]:
         """Returns the steps of a block in their order, each with the items that a source has at most."""
-        images = self.counterfactuals + self.placebos
+        images = self.counterfactuals * self.images_per_counterfactual + self.placebos
         renders = self.counterfactuals if isinstance(self.dataset, Renders) else 0
         return [
             *((name, 1) for name in ("source", "caption", "keywords")),
@@ -147,7 +152,7 @@ class Pipeline:
         """Returns the predictions of every model; a counterfactual counts only together with its original."""
         predictions: list[Prediction] = []
         for model in self.models:
-            step = PredictStep(model, self.dataset, self.size, runner.executor.devices)
+            step = PredictStep(model, self.dataset, runner.executor.devices)
             records = runner.run(step, [item for item, _ in images])
             predictions += items.join_predictions(model.name, images, records)
         return predictions

@@ -1,11 +1,28 @@
-"""Tries every model under test on one original first, so that a mistake shows before any image is made."""
+"""Looks for mistakes before the first caption, and estimates what the run costs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from .errors import UserError
+from omegaconf import DictConfig
+
+from . import hub
+from .downloads import (
+    Download,
+    look_at_path,
+    look_at_url,
+    look_in_cache,
+    look_up,
+    one_line,
+    split_address,
+)
+from .errors import NoWeights, UserError
+from .memory import find_problems, measure_stages
+from .needs import ENDINGS, Need, build_parts, list_needs
 from .pipeline import Pipeline
 from .runner import Runner
+from .server import Server
 from .steps import items
 from .steps.predict import PredictStep
 from .steps.source import SourceStep
@@ -13,7 +30,40 @@ from .types import Sample
 
 log = logging.getLogger(__name__)
 
+INSTEAD = {
+    "captioner": "captioner=mini or captioner=annotations",
+    "llm": "llm=smollm2",
+    "conditioning": "conditioning=canny",
+    "generator": "generator=mini",
+    "validity": "validity=none",
+    "model": "model=mini_segformer or model=mini_resnet",
+    "quality": "quality=null",
+}
+"""The options of each group that need no download."""
+
 SAMPLES = 3  # samples that are tried, in case the first ones are damaged
+
+
+def check_weights(cfg: DictConfig) -> None:
+    """Checks that the weights of every stage are here or can be fetched, and that they fit into the memory.
+
+    Nothing is loaded or fetched. Raises a UserError that names everything that is missing, gated or too
+    large, and the first server that does not answer.
+    """
+    parts = build_parts(cfg)
+    found, problems, is_missing = [], [], False
+    for need in list_needs(parts):
+        try:
+            found.append((need, _find(need)))
+        except UserError as error:
+            is_missing = is_missing or isinstance(error, NoWeights)
+            problems.append(f"{need.setting}={need.address}: {error}")
+    problems += find_problems(measure_stages(found))
+    if problems:
+        message = "\n".join(problems)
+        raise NoWeights(message) if is_missing else UserError(message)
+    for server in _list_servers(parts):
+        server.connect()
 
 
 def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) -> None:
@@ -31,7 +81,7 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
         return  # the run itself reports what is wrong with the samples
     item, _ = items.make_original(next(iter(sources.values())))
     for model in pipeline.models:
-        step = PredictStep(model, pipeline.dataset, pipeline.size, runner.executor.devices)
+        step = PredictStep(model, pipeline.dataset, runner.executor.devices)
         if not probe.run(step, [item]):
             message = probe.failures[-1]["message"]
             raise UserError(f"model={model.name} cannot predict the original of {item.sample.id}: {message}")
@@ -40,3 +90,32 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
             model.name,
             item.sample.id,
         )
+
+
+def _find(need: Need) -> Download:
+    """Returns the files of a need, on this machine or on the hub; raises a UserError if there are none."""
+    if need.is_local:
+        return look_at_path(need)
+    if "://" in need.address:
+        try:
+            return look_at_url(need.address)
+        except Exception as error:  # of several types
+            raise NoWeights(f"{need.address} is not on this machine, and {one_line(error)}") from error
+    if download := look_in_cache(need):
+        return download
+    repository, name = split_address(need.address)
+    group = need.stage.partition(".")[0]
+    instead = INSTEAD.get(group, f"another option of {group}")
+    is_file = bool(name) or Path(need.address).suffix in ENDINGS
+    hub.ask_hub(repository, need.address, "file" if is_file else "folder", instead)
+    return look_up(need)
+
+
+def _list_servers(value: Any) -> list[Server]:
+    """Returns the servers that back-ends ask."""
+    if isinstance(value, Server):
+        return [value]
+    if isinstance(value, Mapping):
+        return [server for part in value.values() for server in _list_servers(part)]
+    language_model = getattr(value, "llm", None)
+    return _list_servers(language_model) if language_model is not None else []

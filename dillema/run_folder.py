@@ -91,6 +91,7 @@ class StoredImage:
     Attributes:
         label: The columns of the task, such as the label or the mask's file.
         key: The key of the image's record; equal images of two runs have equal keys.
+        licences: Names and licences of what the image is made from.
     """
 
     id: str
@@ -106,6 +107,7 @@ class StoredImage:
     quality: Mapping[str, float]
     label: Mapping[str, Any]
     key: str
+    licences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,7 @@ class RunFolder:
             quality=row.get("quality") or {},
             label=label,
             key=row["record"],
+            licences=tuple(row.get("licences") or ()),
         )
 
 

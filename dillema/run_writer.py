@@ -47,10 +47,18 @@ DILLEMA generated these images from labelled images; they have the labels of the
 `images/` holds the images of the configuration `default`, `rejected/` the others. {note}
 `metadata.jsonl` has a line for each image of both: its label, the caption of its source and the
 counterfactual that it was generated from, the edits between them, and the scores and reasons of the gates.
+{licences}
 
 | class id | class |
 |---|---|
 {classes}
+"""
+
+
+LICENCES = """
+The images are made from these, whose licences may restrict their use:
+
+{}
 """
 
 
@@ -60,12 +68,14 @@ class RunWriter:
 
     Attributes:
         save_controls: Whether the generated set also contains the control images.
+        licences: Names and licences of what the images are made from.
     """
 
     path: Path
     dataset: Dataset
     size: ExportSize = "generated"
     save_controls: bool = False
+    licences: Sequence[str] = ()
 
     def clear(self) -> None:
         """Removes the files of an earlier run, so that files of two runs are never mixed."""
@@ -129,6 +139,7 @@ class RunWriter:
         row |= {"scores": dict(image.verdict.scores) or None, "valid": image.verdict.valid}
         row |= {"reasons": list(image.verdict.reasons), "checked": image.verdict.checked}
         row |= {"quality": dict(image.quality) or None, "controls": list(image.controls)}
+        row["licences"] = list(self.licences)
         return row | {"label_columns": list(label), "record": image.path.stem}
 
     def _write_resized(self, image: GeneratedImage, path: Path) -> Size:
@@ -188,7 +199,9 @@ def write_card(path: Path, labels: Labels) -> None:
         path: The run folder.
         labels: Those of its data set.
     """
-    verdicts = [image.verdict for image in RunFolder(path).generated()]
+    images = list(RunFolder(path).generated())
+    verdicts = [image.verdict for image in images]
+    licences = dict.fromkeys(text for image in images for text in image.licences)
     counts = Counter(verdict.valid for verdict in verdicts)
     configs = [
         _describe_config(name, [folder], valid)
@@ -205,6 +218,7 @@ def write_card(path: Path, labels: Labels) -> None:
         counts=f"{counts[True]} images count, {counts[False]} were rejected."
         if is_checked
         else f"There are {len(verdicts)} images; no gate has checked them.",
+        licences=LICENCES.format("\n".join(f"- {text}" for text in licences)) if licences else "",
         note=get_task(labels.task).export_note,
         classes="\n".join(
             f"| {i} | {name.replace('|', '&#124;')} |" for i, name in enumerate(labels.classes)

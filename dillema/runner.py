@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from .backend import Executor
 from .errors import ItemError, UserError
 from .progress import Forecast, StepProgress, show_progress
+from .speeds import note_speed
 from .steps.base import Step, StepResult
 from .store import Images, Record, Store, digest, identity
 
@@ -160,6 +161,7 @@ class Runner:
                 batch_start = time.perf_counter()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start
+        note_speed(self.store.folder, step, elapsed / len(records))
         log.log(
             self._level, "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), elapsed,
             len(records) / elapsed, f", {failed} failed" if failed else "",

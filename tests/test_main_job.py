@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
+import torchvision
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from safetensors.torch import save_file
@@ -58,6 +60,10 @@ def outcome(run: Path) -> tuple[dict, dict[str, str]]:
     return results, hashes
 
 
+def read_page(run: Path) -> str:
+    return (run / "report.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
@@ -78,6 +84,14 @@ def test_a_run_leaves_what_it_promises(home: Path) -> None:
         for edit in row["edits"]:
             assert edit["original"] in row["caption"]
             assert (edit["phrase"] or edit["replacement"]) in row["counterfactual"]
+    images = datasets.load_dataset(
+        str(folder / "generated"), "all", split="train", cache_dir=str(home / "cache")
+    )
+    assert {row["image"].size for row in images} == {row["mask"].size for row in images} == {(256, 160)}
+    assert {row["source"] for row in images} == {row["source"] for row in rows}  # val-street-0001, ...
+    images.to_parquet(home / "set.parquet")
+    assert all("mini_shift: Apache-2.0" in row["licences"] for row in images)
+    assert results["sizes"] == {"256x160": 4} and "All images are 256 x 160 pixels" in read_page(folder)
     for name in ("report.html", "failures.jsonl", ".hydra/config.yaml", "dillema.log"):
         assert (folder / name).exists()
     with sqlite3.connect(home / "outputs" / "mlflow.db") as runs:
@@ -110,6 +124,13 @@ def test_classification_is_a_task_too(home: Path) -> None:
     figures = results["models"]["mini_resnet"]["all"]
     assert figures["original"]["accuracy"] > 0.7
     assert figures["images"] == 4
+    generated = newest(home) / "generated"
+    images = datasets.load_dataset(str(generated), "all", split="train", cache_dir=str(home / "cache"))
+    labels = {row["label_name"]: row["label"] for row in images}
+    assert len(images) == 4 and set(labels) <= set(results["classes"])
+    if (generated / "images").exists():
+        valid = torchvision.datasets.ImageFolder(generated / "images", allow_empty=True)
+        assert set(valid.classes) <= set(labels) and len(valid) == results["counts"]["valid"]
 
 
 def test_shift_on_disk_is_read_like_the_real_one(home: Path) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from ..backend import Dataset, Model
 from ..errors import ItemError, UserError
 from ..execution import in_threads, run_batch
+from ..image_size import in_equal_sizes
 from ..model.classes import check_class_count
 from ..task import Truth, get_task
 
@@ -71,7 +72,8 @@ class Evaluation(L.LightningModule):
     def _predict(self, batch: Sequence[tuple[str, Image.Image, Truth]]) -> list[dict[str, Any]]:
         task = get_task(self.dataset.task)
         truths = [truth for _, _, truth in batch]
-        outputs = self.model.predict([image for _, image, _ in batch])
+        images = [image for _, image, _ in batch]
+        outputs = in_equal_sizes(self.model.predict, images, [image.size for image in images])
         if len(outputs):
             check_class_count(self.model, self.dataset, len(outputs[0]))
         try:

@@ -13,6 +13,7 @@ from .. import hub
 from ..conditioning.several import conditionings_by_name
 from ..errors import ItemError, UserError
 from ..fields import BatchSize, Constraint, Positive, Share, Transient, Weight, Weights
+from ..image_size import MULTIPLE, Size
 from ..types import Control, Counterfactual, Sample
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ Offload = Literal["model", "sequential"] | None
 Request = tuple[Sample, Counterfactual, Mapping[str, Control], int]
 """The input of one image: sample, counterfactual, control images and seed."""
 Side = Annotated[int, Constraint("that is a multiple of 8", lambda value: value > 0 and value % 8 == 0)]
+ShortSide = Annotated[
+    int, Constraint("that is a multiple of 64", lambda value: value > 0 and value % MULTIPLE == 0)
+]
 Strength = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 < value <= 1)]
 
 ALTERNATIVE = "generator=mini"
@@ -40,6 +44,9 @@ class ControlNetGenerator:
         controlnet: The ControlNet of each conditioning, for a checkpoint without ControlNets; only those of
             `conditioning` are loaded.
         control_weight: A factor for the weights of all control images.
+        width: Pixels; None, together with `height`, keeps the proportions of each source.
+        height: Pixels, or None.
+        short_side: Pixels of the shorter side, where the proportions are kept.
         guidance: The scale of classifier-free guidance; 1 uses no negative prompt and takes half the time.
         guidance_share: The share of the steps, counted from the first, that use guidance.
         strength: Starts from the source image with this share of the noise; None starts from noise only.
@@ -57,8 +64,9 @@ class ControlNetGenerator:
     controlnet: Weights[dict[str, str] | None] = None
     conditioning: Transient[Any] = None
     control_weight: Weight = 1.0
-    width: Side = 512
-    height: Side = 512
+    width: Side | None = 512
+    height: Side | None = 512
+    short_side: ShortSide = 512
     steps: Positive = 20
     guidance: Weight = 7.5
     guidance_share: Share = 1.0
@@ -79,7 +87,8 @@ class ControlNetGenerator:
     version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        """Raises a UserError for a strength that leaves no step."""
+        """Raises a UserError for a strength that leaves no step, or a width without a height."""
+        check_sides(self.width, self.height)
         if self.strength is not None and int(self.strength * self.steps) == 0:
             raise UserError(
                 f"generator.strength={self.strength}: must leave one of the {self.steps} steps; "
@@ -134,12 +143,13 @@ class ControlNetGenerator:
 
         texts = [counterfactual.text for _, counterfactual, _, _ in batch]
         try:
+            width, height = self._size(batch[0])
             output = pipeline(
                 **self._embeddings.arguments(texts, self.negative_prompt),
                 **self._image_arguments(batch),
                 **(self._limit.arguments() if self._limit else {}),
-                width=self.width,
-                height=self.height,
+                width=width,
+                height=height,
                 num_inference_steps=self.steps,
                 guidance_scale=self.guidance if self.guidance_share > 0 else 1.0,
                 generator=noise([seed for *_, seed in batch]),
@@ -207,9 +217,17 @@ class ControlNetGenerator:
             "image": structure,
         }
         if self.strength is not None:
-            sources = [resized(sample, self.width, self.height) for sample, *_ in batch]
+            size = self._size(batch[0])
+            sources = [sample.image.resize(size, Image.Resampling.LANCZOS) for sample, *_ in batch]
             arguments |= {"image": sources, "control_image": structure, "strength": self.strength}
         return arguments
+
+    def _size(self, request: Request) -> Size:
+        """Returns the size of an image: that of its control images, where proportions are kept."""
+        if self.width is not None and self.height is not None:
+            return self.width, self.height
+        controls = request[2]
+        return next(iter(controls.values())).image.size
 
     def _controlnets(self) -> dict[str, str]:
         """Returns the ControlNets in use by the name of their conditioning; none for the checkpoint's own."""
@@ -258,16 +276,21 @@ def move_to_device(pipeline: Any, device: str, offload: Offload, slicing: bool, 
         pipeline.enable_sequential_cpu_offload(device=device)
 
 
+def check_sides(width: int | None, height: int | None) -> None:
+    """Raises a UserError for one side without the other."""
+    if (width is None) != (height is None):
+        raise UserError(
+            f"generator.width={'null' if width is None else width}, "
+            f"generator.height={'null' if height is None else height}: "
+            "set both, or neither, which keeps the proportions of the sources (generator.short_side)"
+        )
+
+
 def noise(seeds: Sequence[int]) -> list[Any]:
     """Returns a random generator for each image, on the CPU, because devices draw different numbers."""
     import torch
 
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-
-
-def resized(sample: Sample, width: int, height: int) -> Image.Image:
-    """Returns the source image at the size of the generated one."""
-    return sample.image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def to_images(pixels: "Tensor", withheld: Sequence[bool]) -> list[Image.Image | ItemError]:

@@ -10,8 +10,9 @@ from PIL import Image
 from .. import hub
 from ..errors import ItemError, UserError
 from ..fields import BatchSize, Constraint, Positive, Transient, Weights
+from ..image_size import ImageSize
 from ..types import Control, Counterfactual, Edit, Sample
-from .diffusers import ALTERNATIVE, Offload, move_to_device, noise, resized, to_images
+from .diffusers import ALTERNATIVE, Offload, ShortSide, check_sides, move_to_device, noise, to_images
 
 # these models round other sizes, and the labels would then not fit
 Side = Annotated[int, Constraint("that is a multiple of 16", lambda value: value > 0 and value % 16 == 0)]
@@ -26,13 +27,17 @@ class EditingGenerator:
     Attributes:
         model: A folder or a hub id.
         arguments: Further arguments of the pipeline, such as guidance, whose name differs by pipeline.
+        width: Pixels; None, together with `height`, keeps the proportions of each source.
+        height: Pixels, or None.
+        short_side: Pixels of the shorter side, where the proportions are kept.
         offload: See `Offload`; saves memory and costs time, as do slicing and tiling.
     """
 
     model: Weights[str]
     arguments: dict[str, Any] = field(default_factory=dict)
-    width: Side = 1024
-    height: Side = 1024
+    width: Side | None = 1024
+    height: Side | None = 1024
+    short_side: ShortSide = 1024
     steps: Positive = 28
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
@@ -42,6 +47,10 @@ class EditingGenerator:
     batch_size: BatchSize = 1
 
     version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Raises a UserError for a width without a height."""
+        check_sides(self.width, self.height)
 
     def load(self) -> None:
         """Loads the pipeline; raises a UserError for one that does not edit or take the arguments."""
@@ -55,9 +64,7 @@ class EditingGenerator:
                 f"{self.model} is a {type(pipeline).__name__}, which takes no {', '.join(sorted(unknown))}: "
                 "see generator.model, generator.arguments"
             )
-        self._arguments = dict(self.arguments)
-        if "max_area" in parameters:  # otherwise Kontext chooses its own sizes
-            self._arguments |= {"max_area": self.width * self.height, "_auto_resize": False}
+        self._has_area = "max_area" in parameters  # without it, Kontext chooses its own sizes
         move_to_device(pipeline, device, self.offload, self.slicing, self.tiling)
         self._pipeline = pipeline
 
@@ -70,16 +77,21 @@ class EditingGenerator:
     ) -> list[Image.Image | ItemError]:
         """Returns one image a counterfactual; an ItemError for one that holds NaN or is black."""
         results = []
+        image_size = ImageSize(self.width, self.height, self.short_side)
         for sample, counterfactual, generator in zip(samples, counterfactuals, noise(seeds), strict=True):
+            source = sample.image
+            width, height = image_size.of(source.size)
+            area = {"max_area": width * height, "_auto_resize": False} if self._has_area else {}
             output = self._pipeline(
-                image=resized(sample, self.width, self.height),
+                image=source.resize((width, height), Image.Resampling.LANCZOS),
                 prompt=instruction(counterfactual),
-                width=self.width,
-                height=self.height,
+                width=width,
+                height=height,
                 num_inference_steps=self.steps,
                 generator=generator,
                 output_type="pt",
-                **self._arguments,
+                **self.arguments,
+                **area,
             )
             results += to_images(output.images, [False])
         return results

@@ -1,9 +1,12 @@
 """Computes the figures of results.json from what a run folder holds."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from .. import statistics
 from ..backend import Quality
@@ -21,7 +24,17 @@ def compute_figures(
     """
     labels = Labels.read(description)
     summary = statistics.summarise(folder.predictions_file, labels, models, description["seed"])
-    return {"quality": _average_quality(folder, description["seed"]), **summary}
+    quality = _average_quality(folder, description["seed"])
+    return {"sizes": _count_sizes(folder), "quality": quality, **summary}
+
+
+def _count_sizes(folder: RunFolder) -> dict[str, int]:
+    """Returns how many sources models saw at each size, such as 832x512; the most frequent sizes first."""
+    sizes: Counter[str] = Counter()
+    for path in sorted((folder.path / "originals").glob("*.png")):
+        with Image.open(path) as image:
+            sizes[f"{image.width}x{image.height}"] += 1
+    return dict(sizes.most_common())
 
 
 def _average_quality(folder: RunFolder, seed: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..dataset import split
 from ..errors import UserError
 from ..fields import AboveZero, Constraint, Positive
 from ..pipeline import Pipeline
-from ..preflight import check_models
+from ..preflight import check_models, check_weights
 from ..report import retraining, thumbnails, words
 from ..report.retraining import IMAGE_KINDS, KIND_NAMES
 from ..retraining import ARMS, COUNTERFACTUALS
@@ -109,7 +109,10 @@ def retrain(
         samples = pipeline.dataset.samples()
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)
+        check_weights(context.cfg)
         check_models(pipeline, runner, samples)
+        trainings = len(pipeline.models) * len(ARMS) * len(seeds)
+        log.info("%d trainings of %d steps follow the counterfactuals", trainings, steps)
         folder = generate(context, replace(pipeline, models=(), placebos=0), runner, start)
         results = dict(folder.results)
         (context.folder / RESULTS).unlink()  # the run is complete only when the models are trained
@@ -144,9 +147,9 @@ class _Retraining:
         self.test = [sample for sample in test if sample.id in self.sources]
         if not self.test:
             raise UserError("no source to test on can be read: see failures.jsonl")
-        self.images = list_real_images(self.test, self.sources, pipeline.dataset, pipeline.size, conditions)
+        self.images = list_real_images(self.test, self.sources, pipeline.dataset, conditions)
         self.trainer = ArmTrainer(
-            self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size,
+            self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size.key,
             self._training_sources(train), schedule, seeds, len(pipeline.models),
         )  # fmt: skip
         self.failed: dict[str, set[str]] = {}
@@ -196,9 +199,7 @@ class _Retraining:
         for model in self.pipeline.models:
             failed = self.failed[model.name] = set()
             for name, variant in self.trainer.variants(model, self.folder.path):
-                step = PredictStep(
-                    variant, self.pipeline.dataset, self.pipeline.size, self.runner.executor.devices
-                )
+                step = PredictStep(variant, self.pipeline.dataset, self.runner.executor.devices)
                 for batch in iterate_batches(self._test_images(), IMAGES_IN_MEMORY):
                     images = [image for image in batch if image.id not in failed]
                     outcomes = self.runner.run(step, [image.item for image in images])

@@ -10,14 +10,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .. import attribute_check, predictions, report, tracking
+from .. import attribute_check, estimate, licences, predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
 from ..errors import UserError
 from ..pipeline import Block, Pipeline, sort_samples
-from ..preflight import check_models
+from ..preflight import check_models, check_weights
 from ..progress import Forecast
 from ..run_folder import PREDICTIONS, RESULTS, RunFolder
 from ..run_writer import RunWriter
@@ -81,6 +81,7 @@ def build_pipeline(context: JobContext) -> Pipeline:
         models=[build(block) for block in cfg.model.values()],
         quality=build(cfg.quality) if cfg.get("quality") else None,
         counterfactuals=cfg.counterfactuals,
+        images_per_counterfactual=cfg.images_per_counterfactual,
         placebos=cfg.placebo,
         seed=cfg.seed,
     )
@@ -151,8 +152,7 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
 
 def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shard | None = None) -> "Totals":
     """Runs all steps; writes images, predictions and failures, these even when the run stops."""
-    values: Any = OmegaConf.to_container(context.cfg)
-    writer = RunWriter(context.folder, pipeline.dataset, values["size"], context.cfg.save_controls)
+    writer = _make_writer(context, pipeline)
     writer.clear()
     quality = pipeline.quality
     totals = Totals(keeps_valid=quality is not None and quality.features is not None)
@@ -169,7 +169,10 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         if shard is not None:
             samples = shard.choose(samples)
             log.info("shard %s: %d of these sources", shard, len(samples))
+        check_weights(context.cfg)
         check_models(pipeline, runner, samples)
+        price = OmegaConf.select(context.cfg, "tracking.price_per_hour")
+        estimate.show(estimate.estimate(pipeline, runner, samples, price))
         if runner.executor.blocks == 1:
             runner.forecast = Forecast(pipeline.list_steps(), len(samples), runner.store.usual_seconds())
         rows = _rows(pipeline.run(runner, samples), writer, totals)
@@ -188,6 +191,20 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         writer.write_failures(runner.failures, list(runner.seconds))
         runner.store.flush()
     return totals
+
+
+def _make_writer(context: JobContext, pipeline: Pipeline) -> RunWriter:
+    """Returns the writer of the run folder; shows the licences of what the images are made from."""
+    listed = licences.list_licences(context.cfg)
+    for line in licences.describe(listed):
+        log.info("%s", line)
+    return RunWriter(
+        context.folder,
+        pipeline.dataset,
+        context.cfg.size,
+        context.cfg.save_controls,
+        licences.of_images(listed),
+    )
 
 
 def point_latest(folder: Path, instead_of_finished: bool = True) -> None:
@@ -274,4 +291,5 @@ def _describe(context: JobContext, pipeline: Pipeline) -> dict[str, Any]:
         "ignored": sorted(dataset.ignored),
         "seed": pipeline.seed,
         "gates": [gate.name for gate in pipeline.gates],
+        "licences": licences.to_rows(licences.list_licences(context.cfg)),
     }

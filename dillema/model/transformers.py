@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from PIL import Image
 
 from .. import hub
-from ..fields import BatchSize, Transient, Weights
+from ..fields import BatchSize, Positive, Transient, Weights
+from ..image_size import in_proportion
 from .logits import ClassMap, map_logits
 from .trainable import Trainable
 from .weights import expand_home
@@ -17,6 +18,7 @@ from .weights import expand_home
 if TYPE_CHECKING:
     from torch import Tensor
 
+STRIDE = 32  # of segmentation networks: the sides of their input are multiples of it
 _NO_NAME = re.compile(r"LABEL_\d+")
 
 
@@ -54,7 +56,7 @@ class _Transformers(Trainable):
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
         """Returns the logits; see `Trainable`."""
-        pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
+        pixels = self._read_pixels(images)
         output = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype))
         return map_logits(self._read_logits(output), images, self.class_map, self._id2label)
 
@@ -71,6 +73,11 @@ class _Transformers(Trainable):
     def _id2label(self) -> tuple[str, ...]:
         id2label: dict[int, str] = self._network.config.id2label
         return tuple(id2label[i] for i in sorted(id2label))
+
+    def _read_pixels(self, images: Sequence[Image.Image]) -> "Tensor":
+        """Returns the input of the network."""
+        pixels: Tensor = self._processor(list(images), return_tensors="pt")["pixel_values"]
+        return pixels
 
     def _read_logits(self, output: Any) -> "Tensor":
         logits: Tensor = output.logits
@@ -91,7 +98,27 @@ class TransformersClassification(_Transformers):
 
 
 @dataclass
-class TransformersSegmentation(_Transformers):
+class _Segmenter(_Transformers):
+    """A segmenter.
+
+    Attributes:
+        short_side: Pixels of the shorter side of the network's input, which then has the proportions of the
+            image; None: the size that the checkpoint's image processor gives, often a square.
+    """
+
+    short_side: Positive | None = None
+
+    def _read_pixels(self, images: Sequence[Image.Image]) -> "Tensor":
+        if self.short_side is None:
+            return super()._read_pixels(images)
+        size = in_proportion(images[0].size, self.short_side, STRIDE)
+        resized = [image.resize(size, Image.Resampling.BILINEAR) for image in images]
+        pixels: Tensor = self._processor(resized, do_resize=False, return_tensors="pt")["pixel_values"]
+        return pixels
+
+
+@dataclass
+class TransformersSegmentation(_Segmenter):
     """A segmenter with one logit a class and pixel (SegFormer, UPerNet, ...), from a folder or the hub.
 
     For its classes see TransformersClassification.
@@ -101,7 +128,7 @@ class TransformersSegmentation(_Transformers):
 
 
 @dataclass
-class TransformersMaskSegmentation(_Transformers):
+class TransformersMaskSegmentation(_Segmenter):
     """A segmenter that gives masks with a class each (MaskFormer, Mask2Former), from a folder or the hub.
 
     A class's score at a pixel is the sum over all masks of the mask times the probability of the class (Cheng

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def write_confusion_matrices(folder: RunFolder) -> dict[str, dict[str, Any] | No
             views[model] = None
             continue
         write_atomically(folder.path / files[model], format_csv(classes, matrices))
-        views[model] = build_view(classes, matrices) | {"file": files[model]}
+        views[model] = build_view(classes, matrices, folder.labels.ignored) | {"file": files[model]}
     current = {view["file"] for view in views.values() if view}
     for file in folder.path.glob("confusion_*.csv"):
         if file.name not in current:
@@ -67,9 +67,12 @@ def format_csv(classes: Sequence[str], matrices: Mapping[str, np.ndarray]) -> st
     return text.getvalue()
 
 
-def build_view(classes: Sequence[str], matrices: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Returns the shares of the classes with the most confusions, and how many classes are not shown."""
+def build_view(
+    classes: Sequence[str], matrices: Mapping[str, np.ndarray], ignored: Collection[int] = ()
+) -> dict[str, Any]:
+    """Returns the shares of the scored classes with the most confusions, and how many are not shown."""
     total = np.sum(list(matrices.values()), axis=0)
+    total[[i for i in ignored if i < len(total)]] = 0
     present = np.flatnonzero(total.sum(0) + total.sum(1))
     wrong = total * ~np.eye(len(total), dtype=bool)
     confusions = wrong.sum(0) + wrong.sum(1)

@@ -355,3 +355,22 @@ def sort_classes(per_class: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     return sorted(
         per_class.items(), key=lambda item: -2 if item[1]["drop"] is None else item[1]["drop"], reverse=True
     )
+
+
+def licence_rows(results: Figures) -> list[tuple[str, str, str]]:
+    """Returns of each licence its setting, the name of the data set or model, and what the licence says."""
+    use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
+    return [
+        (row["setting"], row["name"], f"{row['licence']} ({use[row['commercial']]})")
+        for row in results["licences"]
+    ]
+
+
+def describe_sizes(sizes: Mapping[str, int]) -> str:
+    """Returns a sentence about the sizes at which images were generated and models saw them; "" for none."""
+    names = [size.replace("x", " x ") for size in sizes]
+    if len(names) == 1:
+        return f"All images are {names[0]} pixels: originals, generated images and what the models saw."
+    counts = [f"{name} ({count})" for name, count in zip(names, sizes.values(), strict=True)]
+    listed = join_names(counts, 8)
+    return f"Sizes in pixels, with the number of sources: {listed}." if names else ""

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..backend import Dataset, Size
+from ..backend import Dataset
 from ..model.classes import check_classes
 from ..steps.base import dataset_key
+from ..steps.items import read_size
 from ..steps.predict import read_file
 from ..store import digest, identity, link
 from ..task import get_task
@@ -49,6 +50,7 @@ class ArmTrainer:
 
     Attributes:
         weights_folder: The folder of the weights of all runs.
+        size_key: What the size of the images depends on (see `ImageSize.key`).
         sources: The training sources.
         schedule: The schedule of all arms.
         models: The number of models that are trained.
@@ -58,7 +60,7 @@ class ArmTrainer:
 
     weights_folder: Path
     dataset: Dataset
-    size: Size
+    size_key: Any
     sources: Sequence[TrainingSource]
     schedule: "Schedule"
     seeds: Sequence[int]
@@ -89,7 +91,7 @@ class ArmTrainer:
         from .augmentation import augment
 
         task = get_task(self.dataset.task)
-        truth = task.read_truth(source.sample, self.size)()
+        truth = task.read_truth(source.sample, read_size(source.original))()
         return augment(read_file(source.original)(), truth, task, seed)[0]
 
     def _find_or_train(self, model: Any, arm: str, seed: int) -> Path:
@@ -165,23 +167,24 @@ class ArmTrainer:
             )
             for source in self.sources
         ]
-        return [dataset_key(self.dataset), list(self.size), sources]
+        return [dataset_key(self.dataset), self.size_key, sources]
 
     @cached_property
     def _images(self) -> list["Source"]:
         """Returns the functions that read the training images, and cache them while memory allows."""
         from .training import Source
 
-        width, height = self.size
+        sizes = [read_size(source.original) for source in self.sources]
+        width, height = max(sizes, key=lambda size: size[0] * size[1])
         cached: Callable[..., Any] = lru_cache(maxsize=CACHED_BYTES // (4 * width * height))(call)
         task = get_task(self.dataset.task)
         return [
             Source(
                 partial(cached, read_file(source.original)),
-                partial(cached, task.read_truth(source.sample, self.size)),
+                partial(cached, task.read_truth(source.sample, size)),
                 [partial(cached, read_file(path)) for path in source.counterfactuals],
             )
-            for source in self.sources
+            for source, size in zip(self.sources, sizes, strict=True)
         ]
 
 

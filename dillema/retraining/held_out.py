@@ -9,7 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from ..backend import Dataset, Renders, Size
+from ..backend import Dataset, Renders
+from ..image_size import Size
+from ..steps.items import read_size
 from ..steps.predict import PredictItem, read_file, read_resized
 from ..types import COUNTERFACTUAL, ORIGINAL, TRUTH, Edit, Sample
 
@@ -65,7 +67,6 @@ def list_real_images(
     samples: Sequence[Sample],
     sources: Mapping[str, Any],
     dataset: Dataset,
-    size: Size,
     conditions: Sequence[str],
 ) -> list[HeldOutImage]:
     """Returns the originals of samples, and renders of them in all combinations of conditions.
@@ -74,7 +75,6 @@ def list_real_images(
         samples: The test samples.
         sources: Their finished items of the source step, by id.
         dataset: The data set; without `Renders` there are no renders.
-        size: The size of the images.
         conditions: The attributes whose values are combined.
     """
     names = conditions if isinstance(dataset, Renders) else ()
@@ -85,12 +85,14 @@ def list_real_images(
     images = []
     for sample in samples:
         own = {name: sample.attributes[name] for name in values}
+        size = read_size(sources[sample.id].image)
         item = PredictItem(
             f"{sample.id} (original)",
             sample,
             sources[sample.id].key,
             read_file(sources[sample.id].image),
             "original",
+            size,
         )
         images.append(HeldOutImage(sample.id, ORIGINAL, sample, item, condition=" ".join(own.values())))
         for combination in product(*values.values()):
@@ -111,7 +113,7 @@ def make_counterfactual(
     name: str, sample: Sample, source_key: str, path: Path, edits: tuple[Edit, ...]
 ) -> HeldOutImage:
     """Returns a generated image of a test source."""
-    item = PredictItem(name, sample, source_key, read_file(path), path.stem)
+    item = PredictItem(name, sample, source_key, read_file(path), path.stem, read_size(path))
     return HeldOutImage(name, COUNTERFACTUAL, sample, item, edits)
 
 
@@ -137,5 +139,5 @@ def _render(
 ) -> HeldOutImage:
     name = f"{sample.id} {condition}"
     content = [asdict(edit) for edit in edits]
-    item = PredictItem(f"{name} (truth)", sample, source_key, read_resized(render, size), content)
+    item = PredictItem(f"{name} (truth)", sample, source_key, read_resized(render, size), content, size)
     return HeldOutImage(name, TRUTH, sample, item, edits, condition)

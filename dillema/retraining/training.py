@@ -24,6 +24,7 @@ from .. import hub
 from ..backend import Dataset
 from ..errors import UserError
 from ..execution.batch import is_memory_error
+from ..image_size import in_equal_sizes
 from ..task import Task, Truth, get_task
 from .augmentation import augment
 
@@ -136,7 +137,13 @@ class Training(L.LightningModule):
         Raises a UserError if it is NaN, because the weights would become NaN, too.
         """
         images, truths = zip(*batch, strict=True)
-        loss = self.task.loss(self.model.logits(images), truths, self.dataset.ignored)
+        sizes = [image.size for image in images]
+        logits = (
+            self.model.logits(images)
+            if len({*sizes}) == 1
+            else in_equal_sizes(self.model.logits, images, sizes)
+        )
+        loss = self.task.loss(logits, truths, self.dataset.ignored)
         if not loss.isfinite():
             raise self.divergence(f"the loss of step {index} is {loss.item()}")
         self.losses.append(loss.detach())

@@ -83,8 +83,8 @@ def confusion_matrix(
 ) -> tuple[list[str], np.ndarray]:
     """Returns the names of the classes and the confusion matrix of the images of a kind.
 
-    True classes are rows. Counts each valid image once, in the unit `Task.unit`. Empty for a task without
-    confusion matrices.
+    True classes are rows, also those that are not scored. Counts each valid image once, in the unit
+    `Task.unit`. Empty for a task without confusion matrices.
     """
     predictions = read(path, model, labels)
     weights = ((predictions.kind == kind) & predictions.valid).astype(float)

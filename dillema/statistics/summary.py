@@ -61,6 +61,7 @@ def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, An
 def prediction_set(predictions: Predictions, rows: np.ndarray) -> PredictionSet:
     """Returns the predictions of rows for the metrics of a task; a repeated row counts repeatedly."""
     weights = np.bincount(rows, minlength=len(predictions.image)).astype(float)
+    matrix = predictions.confusion(weights)
     sums, scores = np.zeros(predictions.tallies.shape[1], np.int64), []
     for i in range(0, len(rows), ROWS_PER_READ):
         tallies = predictions.tallies[rows[i : i + ROWS_PER_READ]]
@@ -70,8 +71,17 @@ def prediction_set(predictions: Predictions, rows: np.ndarray) -> PredictionSet:
         sums=sums,
         scores=np.concatenate(scores),
         values={name: column[rows] for name, column in predictions.values.items()},
-        matrix=predictions.confusion(weights),
+        matrix=without_ignored(matrix, predictions),
+        full_matrix=matrix,
     )
+
+
+def without_ignored(matrix: np.ndarray, predictions: Predictions) -> np.ndarray:
+    """Returns a confusion matrix in which true classes that are not scored have no counts."""
+    scored = matrix.copy()
+    if len(matrix) == len(predictions.labels.classes):
+        scored[[i for i in predictions.labels.ignored if i < len(matrix)]] = 0
+    return scored
 
 
 def flips(pairs: PairedTallies) -> dict[str, float | None]:

@@ -11,10 +11,11 @@ from .base import Step, StepResult, dataset_key
 
 @dataclass(frozen=True)
 class ControlItem:
-    """A sample and the key of its source record."""
+    """A sample, the key of its source record, and the size of its generated images."""
 
     sample: Sample
     source_key: str
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,6 @@ class ControlStep(Step[ControlItem]):
 
     conditioning: Conditioning
     dataset: Dataset
-    size: Size
 
     name: ClassVar[str] = "control"
     version: ClassVar[int] = 1
@@ -45,14 +45,14 @@ class ControlStep(Step[ControlItem]):
 
     def key(self, item: ControlItem) -> Any:
         """Returns what the control image depends on, with the additional data that the conditioning reads."""
-        parts = [dataset_key(self.dataset), item.source_key, list(self.size)]
+        parts = [dataset_key(self.dataset), item.source_key, list(item.size)]
         if hasattr(self.conditioning, "content"):
             parts.append(self._content(item.sample))
         return parts
 
     def work(self, backend: Conditioning, batch: Sequence[ControlItem]) -> Sequence[StepResult | Exception]:
         """Returns the control images; the value of a result is the weight of the image."""
-        controls = [backend.control(item.sample, self.dataset, self.size) for item in batch]
+        controls = [backend.control(item.sample, self.dataset, item.size) for item in batch]
         return [StepResult(control.weight, control.image) for control in controls]
 
     def _content(self, sample: Sample) -> str:

@@ -1,12 +1,15 @@
 """Scores every generated image by one gate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any, ClassVar
 
+from PIL import Image
+
 from ..backend import Dataset, Gate
+from ..image_size import in_equal_sizes
 from ..types import Counterfactual, Sample
 from .base import Step, StepResult, dataset_key, open_image
 
@@ -56,11 +59,21 @@ class GateStep(Step[GateItem]):
     def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[StepResult | Exception]:
         """Returns the scores by name, without NaN."""
         images = [open_image(item.image) for item in batch]
-        counterfactuals = [item.counterfactual for item in batch]
-        scores = backend.score([item.sample for item in batch], counterfactuals, images, self.dataset)
+        pairs = list(zip(batch, images, strict=True))
+        scores = in_equal_sizes(
+            lambda part: self._score(backend, part), pairs, [image.size for image in images]
+        )
         return [
             row
             if isinstance(row, Exception)
             else StepResult({name: float(v) for name, v in row.items() if not isnan(v)})
             for row in scores
         ]
+
+    def _score(
+        self, backend: Gate, pairs: Sequence[tuple[GateItem, Image.Image]]
+    ) -> Sequence[Mapping[str, float] | Exception]:
+        """Returns the scores of images of one size."""
+        samples = [item.sample for item, _ in pairs]
+        counterfactuals = [item.counterfactual for item, _ in pairs]
+        return backend.score(samples, counterfactuals, [image for _, image in pairs], self.dataset)

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from PIL import Image
+
 from ..backend import Generator
+from ..image_size import Size, in_equal_sizes
 from ..types import Control, Counterfactual, Sample
 from .base import Step, StepResult, open_image
 
@@ -21,7 +24,7 @@ class ControlFile:
 
 @dataclass(frozen=True)
 class GenerateItem:
-    """A counterfactual of a sample, its control images by conditioning, and the seed of its noise."""
+    """A counterfactual of a sample, its control images by conditioning, its size, and its noise's seed."""
 
     variant_id: str
     sample: Sample
@@ -29,6 +32,7 @@ class GenerateItem:
     counterfactual: Counterfactual
     controls: Mapping[str, ControlFile]
     seed: int
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,15 @@ class GenerateStep(Step[GenerateItem]):
 
     def work(self, backend: Generator, batch: Sequence[GenerateItem]) -> Sequence[StepResult | Exception]:
         """Returns the images."""
+        images = in_equal_sizes(
+            lambda part: self._generate(backend, part), batch, [item.size for item in batch]
+        )
+        return [image if isinstance(image, Exception) else StepResult(image=image) for image in images]
+
+    def _generate(
+        self, backend: Generator, batch: Sequence[GenerateItem]
+    ) -> Sequence[Image.Image | Exception]:
+        """Returns the images of requests for one size."""
         controls = [
             {
                 name: Control(open_image(control.path), control.weight)
@@ -67,5 +80,4 @@ class GenerateStep(Step[GenerateItem]):
         ]
         samples = [item.sample for item in batch]
         counterfactuals = [item.counterfactual for item in batch]
-        images = backend.generate(samples, counterfactuals, controls, [item.seed for item in batch])
-        return [image if isinstance(image, Exception) else StepResult(image=image) for image in images]
+        return backend.generate(samples, counterfactuals, controls, [item.seed for item in batch])

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..backend import Dataset, EditStrategy, Renders, Size, Vary
+from PIL import Image
+
+from ..backend import Dataset, EditStrategy, Renders, Vary
+from ..image_size import Size
 from ..store import seed_for
 from ..task import get_task
 from ..types import (
@@ -71,12 +75,16 @@ class PlannedVariant:
 
 @dataclass(frozen=True)
 class Text:
-    """A text from which an image is generated: a counterfactual, or a placebo (index -1, no edits)."""
+    """A text from which an image is generated: a counterfactual, or a placebo (index -1, no edits).
+
+    `noise` counts the images that are generated from one counterfactual.
+    """
 
     id: str
     source_id: str
     index: int
     counterfactual: Counterfactual
+    noise: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,16 +175,21 @@ def to_rewrite(
     return items
 
 
-def list_texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[Text]:
+def list_texts(rewritten: Outcomes, captions: Outcomes, placebos: int, images: int = 1) -> list[Text]:
     """Returns the texts to generate images from.
 
-    They are the counterfactuals and, with placebos, the caption of every source that has a counterfactual.
+    They are the counterfactuals, each `images` times, and, with placebos, the caption of every source that
+    has a counterfactual. The first image of a variant has its id; the id of another one ends in "-" and its
+    number.
     """
     counterfactuals = []
     for name, outcome in rewritten.items():
         source_id, _, index = name.rpartition("_")
         counterfactual = replace(outcome.value, caption=captions[source_id].value.text)
-        counterfactuals.append(Text(name, source_id, int(index), counterfactual))
+        counterfactuals += [
+            Text(f"{name}-{noise}" if noise else name, source_id, int(index), counterfactual, noise)
+            for noise in range(images)
+        ]
     unchanged = []
     for source_id in dict.fromkeys(text.source_id for text in counterfactuals) if placebos else ():
         caption = captions[source_id].value.text
@@ -189,7 +202,9 @@ def list_texts(rewritten: Outcomes, captions: Outcomes, placebos: int) -> list[T
 def to_control(sources: Outcomes, texts: Sequence[Text]) -> list[ControlItem]:
     """Returns the items of the control step: every source that has a text."""
     names = dict.fromkeys(text.source_id for text in texts)
-    return [ControlItem(sources[name].item, sources[name].key) for name in names]
+    return [
+        ControlItem(sources[name].item, sources[name].key, read_size(sources[name].image)) for name in names
+    ]
 
 
 def to_generate(
@@ -207,8 +222,13 @@ def to_generate(
         }
         source = sources[text.source_id]
         purpose = "placebo" if text.index < 0 else "generate"
+        if text.noise:  # more images leave the first one as it is
+            purpose = f"{purpose} noise {text.noise}"
         item_seed = seed_for(seed, text.source_id, purpose, max(text.index, 0))
-        items.append(GenerateItem(text.id, source.item, source.key, text.counterfactual, files, item_seed))
+        size = read_size(source.image)
+        items.append(
+            GenerateItem(text.id, source.item, source.key, text.counterfactual, files, item_seed, size)
+        )
     return items
 
 
@@ -264,22 +284,23 @@ def join_images(
 
 
 def to_predict(
-    images: Sequence[GeneratedImage], sources: Outcomes, dataset: Dataset, size: Size
+    images: Sequence[GeneratedImage], sources: Outcomes, dataset: Dataset
 ) -> list[tuple[PredictItem, ImageRecord]]:
     """Returns the items of the predict step, each with its properties; originals come first."""
     source_ids = dict.fromkeys(image.sample.id for image in images)
     items = [make_original(sources[source_id]) for source_id in source_ids]
     for image in images:
         sample, edits = image.sample, image.counterfactual.edits
-        source_key = sources[sample.id].key
+        source_key, size = sources[sample.id].key, read_size(sources[sample.id].image)
         kind = PLACEBO if image.is_placebo else COUNTERFACTUAL
-        item = PredictItem(image.id, sample, source_key, read_file(image.path), image.path.stem)
+        item = PredictItem(image.id, sample, source_key, read_file(image.path), image.path.stem, size)
         record = ImageRecord(image.id, sample.id, sample.group, kind, edits, image.verdict, image.path.stem)
         items.append((item, record))
         render = dataset.render(sample, edits) if isinstance(dataset, Renders) and edits else None
         if render is not None:
             content = [[edit.attribute, edit.replacement] for edit in edits]
-            item = PredictItem(f"{image.id} (truth)", sample, source_key, read_resized(render, size), content)
+            read = read_resized(render, size)
+            item = PredictItem(f"{image.id} (truth)", sample, source_key, read, content, size)
             items.append((item, ImageRecord(image.id, sample.id, sample.group, TRUTH, edits, image.verdict)))
     return items
 
@@ -287,8 +308,18 @@ def to_predict(
 def make_original(source: Finished) -> tuple[PredictItem, ImageRecord]:
     """Returns the item of the predict step for the original of a source, and its properties."""
     sample: Sample = source.item
-    item = PredictItem(f"{sample.id} (original)", sample, source.key, read_file(source.image), "original")
+    size = read_size(source.image)
+    item = PredictItem(
+        f"{sample.id} (original)", sample, source.key, read_file(source.image), "original", size
+    )
     return item, ImageRecord(sample.id, sample.id, sample.group, ORIGINAL, digest=sample.digest)
+
+
+@lru_cache(maxsize=10_000)  # the steps ask for the same originals; the file of a record never changes
+def read_size(path: Path) -> Size:
+    """Returns the size of an image in the store."""
+    with Image.open(path) as image:
+        return image.size
 
 
 def join_predictions(

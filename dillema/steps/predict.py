@@ -25,6 +25,7 @@ class PredictItem:
     Attributes:
         read: Reads or renders the image.
         content: What distinguishes the image from the original of the sample, as JSON.
+        size: The size of the image.
     """
 
     image_id: str
@@ -32,6 +33,7 @@ class PredictItem:
     source_key: str
     read: Callable[[], Image.Image]
     content: Any
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,6 @@ class PredictStep(Step[PredictItem]):
 
     model: Model
     dataset: Dataset
-    size: Size
     devices: int = 1
 
     name: ClassVar[str] = "predict"
@@ -64,7 +65,7 @@ class PredictStep(Step[PredictItem]):
     def key(self, item: PredictItem) -> Any:
         """Returns what a prediction depends on."""
         task = get_task(self.dataset.task)
-        return [dataset_key(self.dataset), task.version, item.source_key, list(self.size), item.content]
+        return [dataset_key(self.dataset), task.version, item.source_key, list(item.size), item.content]
 
     def work(self, backend: Model, batch: Sequence[PredictItem]) -> Sequence[StepResult | Exception]:
         """Returns the records of the task."""
@@ -76,7 +77,7 @@ class PredictStep(Step[PredictItem]):
             # only the loaded copy changes: the settings stay as they were given
             backend.class_map = class_map  # type: ignore[attr-defined]
         items = [
-            (str(index), item.read, task.read_truth(item.sample, self.size))
+            (str(index), item.read, task.read_truth(item.sample, item.size))
             for index, item in enumerate(batch)
         ]
         records = evaluate(backend, items, self.dataset, self.model.batch_size, self.devices)

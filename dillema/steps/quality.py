@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..backend import Quality
+from ..image_size import in_equal_sizes
 from ..quality.similarity import similarity
 from .base import Step, StepResult, open_image, wrap_results
 
@@ -67,12 +68,13 @@ class NetworksStep(Step[QualityItem]):
 
     def work(self, backend: Quality, batch: Sequence[QualityItem]) -> Sequence[StepResult | Exception]:
         """Returns the figures by name."""
-        originals = [open_image(item.original) for item in batch]
-        images = [open_image(item.image) for item in batch]
-        return wrap_results([
-            dict(row) if not isinstance(row, Exception) else row
-            for row in backend.score(originals, images, [item.text for item in batch])
-        ])  # fmt: skip
+        pairs = [(open_image(item.original), open_image(item.image), item.text) for item in batch]
+        scores = in_equal_sizes(
+            lambda part: backend.score(*(list(column) for column in zip(*part, strict=True))),
+            pairs,
+            [image.size for _, image, _ in pairs],
+        )
+        return wrap_results([dict(row) if not isinstance(row, Exception) else row for row in scores])
 
 
 @dataclass(frozen=True)

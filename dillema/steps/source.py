@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
-from ..backend import Dataset, Size
+from ..backend import Dataset
 from ..dataset import check_sample
+from ..image_size import ImageSize
 from ..task import get_task
 from ..types import Sample
 from .base import Step, StepResult, dataset_key
@@ -21,7 +22,7 @@ class SourceStep(Step[Sample]):
     """
 
     dataset: Dataset
-    size: Size
+    size: ImageSize
 
     name: ClassVar[str] = "source"
     version: ClassVar[int] = 1
@@ -37,7 +38,7 @@ class SourceStep(Step[Sample]):
             dataset_key(self.dataset),
             get_task(self.dataset.task).version,
             sample_content(item),
-            list(self.size),
+            self.size.key,
         ]
 
     def work(self, backend: None, batch: Sequence[Sample]) -> Sequence[StepResult | Exception]:
@@ -48,8 +49,9 @@ class SourceStep(Step[Sample]):
             check_sample(sample, self.dataset)
             task.check(sample, self.dataset)
             image = sample.image
-            if image.size != self.size:
-                image = image.resize(self.size, Image.Resampling.LANCZOS)
+            size = self.size.of(image.size)
+            if image.size != size:
+                image = image.resize(size, Image.Resampling.LANCZOS)
             results.append(StepResult(image=image))
         return results
 

@@ -78,13 +78,16 @@ class PredictionSet:
         sums: The tallies of all images, added up (width).
         scores: The main metric of each image alone (images), NaN for images that have none.
         values: The columns that `Task.values` names, one entry an image.
-        matrix: The confusion matrix of all images, (0, 0) for a task that has none.
+        matrix: The confusion matrix of all images, (0, 0) for a task that has none; rows of classes that are
+            not scored are 0.
+        full_matrix: The same, with these rows.
     """
 
     sums: np.ndarray
     scores: np.ndarray
     values: Mapping[str, np.ndarray]
     matrix: np.ndarray
+    full_matrix: np.ndarray
 
 
 class Task(ABC):
@@ -155,8 +158,13 @@ class Task(ABC):
         import torch
         from torch.nn import functional
 
-        stacked = logits if isinstance(logits, torch.Tensor) else torch.stack(list(logits))
-        targets = torch.from_numpy(np.stack(truths).astype(np.int64)).to(stacked.device)
+        if len({tuple(output.shape) for output in logits}) == 1:
+            stacked = logits if isinstance(logits, torch.Tensor) else torch.stack(list(logits))
+            truth = np.stack(truths)
+        else:  # images of several sizes: every pixel is an item
+            stacked = torch.cat([output.flatten(1).T for output in logits])
+            truth = np.concatenate([np.ravel(part) for part in truths])
+        targets = torch.from_numpy(truth.astype(np.int64)).to(stacked.device)
         left_out = torch.isin(targets, torch.tensor(sorted(ignored), dtype=torch.long, device=targets.device))
         scored = (targets < stacked.shape[1]) & ~left_out
         total = functional.cross_entropy(stacked, targets.where(scored, -100), reduction="sum")

@@ -22,20 +22,25 @@ if TYPE_CHECKING:
     from torchvision import tv_tensors
 
 ERROR_MAP_SIZE = (320, 320)  # at most: the images of the page are as large
+UNLABELLED = 255  # the id of pixels without a class, by convention
 NO_CHANGE = 0.05  # of an image's mean IoU: a smaller change is none
 
 
 class Segmentation(Task):
     """Columns: `confusion`, a list of [true class, predicted class, pixels], and `error_map`.
 
-    Both leave out pixels whose true class is ignored. Tallies: of each class the pixels that were predicted
-    right, the pixels that are of it, and the pixels that were predicted as it (3 * classes).
+    `confusion` has all classes, also those that are not scored, and leaves out unlabelled pixels (an ignored
+    id 255). `error_map` leaves out all pixels that are not scored. Tallies: of each class the pixels that
+    were predicted right, the pixels that are of it, and the pixels that were predicted as it (3 * classes).
     """
 
     name = "segmentation"
-    version = 1
+    version = 2
     metric = "mean_iou"
-    metrics_note = "Mean IoU takes the pixels of all images together; image IoU is the mean over images."
+    metrics_note = (
+        "Mean IoU takes the pixels of all images together; image IoU is the mean over images. "
+        "The pixel error of all classes counts the pixels of classes that are not scored, too."
+    )
     error_map = "error_map"
     unit = "pixels"
     outcomes: ClassVar = {
@@ -85,7 +90,8 @@ class Segmentation(Task):
         probabilities, ignored = class_probabilities(logits, dataset), sorted(dataset.ignored)
         predicted = probabilities.argmax(0).numpy()
         scored = ~np.isin(truth, ignored)
-        matrix = metrics.confusion_matrix(truth, predicted, ignored)
+        no_class = {*range(len(dataset.classes), 256), *({UNLABELLED} & set(ignored))}
+        matrix = metrics.confusion_matrix(truth, predicted, no_class)
         mask = torch.from_numpy(scored)
         ids = torch.from_numpy(truth.astype(np.int64)) * mask
         confidence = probabilities.gather(0, ids[None])[0][mask].double()
@@ -110,7 +116,8 @@ class Segmentation(Task):
     def tallies(self, columns: Mapping[str, "pa.Array"], labels: Labels) -> np.ndarray:
         """Returns hits, true pixels and predicted pixels of each class."""
         images, classes = len(columns["confusion"]), len(labels.classes)
-        image, true, predicted, pixels = self.confusion_cells(columns)
+        cells = np.stack(self.confusion_cells(columns))
+        image, true, predicted, pixels = cells[:, ~np.isin(cells[1], sorted(labels.ignored))]
         counted = ((true, pixels * (true == predicted)), (true, pixels), (predicted, pixels))
         tallies = np.empty((images, 3, classes), np.int32)
         for i, (ids, weights) in enumerate(counted):
@@ -122,12 +129,19 @@ class Segmentation(Task):
         return metrics.mean_iou_of_counts(*_split(sums))
 
     def metrics(self, predictions: PredictionSet) -> dict[str, float]:
-        """Returns the mean IoU, the share of right pixels, and the mean over images of their own mean IoU."""
+        """Returns the mean IoU, the share of right pixels, and the mean over images of their own mean IoU.
+
+        Where there are pixels of classes that are not scored, also the share of wrong pixels with these.
+        """
         scored = predictions.scores[~np.isnan(predictions.scores)]
+        full = predictions.full_matrix
+        has_more = full.sum() > predictions.matrix.sum()
+        error = {"pixel_error_all_classes": 1 - float(metrics.pixel_accuracy(full))} if has_more else {}
         return {
             "mean_iou": float(metrics.mean_iou(predictions.matrix)),
             "pixel_accuracy": float(metrics.pixel_accuracy(predictions.matrix)),
             "image_iou": float(scored.mean()) if len(scored) else float("nan"),
+            **error,
         }
 
     def chance_score(self, predictions: PredictionSet) -> float:

@@ -10,7 +10,7 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset, Threshold
 from ..errors import ItemError
-from ..fields import BatchSize, Share, Transient, Weights
+from ..fields import BatchSize, Positive, Share, Transient, Weights
 from ..metrics import confusion_matrix, iou_per_class
 from ..model.classes import check_classes
 from ..model.logits import ClassMap
@@ -30,7 +30,8 @@ class SegmenterGate:
 
     `model` must not be a model under test, nor share weights with one. `kind` is the form of its output: a
     class for each of the `pixels` (SegFormer, UPerNet), or `masks` with a class each (Mask2Former). Its
-    classes are mapped to those of the data set as for a model under test (see `check_classes`).
+    classes are mapped to those of the data set as for a model under test (see `check_classes`). `short_side`
+    is that of its input (see `dillema.model.transformers`).
     """
 
     model: Weights[str]
@@ -41,6 +42,7 @@ class SegmenterGate:
     kind: Literal["pixels", "masks"] = "pixels"
     class_map: ClassMap | None = None
     default_class_map: Mapping[str, str] | None = None
+    short_side: Positive | None = None
     batch_size: BatchSize = 8
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
@@ -60,6 +62,7 @@ class SegmenterGate:
             model=self.model,
             class_map=self.class_map,
             default_class_map=self.default_class_map,
+            short_side=self.short_side,
             batch_size=self.batch_size,
             dtype=self.dtype,
             device=self.device,

@@ -15,9 +15,11 @@ import torch
 from omegaconf import OmegaConf
 
 from dillema.context import JobContext
+from dillema.downloads import list_opened_files
 from dillema.errors import UserError
 from dillema.fields import Weights
-from dillema.job.prefetch import list_opened_files, needs, prefetch
+from dillema.job.prefetch import prefetch
+from dillema.needs import list_needs
 from tests import tiny
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +160,8 @@ def test_a_configuration_is_fetched_whole_and_then_needs_no_network(hub, tmp_pat
         "0.02 GB",
     ]
     assert "tiny/pipeline" in listing.stdout and "mini/weights" not in listing.stdout
+    memory = [line for line in listing.stdout.splitlines() if "llm" in line or "generator" in line]
+    assert len(memory) == 2 and all("cpu" in line and line.count(" GB") == 3 for line in memory)
 
     done = start(tmp_path, "-m", "dillema", "job=prefetch", *models, **address)
     assert done.returncode == 0, done.stderr
@@ -180,12 +184,20 @@ def test_a_configuration_is_fetched_whole_and_then_needs_no_network(hub, tmp_pat
 
 def test_without_a_network_the_missing_file_the_command_and_the_default_are_named(tmp_path):
     setting = "captioner.model=someone/lost"
-    done = start(tmp_path, "-m", "dillema", "experiment=quick", setting, HF_HUB_OFFLINE="1")
+    more = ["generator.lora=no/such/file.safetensors", "llm.model=lost.gguf"]
+    done = start(tmp_path, "-m", "dillema", "experiment=quick", setting, *more, HF_HUB_OFFLINE="1")
     assert done.returncode == 1 and "Traceback" not in done.stderr
+    for stage in (
+        "captioner.model=someone/lost: ",
+        "generator.lora=no/such/file.safetensors: ",
+        "llm.model=lost.gguf: ",
+    ):
+        assert stage in done.stderr  # all that is missing, before anything was done
+    assert not list((tmp_path / "outputs" / "store").rglob("*.png"))
     for words in (
         "No weights for 'someone/lost'",
         str(tmp_path / "hf"),
-        f"python -m dillema job=prefetch experiment=quick {setting}",
+        f"python -m dillema job=prefetch experiment=quick {setting} {more[0]} {more[1]}",
         "captioner=mini",
     ):
         assert words in done.stderr
@@ -264,7 +276,11 @@ class Published:
 
 def test_needs_are_found_within_back_ends_and_paths_are_none(tmp_path):
     part = Part("some/model", [Part(str(tmp_path)), Part({"a": "one/file/b.gguf"}), Part()], checker=False)
-    assert dict(needs([part])) == {"some/model": {"file", "checker"}, "one/file/b.gguf": {"file"}}
+    found = [need for need in list_needs({"captioner": part}) if not need.is_local]
+    assert {need.address: (need.setting, need.unused) for need in found} == {
+        "some/model": ("captioner.file", {"file", "checker"}),
+        "one/file/b.gguf": ("captioner.inner.file.a", {"file"}),
+    }
 
 
 def test_a_file_of_torch_s_cache_is_fetched_once_and_looked_at(hub, tmp_path, monkeypatch, caplog):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from dillema.model.transformers import (
     TransformersSegmentation,
 )
 from tests import tiny
+from tests.test_config import composed
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +120,31 @@ def test_a_mask_segmenter_that_transformers_4_saved_is_opened(tmp_path):
     )
     with pytest.raises(UserError, match="was not trained for this task: it lacks weights of Mask2Former"):
         loaded(TransformersMaskSegmentation("m", folder))
+
+
+@pytest.mark.parametrize("kind", [TransformersMaskSegmentation, TransformersSegmentation])
+def test_a_square_of_the_image_processor_does_not_squash_a_street(tmp_path, kind):
+    """The published image processors of Mask2Former and SegFormer squash every image to a square."""
+    build = tiny.mask_segmenter if kind is TransformersMaskSegmentation else tiny.segmenter
+    folder = build(tmp_path)
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    settings["size"] = {"height": 384, "width": 384}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    street = tiny.image(0, (208, 128))
+    as_published, in_proportion = loaded(kind("m", folder)), loaded(kind("m", folder, short_side=64))
+    assert as_published._read_pixels([street]).shape[-2:] == (384, 384)
+    assert in_proportion._read_pixels([street, street]).shape == (2, 3, 64, 96)
+    (logits,) = in_proportion.predict([street])
+    assert logits.shape[-2:] == (128, 208)
+    same_size = loaded(kind("m", folder, short_side=128))
+    expected = same_size._processor([street], do_resize=False, return_tensors="pt")["pixel_values"]
+    assert same_size._read_pixels([tiny.image(0, (192, 128))]).shape == (1, 3, 128, 192)
+    assert expected.shape[-2:] == (128, 208)  # 208 is no multiple of 32: the network would see another shape
+    assert same_size._read_pixels([street]).shape == (1, 3, 128, 192)
+
+
+def test_the_options_for_streets_keep_their_proportions():
+    for option in ("mask2former_cityscapes", "segformer_cityscapes", "segformer_trainids"):
+        assert composed(f"model={option}").model[option].short_side == 512
+    for option in ("segmenter_cityscapes", "segmenter_trainids"):
+        assert composed(f"validity={option}").validity.segmenter.short_side == 512

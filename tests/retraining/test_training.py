@@ -71,16 +71,19 @@ def test_draws_follow_from_the_seed_and_keep_to_the_share():
     )  # of the one source without counterfactuals
 
 
-def test_the_loss_is_the_mean_over_pixels_that_are_scored_and_classes_that_are_known(tmp_path):
+@pytest.mark.parametrize("second", [tiny.SIZE, (96, 48)], ids=["one size", "two sizes"])
+def test_the_loss_is_the_mean_over_pixels_that_are_scored_and_classes_that_are_known(tmp_path, second):
     model = TransformersSegmentation("m", tiny.segmenter(tmp_path, 5))
     model.load()
-    masks = [np.random.default_rng(i).integers(0, 8, tiny.SIZE[::-1], np.uint8) for i in range(2)]
-    images = [tiny.image(0), tiny.image(1)]
+    sizes = (tiny.SIZE, second)
+    masks = [np.random.default_rng(i).integers(0, 8, size[::-1], np.uint8) for i, size in enumerate(sizes)]
+    images = [tiny.image(i, size) for i, size in enumerate(sizes)]
     network = Training(model, tiny.dataset(ignored=frozenset({0, 3})), SCHEDULE)
     network.network.eval()
     loss = network.training_step(list(zip(images, masks, strict=True)), 0)
     expected = []
-    for logits, mask in zip(model.predict(images), masks, strict=True):
+    for image, mask in zip(images, masks, strict=True):
+        (logits,) = model.predict([image])
         scored = torch.from_numpy(np.isin(mask, [1, 2, 4]))
         expected.append(
             F.cross_entropy(

@@ -1,0 +1,189 @@
+"""What is found before the first caption: missing weights, memory, and what the run takes."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from dillema import estimate, gguf_header, memory
+from dillema.downloads import look_at_path
+from dillema.errors import NoWeights, UserError
+from dillema.memory import StageMemory, find_problems, measure_stages
+from dillema.needs import build_parts, list_needs
+from dillema.preflight import check_weights
+from dillema.speeds import read_speed
+from dillema.steps.caption import CaptionStep
+from tests import tiny
+from tests.backends import Captioner, Conditioning, Editor, Generator, Model, make_pipeline, run_pipeline
+from tests.test_config import composed
+from tests.test_hub import GATED, small_hub  # noqa: F401  # a fixture
+
+
+def stages(*overrides):
+    """Returns the memory of the stages of a configuration, all of whose weights are on this machine."""
+    needs = list_needs(build_parts(composed(*overrides)))
+    return {
+        stage.stage: stage
+        for stage in measure_stages((need, look_at_path(need)) for need in needs if need.is_local)
+    }
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def test_the_small_world_is_complete(offline):
+    check_weights(composed())
+
+
+def test_all_that_is_missing_is_named_at_once(offline, tmp_path):
+    cfg = composed(
+        f"captioner.model={tmp_path}/lost",
+        "llm.model=someone/some-GGUF/model.gguf",
+        "validity.reader.model=someone/reader",
+        "generator.lora=my/lora.safetensors",
+    )
+    with pytest.raises(NoWeights) as caught:
+        check_weights(cfg)
+    message = str(caught.value)
+    settings = re.findall(r"^([\w.]+)=\S+: No weights", message, re.MULTILINE)
+    assert sorted(settings) == ["captioner.model", "generator.lora", "llm.model", "validity.reader.model"]
+    assert "llm=smollm2" in message and "captioner=mini" in message and "validity=none" in message
+
+
+def test_a_gated_repository_is_found_before_anything_is_loaded(small_hub):  # noqa: F811
+    small_hub(403, "GatedRepo")
+    with pytest.raises(UserError, match=f"(?s)generator.model=some/model: {GATED}"):
+        check_weights(composed("generator.model=some/model"))
+
+
+def test_a_server_that_does_not_answer_is_found_before_the_captions():
+    with pytest.raises(UserError, match=r"llm.base_url: no server answers at http://127.0.0.1:9"):
+        check_weights(composed("llm=server", "llm.base_url=http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("bfloat16", 2)])
+def test_the_memory_is_that_of_the_loaded_parameters(tmp_path, dtype, width):
+    """Of a checkpoint in float32: its files are twice as large as what is loaded in bfloat16."""
+    folder = tiny.captioner(tmp_path)
+    kind = transformers.AutoModelForImageTextToText
+    network = kind.from_pretrained(folder, dtype=getattr(torch, dtype))
+    numbers = sum(parameter.numel() for parameter in network.parameters())
+    stage = stages(f"captioner.model={folder}", f"captioner.dtype={dtype}", "captioner.device=cpu")[
+        "captioner"
+    ]
+    assert stage.size == pytest.approx(numbers * width, rel=0.02) and stage.device == "cpu"
+
+
+def test_eight_bits_take_a_quarter(tmp_path):
+    folder = tiny.captioner(tmp_path)
+    settings = (f"captioner.model={folder}", "captioner.device=cpu")
+    whole = stages(*settings)["captioner"]
+    setting = "captioner.quantization={quant_method: bitsandbytes, load_in_8bit: true}"
+    assert stages(*settings, setting)["captioner"].size == pytest.approx(whole.size / 4)
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_loaded(offline, tmp_path):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    save_file({"weight": torch.zeros(2)}, folder / "model.safetensors")
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [10**13], "data_offsets": [0, 8]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(
+        UserError, match=r"captioner: its weights take 40000.00 GB on \w+, where [\d.]+ GB are free"
+    ):
+        check_weights(composed(f"captioner.model={folder}"))
+
+
+def test_a_model_that_hardly_fits_is_warned_of(monkeypatch, caplog):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10e9)
+    assert find_problems([StageMemory("captioner", "cuda", 9.5e9)]) == []
+    assert "captioner may not fit: its weights take 9.50 GB on cuda, about 12.40 GB" in caplog.text
+    assert find_problems([StageMemory("captioner", "cuda", 10.5e9)])
+    assert find_problems([StageMemory("llm", "cpu", 10.5e9, is_mapped=True)]) == []  # llama.cpp maps the file
+
+
+@pytest.mark.parametrize(("offload", "size"), [("null", 100 + 60 + 40), ("model", 100), ("sequential", 0)])
+def test_offloading_keeps_one_network_on_the_gpu(monkeypatch, tmp_path, offload, size):
+    folder = tiny.generator(tmp_path / "pipeline")
+    counts = {"unet": 25, "controlnet": 15, "vae": 10}
+    monkeypatch.setattr(memory, "_count_parameters", lambda path: counts.get(path.parent.name, 0))
+    monkeypatch.setattr("dillema.hub.placement", lambda device, dtype: ("cuda", torch.float32))
+    found = stages(f"generator.model={folder}", f"generator.offload={offload}")["generator"]
+    assert found.size == size
+
+
+LLAMA_13B = {"general.architecture": "llama", "llama.block_count": 40, "llama.embedding_length": 5120}
+
+
+@pytest.mark.parametrize(("file", "memory"), [(5.43e9, 8.8e9), (13.83e9, 17.2e9)])  # Q2_K and Q8_0
+def test_the_cache_of_llama_2_adds_3_gigabytes(file, memory):
+    cache = gguf_header.cache_bytes(LLAMA_13B | {"llama.attention.head_count": 40}, 4096)
+    assert file + cache == pytest.approx(memory, rel=0.005)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_the_cache_follows_from_the_header_of_the_file(tmp_path, kind):
+    path = tiny.gguf(tmp_path / "model.gguf", None, kind)
+    with Path(path).open("rb") as file:
+        values = gguf_header.read_numbers(file)
+    assert values["general.architecture"] == kind
+    assert gguf_header.cache_bytes(values, 512) == 1 * 512 * 4 * (64 + 64) * 2
+    found = stages(f"llm.model={path}", "llm.context=512")["llm"]
+    assert found.size == Path(path).stat().st_size + 1 * 512 * 4 * (64 + 64) * 2 and found.is_mapped
+
+
+def test_a_header_that_is_cut_short_gives_what_it_has(tmp_path):
+    path = tiny.gguf(tmp_path / "model.gguf")
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(Path(path).read_bytes()[:2000])
+    with cut.open("rb") as file:
+        assert "general.architecture" in gguf_header.read_numbers(file)
+
+
+SLOW = {"pause": 0.02}
+PARTS = {"captioner": Captioner(**SLOW), "editor": Editor(**SLOW), "generator": Generator(**SLOW)}
+
+
+def test_the_estimate_comes_before_the_first_caption_and_holds(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    folder, runner = run_pipeline(tmp_path / "a", tmp_path / "store", placebos=1, models=[Model()], **PARTS)
+    messages = [record.getMessage() for record in caplog.records]
+    (place,) = (i for i, text in enumerate(messages) if text.startswith("This run takes at most about"))
+    assert place < next(i for i, text in enumerate(messages) if text.startswith("caption:"))
+    assert "18 images" in messages[place] and "Not known yet is the time of caption" in messages[place]
+    pipeline = make_pipeline(placebos=1, models=[Model()], **PARTS)
+    samples = pipeline.dataset.samples()
+    found = estimate.estimate(pipeline, runner, samples, price=3600.0)
+    assert found.images == 18 and found.unknown == ()
+    took = sum(folder.results["seconds"].values())
+    assert took / 2 < found.seconds < 2 * took
+    assert f"a cost of {found.seconds:.2f}" in found.text
+    many = estimate.estimate(make_pipeline(images_per_counterfactual=5, **PARTS), runner, samples)
+    assert many.images == 60 and many.disk > found.disk
+
+
+def test_another_back_end_has_no_known_speed(tmp_path):
+    _, runner = run_pipeline(tmp_path / "a", tmp_path / "store", conditionings={"grey": Conditioning()})
+    dataset = make_pipeline().dataset
+    assert read_speed(runner.store.folder, CaptionStep(Captioner(), dataset)) is not None
+    assert read_speed(runner.store.folder, CaptionStep(Captioner(sentence="else"), dataset)) is None
+
+
+def test_a_disk_that_is_too_small_is_warned_of(caplog):
+    estimate.show(estimate.Estimate(100, None, ("generate",), disk=2e9, free=1e9))
+    assert "may not fit on the disk" in caplog.text
+
+
+def test_the_text_has_no_time_that_nobody_knows():
+    text = estimate.Estimate(100, None, ("caption", "generate"), 1e9, 5e9).text
+    assert "second" not in text and "caption, generate" in text
+    assert "3.0 hours" in estimate.Estimate(100, 3 * 3600.0, (), 1e9, 5e9).text
