@@ -97,6 +97,26 @@ class Dataset(Protocol):
         ...
 
 
+class Reference(Protocol):
+    """Real images of several conditions with their own labels, by which estimated drops are checked.
+
+    Attributes:
+        name: Its name in results and messages.
+        normal: The attributes that make a condition, each with its value in the normal condition.
+    """
+
+    name: str
+    normal: dict[str, str]
+
+    def samples(self, dataset: Dataset) -> list[Sample]:
+        """Returns images with labels in the classes of a data set, in a stable order.
+
+        Each has all attributes of `normal`. Their ids differ from those of the data set. Raises a UserError
+        when there are none, or when their classes are others.
+        """
+        ...
+
+
 @runtime_checkable
 class Renders(Protocol):
     """A data set that can render the true image of an edited sample."""

@@ -70,6 +70,7 @@ class Config:
     quality: Block | None = None
     commercial: bool = False
     licences: dict[str, str] = field(default_factory=dict)
+    reference: Block | None = None
 
 
 def conf_dir() -> Path:

@@ -13,7 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from . import licences
 from .config import Block, Blocks, Config, Tracking, refuse, without_hydra
-from .fields import WEIGHTS, Constraint, marked_fields
+from .fields import Constraint
+from .gate_check import find_dependent_gates, import_target
 
 DIRECTIVES = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -28,6 +29,7 @@ METHODS = {
     "model": ("load", "predict"),
     "execution": ("load", "map", "stop"),
     "quality": ("load", "score", "distance"),
+    "reference": ("samples",),
 }
 """The methods that the classes of a group must have; see `dillema.backend`."""
 
@@ -154,7 +156,7 @@ def _check_block(node: Any, path: str) -> Iterator[str]:
         yield f"{path}: must be an option of the group {path}, not {node!r}"
         return
     try:
-        target = _import_target(node["_target_"])
+        target = import_target(node["_target_"])
     except Exception as error:  # importing a module may raise anything
         yield f"{path}._target_: {node['_target_']} cannot be imported: {error}"
         return
@@ -205,41 +207,16 @@ def _entries(node: DictConfig) -> Iterator[tuple[str, Any]]:
 
 
 def _find_dependent_gates(cfg: DictConfig) -> Iterator[str]:
-    """Yields the gates that use the weights of a model under test: the model would judge its own test."""
-    blocks = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in ("model", "validity")}
-    tested, gates = (
-        {value: where for where, value in _find_weights(block, group)} for group, block in blocks.items()
-    )
-    for value in sorted(tested.keys() & gates.keys()):
-        yield (
-            f"{gates[value]}: {value} is a model under test ({tested[value]}), "
-            "and a gate must be independent of it; choose another, or validity=none"
-        )
+    """Yields the gates that depend on a model under test. Those of a finished run are checked by its job."""
+    if cfg.run is not None:
+        return
+    groups: list[Any] = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "validity")]
+    yield from find_dependent_gates(*(group or {} for group in groups), store=cfg.store)
 
 
 def _find_mistakes_of_job(cfg: DictConfig) -> Iterator[str]:
     module = import_module(cfg.job._target_.rpartition(".")[0])
     yield from getattr(module, "find_mistakes", lambda _: ())(cfg)
-
-
-def _find_weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yields the settings of a block, and of blocks in it, that name weights.
-
-    Each is a pair: the path of the setting, and the file, folder or hub id that it names.
-    """
-    is_block = isinstance(node, dict) and "_target_" in node
-    target = _import_target(node["_target_"]) if is_block else None
-    fields = marked_fields(target, WEIGHTS) if inspect.isclass(target) else ()
-    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in entries:
-        if key in fields and "/" in str(value):
-            yield f"{path}.{key}", str(Path(value).resolve()) if Path(value).exists() else value
-        yield from _find_weights(value, f"{path}.{key}")
-
-
-def _import_target(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
 
 
 def _name(target: Any) -> str:

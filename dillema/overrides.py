@@ -15,7 +15,10 @@ from .errors import UserError
 OWN_OPTIONS = "conf"
 """The folder of the user's own options in the working folder, such as conf/experiment/mine.yaml."""
 
-REPLACED_MAPPINGS = ("vary", "where", "class_map", "controlnet", "parts", "licences")
+REPLACED_MAPPINGS = (
+    *("vary", "where", "class_map", "controlnet", "parts", "licences"),
+    *("folders", "columns", "values", "normal"),  # of a reference
+)
 """Settings that are mappings. A mapping given replaces that of the option; Hydra would merge the two."""
 
 

@@ -5,9 +5,10 @@
 | `model`, `image`, `source` | names; an original is named like its source, a truth like its counterfactual |
 | `group` | the video or scene of the source; "" for a source that is a group of its own |
 | `digest` | a hash of the image: equal images of several runs have equal digests |
-| `kind` | `original`, `counterfactual`, `placebo` (of the unchanged caption) or `truth` (a real render) |
+| `kind` | `original`, `counterfactual`, `placebo` (of the unchanged caption), `truth` (a real render) or |
+| | `reference` (a real image of a condition; see `dillema.reference`) |
 | `valid`, `reasons` | whether the image counts, and why not; an original counts |
-| `edits` | JSON: a list of [attribute, from, to] |
+| `edits` | JSON: a list of [attribute, from, to]; of a reference its condition |
 | `score:<gate>.<score>` | the scores of the gates; null for originals and for scores that a gate lacks |
 | `confidence` | mean probability of the true class; null if nothing is scored |
 
@@ -19,7 +20,7 @@ import base64
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
 
 PREDICTIONS_VERSION = 2
 ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = "original", "counterfactual", "placebo", "truth"
+REFERENCE = "reference"
+UNCHECKED = (ORIGINAL, REFERENCE)  # kinds of real images, which no gate checks
 
 ROWS_PER_WRITE = 2_000  # rows in memory while a file is written, each with some 15 KB of a street's confusion
 ROWS_PER_READ = 10_000  # rows whose columns of the task are in memory while a file is read
 
 _VERSION_KEY = b"dillema.predictions.version"
-_SCORE_PREFIX = "score:"
+SCORE_PREFIX = "score:"
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def row(
         "valid": verdict.valid,
         "reasons": list(verdict.reasons),
         "edits": json.dumps([[edit.attribute, edit.original, edit.replacement] for edit in edits]),
-        **{f"{_SCORE_PREFIX}{name}": value for name, value in scores.items()},
+        **{f"{SCORE_PREFIX}{name}": value for name, value in scores.items()},
         **record,
     }
 
@@ -255,44 +258,7 @@ def error_maps(
 def score_names(path: Path) -> list[str]:
     """Returns the names of the scores in a file, as "<gate>.<score>"."""
     names = open_file(path).schema_arrow.names
-    return [name.removeprefix(_SCORE_PREFIX) for name in names if name.startswith(_SCORE_PREFIX)]
-
-
-def judge(path: Path, target: Path, judge_scores: Callable[[Mapping[str, float]], Verdict]) -> None:
-    """Writes a copy of a file with other verdicts; `path` and `target` may be the same.
-
-    `judge_scores` gets the scores of an image by "<gate>.<score>", without missing ones. It is called once an
-    image.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = open_file(path)
-    schema = file.schema_arrow
-    score_columns = [name for name in schema.names if name.startswith(_SCORE_PREFIX)]
-    names = [name.removeprefix(_SCORE_PREFIX) for name in score_columns]
-    verdicts: dict[str, Verdict] = {}
-    with whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for batch in file.iter_batches(ROWS_PER_WRITE):
-            images, kinds = (batch[name].to_pylist() for name in ("image", "kind"))
-            scores = [batch[name].to_pylist() for name in score_columns]
-            judged = []
-            for i, (image, kind) in enumerate(zip(images, kinds, strict=True)):
-                if kind == ORIGINAL:
-                    judged.append(Verdict())
-                    continue
-                if image not in verdicts:
-                    values = zip(names, (column[i] for column in scores), strict=True)
-                    verdicts[image] = judge_scores(
-                        {name: value for name, value in values if value is not None}
-                    )
-                judged.append(verdicts[image])
-            changed = {
-                "valid": pa.array([verdict.valid for verdict in judged], schema.field("valid").type),
-                "reasons": pa.array([verdict.reasons for verdict in judged], schema.field("reasons").type),
-            }
-            columns = [changed.get(name, batch[name]) for name in schema.names]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+    return [name.removeprefix(SCORE_PREFIX) for name in names if name.startswith(SCORE_PREFIX)]
 
 
 def make_schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
@@ -302,7 +268,7 @@ def make_schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
     text = pa.string()
     columns = [(name, text) for name in ("model", "image", "source", "group", "digest", "kind")]
     columns += [("valid", pa.bool_()), ("reasons", pa.list_(text)), ("edits", text)]
-    columns += [(f"{_SCORE_PREFIX}{name}", pa.float64()) for name in score_names]
+    columns += [(f"{SCORE_PREFIX}{name}", pa.float64()) for name in score_names]
     columns += [("confidence", pa.float64()), *task.columns.items()]
     return pa.schema(columns, {_VERSION_KEY: b"%d" % PREDICTIONS_VERSION})
 

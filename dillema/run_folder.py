@@ -18,7 +18,7 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,25 +89,51 @@ class StoredImage:
     """A generated image of a run folder.
 
     Attributes:
+        folder: The run folder.
+        part: `generated` or `placebo`.
+        file: The path of the image below both.
         label: The columns of the task, such as the label or the mask's file.
+        attributes: The attributes of the source that the data set gives, such as its weather.
         key: The key of the image's record; equal images of two runs have equal keys.
         licences: Names and licences of what the image is made from.
     """
 
-    id: str
+    folder: Path
+    part: str
+    file: str
     source: str
     group: str
     caption: Caption
     counterfactual: Counterfactual
     seed: int
-    path: Path
-    original: Path
-    controls: Mapping[str, Path]
+    conditionings: Sequence[str]
     verdict: Verdict
     quality: Mapping[str, float]
     label: Mapping[str, Any]
+    attributes: Mapping[str, str]
     key: str
     licences: tuple[str, ...] = ()
+
+    # a run has many images, and making a path takes as long as reading the rest
+    @property
+    def id(self) -> str:
+        """Returns the id of the image."""
+        return self.file.rpartition("/")[2].rpartition(".")[0]
+
+    @property
+    def path(self) -> Path:
+        """Returns the path of the image."""
+        return self.folder / self.part / self.file
+
+    @property
+    def original(self) -> Path:
+        """Returns the path of the original."""
+        return self.folder / "originals" / f"{self.source}.png"
+
+    @property
+    def controls(self) -> dict[str, Path]:
+        """Returns the paths of the control images by conditioning."""
+        return {name: self.folder / "controls" / name / f"{self.source}.png" for name in self.conditionings}
 
 
 @dataclass(frozen=True)
@@ -196,28 +222,37 @@ class RunFolder:
         """Returns the predictions of a model."""
         return predictions.read(self.predictions_file, model, self.labels)
 
+    def all_predictions(self) -> dict[str, Predictions]:
+        """Returns the predictions of each model under test."""
+        return {model: self.predictions(model) for model in self.models}
+
     def failures(self) -> list[dict[str, str]]:
         """Returns the failed items."""
         return list(read_lines(self.path / FAILURES))
 
     def generated(self) -> Iterator[StoredImage]:
         """Yields the counterfactual images, in their order."""
-        return self._images("generated")
+        return self.images("generated")
 
     def placebos(self) -> Iterator[StoredImage]:
         """Yields the images of unchanged captions."""
-        return self._images("placebo")
+        return self.images("placebo")
 
     def count_generated(self) -> int:
         """Returns how many counterfactual images there are."""
-        return sum(1 for _ in read_lines(self.path / "generated" / METADATA))
+        file = self.path / "generated" / METADATA
+        if not file.exists():
+            return 0
+        with file.open("rb") as lines:
+            return sum(1 for _ in lines)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes results.json, which makes the run complete."""
         write_atomically(self.path / RESULTS, json.dumps({"version": RESULTS_VERSION, **results}, indent=2))
         self.__dict__.pop("results", None)
 
-    def _images(self, part: str) -> Iterator[StoredImage]:
+    def images(self, part: str) -> Iterator[StoredImage]:
+        """Yields the images of `generated` or of `placebo`, in their order."""
         for row in read_lines(self.path / part / METADATA):
             yield self._image(part, row)
 
@@ -226,7 +261,9 @@ class RunFolder:
         edits = tuple(Edit(**edit) for edit in row["edits"])
         label = {name: row[name] for name in row["label_columns"]}
         return StoredImage(
-            id=Path(row["file_name"]).stem,
+            folder=self.path,
+            part=part,
+            file=row["file_name"],
             source=row["source"],
             group=row["group"],
             caption=Caption(row["caption"]),
@@ -234,14 +271,13 @@ class RunFolder:
                 row["counterfactual"], edits, row.get("method") or "", alternatives
             ),
             seed=row["seed"],
-            path=self.path / part / row["file_name"],
-            original=self.path / "originals" / f"{row['source']}.png",
-            controls={
-                name: self.path / "controls" / name / f"{row['source']}.png" for name in row["controls"]
-            },
+            conditionings=row["controls"],
             verdict=Verdict(row.get("scores") or {}, tuple(row["reasons"]), row["checked"]),
             quality=row.get("quality") or {},
             label=label,
+            attributes={
+                name: value for name, value in (row.get("attributes") or {}).items() if value is not None
+            },
             key=row["record"],
             licences=tuple(row.get("licences") or ()),
         )

@@ -139,7 +139,7 @@ class RunWriter:
         row |= {"scores": dict(image.verdict.scores) or None, "valid": image.verdict.valid}
         row |= {"reasons": list(image.verdict.reasons), "checked": image.verdict.checked}
         row |= {"quality": dict(image.quality) or None, "controls": list(image.controls)}
-        row["licences"] = list(self.licences)
+        row |= {"licences": list(self.licences), "attributes": dict(image.sample.attributes) or None}
         return row | {"label_columns": list(label), "record": image.path.stem}
 
     def _write_resized(self, image: GeneratedImage, path: Path) -> Size:

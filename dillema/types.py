@@ -11,7 +11,11 @@ from PIL import Image
 from .decoding import Colour, decode_image, decode_mask
 
 ORIGINAL, COUNTERFACTUAL, PLACEBO, TRUTH = "original", "counterfactual", "placebo", "truth"
-"""The kinds of images on which models are tested; the truth is a render of the scene of a counterfactual."""
+REFERENCE = "reference"
+"""The kinds of images on which models are tested.
+
+The truth is a render of the scene of a counterfactual, a reference a real image of a condition.
+"""
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
         "llm=smollm2",
         "generator.model=pipeline",
         "generator.controlnet=null",
+        "validity=image",
         "generator.width=64",
         "generator.height=64",
         "model.resnet18.checkpoint=resnet18.safetensors",

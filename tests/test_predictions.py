@@ -9,13 +9,13 @@ import pytest
 from torch.utils.data import DistributedSampler
 
 from dillema.errors import UserError
+from dillema.new_verdicts import judge
 from dillema.predictions import (
     COUNTERFACTUAL,
     ORIGINAL,
     PLACEBO,
     TRUTH,
     error_maps,
-    judge,
     read,
     row,
     score_names,
@@ -221,7 +221,7 @@ def test_other_files_are_refused_in_words(tmp_path, path):
 def test_other_thresholds_give_other_verdicts_and_leave_all_else_as_it_was(tmp_path, path):
     judged_images = []
 
-    def strict(scores):
+    def strict(image, scores):
         judged_images.append(scores)
         return Verdict(scores, () if scores["gate.agreement"] >= 0.9 else ("agreement is below 0.9",))
 
@@ -237,7 +237,7 @@ def test_other_thresholds_give_other_verdicts_and_leave_all_else_as_it_was(tmp_p
     assert judged["reasons"].to_pylist() == [
         [] if k == ORIGINAL else ["agreement is below 0.9"] for k in kinds
     ]
-    judge(tmp_path / "strict.parquet", tmp_path / "strict.parquet", lambda scores: Verdict(scores))
+    judge(tmp_path / "strict.parquet", tmp_path / "strict.parquet", lambda image, scores: Verdict(scores))
     assert all(pq.read_table(tmp_path / "strict.parquet")["valid"].to_pylist())
 
 
@@ -263,6 +263,8 @@ def test_ten_thousand_images_of_two_models_are_judged_in_two_seconds(tmp_path):
     path = tmp_path / "p.parquet"
     write(path, rows(), SEGMENTATION, ("gate.agreement",))
     start = time.process_time()
-    judge(path, path, lambda scores: Verdict(scores, () if scores["gate.agreement"] >= 0.5 else ("low",)))
+    judge(
+        path, path, lambda image, scores: Verdict(scores, () if scores["gate.agreement"] >= 0.5 else ("low",))
+    )
     assert time.process_time() - start < 2
     assert read(path, "m", SEGMENTATION).valid.sum() == 5000

@@ -23,7 +23,8 @@ def compute_figures(
     `description` is the part of results.json that describes the run: its data set, its task, its seed.
     """
     labels = Labels.read(description)
-    summary = statistics.summarise(folder.predictions_file, labels, models, description["seed"])
+    reference = _read_reference(folder, description)
+    summary = statistics.summarise(folder.predictions_file, labels, models, description["seed"], reference)
     quality = _average_quality(folder, description["seed"])
     return {"sizes": _count_sizes(folder), "quality": quality, **summary}
 
@@ -35,6 +36,15 @@ def _count_sizes(folder: RunFolder) -> dict[str, int]:
         with Image.open(path) as image:
             sizes[f"{image.width}x{image.height}"] += 1
     return dict(sizes.most_common())
+
+
+def _read_reference(folder: RunFolder, description: Mapping[str, Any]) -> statistics.ReferenceImages | None:
+    """Returns what the run folder knows of conditions; None for a run without a reference."""
+    reference = description.get("reference")
+    if not reference:
+        return None
+    attributes = {image.source: image.attributes for image in folder.generated()}
+    return statistics.ReferenceImages(reference["name"], reference["normal"], attributes)
 
 
 def _average_quality(folder: RunFolder, seed: int) -> dict[str, Any]:

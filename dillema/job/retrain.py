@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import attribute_check, predictions, report, tracking
-from ..backend import Renders
+from ..backend import Reference, Renders
 from ..config import build, refuse
 from ..context import JobContext
 from ..dataset import split
@@ -22,8 +22,9 @@ from ..errors import UserError
 from ..fields import AboveZero, Constraint, Positive
 from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
+from ..reference import list_items, name_condition
 from ..report import retraining, thumbnails, words
-from ..report.retraining import IMAGE_KINDS, KIND_NAMES
+from ..report.retraining import KIND_NAMES
 from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, TrainingSource
 from ..retraining.held_out import (
@@ -39,7 +40,7 @@ from ..steps.predict import PredictStep
 from ..steps.source import SourceStep
 from ..steps.verdict import score_names
 from ..store import write_atomically
-from ..types import Sample
+from ..types import REFERENCE, Sample
 from .retraining_figures import RetrainingFigures
 from .run import build_pipeline, build_runner, check_inputs, generate, point_latest
 
@@ -147,13 +148,27 @@ class _Retraining:
         self.test = [sample for sample in test if sample.id in self.sources]
         if not self.test:
             raise UserError("no source to test on can be read: see failures.jsonl")
-        self.images = list_real_images(self.test, self.sources, pipeline.dataset, conditions)
+        self.images = list_real_images(self.test, self.sources, pipeline.dataset, pipeline.size, conditions)
+        if context.cfg.get("reference"):
+            self.images += self._list_reference(build(context.cfg.reference))
         self.trainer = ArmTrainer(
             self.runner.store.folder / "retrained", pipeline.dataset, pipeline.size.key,
             self._training_sources(train), schedule, seeds, len(pipeline.models),
         )  # fmt: skip
         self.failed: dict[str, set[str]] = {}
         self.unseen = _unseen_classes(pipeline, train, test)
+
+    def _list_reference(self, reference: Reference) -> list[HeldOutImage]:
+        """Returns the images of a reference, with their conditions."""
+        samples = reference.samples(self.pipeline.dataset)
+        sources = self.runner.run(SourceStep(self.pipeline.dataset, self.pipeline.size), samples)
+        images = []
+        for item in list_items(sources):
+            values = " ".join(item.sample.attributes[name] for name in reference.normal)
+            edits = name_condition(reference, item.sample)
+            condition = f"{values} ({REFERENCE})"
+            images.append(HeldOutImage(item.sample.id, REFERENCE, item.sample, item, edits, condition))
+        return images
 
     def run(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Trains and tests all models; returns the additional entries of results.json."""
@@ -297,15 +312,16 @@ def _show(model: str, figures: Mapping[str, Any]) -> None:
     """Shows the figures of a model in the terminal."""
     metric = words.format_metric_name(figures["metric"])
     title = f"{model}: {metric} on untouched sources, {len(figures['seeds'])} seeds"
-    table = Table("trained on", *(KIND_NAMES[kind] for kind in IMAGE_KINDS), title=title)
+    kinds = list(figures["images"])
+    table = Table("trained on", *(KIND_NAMES[kind] for kind in kinds), title=title)
     for arm, part in figures["arms"].items():
-        table.add_row(*map(Text, (arm, *(retraining.share(part[kind]) for kind in IMAGE_KINDS))))
+        table.add_row(*map(Text, (arm, *(retraining.share(part[kind]) for kind in kinds))))
     table.add_section()
     for other in ARMS[:-1]:
         differences = figures["arms"][COUNTERFACTUALS]["over"][other]
         cells = (
             f"{COUNTERFACTUALS} minus {other}, points",
-            *(retraining.gain(differences[k]) for k in IMAGE_KINDS),
+            *(retraining.gain(differences[kind]) for kind in kinds),
         )
         table.add_row(*map(Text, cells))
     Console().print(table)

@@ -15,7 +15,7 @@ from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, variant_name
 from ..retraining.held_out import HeldOutImage
 from ..run_folder import Labels, RunFolder
-from ..types import ORIGINAL, TRUTH, Sample
+from ..types import ORIGINAL, REFERENCE, TRUTH, Sample
 
 TRAINING_FIGURES = ("steps", "seconds", "drawn", "loss", "weights")
 
@@ -26,7 +26,7 @@ class RetrainingFigures:
 
     Attributes:
         failed: By model, the ids of images that it failed on, before or after a training. They are left out.
-        images: The originals and renders.
+        images: The originals, renders and images of the reference.
         unseen: Classes of test sources that no training source has.
     """
 
@@ -39,6 +39,12 @@ class RetrainingFigures:
     seed: int
     failed: dict[str, set[str]] = field(default_factory=dict)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Returns the kinds of images that models are tested on."""
+        has_reference = any(image.kind == REFERENCE for image in self.images)
+        return (*IMAGE_KINDS, REFERENCE) if has_reference else IMAGE_KINDS
+
     def compute(self, model: str) -> dict[str, Any]:
         """Returns the figures of the model before the training, and (`retraining`) those of all arms."""
         seeds = self.trainer.seeds
@@ -48,7 +54,7 @@ class RetrainingFigures:
         for arm, seed in product(ARMS, seeds):
             predictions = self._read_predictions(variant_name(model, arm, seed))
             runs.setdefault(arm, []).append(self._metrics(predictions, model))
-            for kind in IMAGE_KINDS:
+            for kind in self.kinds:
                 rows = np.flatnonzero(self._select_rows(predictions, model, kind))
                 sums.setdefault((arm, kind), []).append(statistics.sums_by_group(predictions, rows))
         task = untouched.task
@@ -57,7 +63,7 @@ class RetrainingFigures:
                 kind: statistics.compare_trainings(
                     task, sums[COUNTERFACTUALS, kind], sums[other, kind], self.seed
                 )
-                for kind in IMAGE_KINDS
+                for kind in self.kinds
             }
             for other in ARMS
             if other != COUNTERFACTUALS
@@ -69,7 +75,7 @@ class RetrainingFigures:
             "rough": len(seeds) < statistics.ENOUGH_SEEDS,
             "sources": {"train": len(self.trainer.sources), "test": len(self.test)},
             "counterfactuals": sum(len(source.counterfactuals) for source in self.trainer.sources),
-            "images": {kind: int(self._select_rows(untouched, model, kind).sum()) for kind in IMAGE_KINDS},
+            "images": {kind: int(self._select_rows(untouched, model, kind).sum()) for kind in self.kinds},
             "home": sorted({image.condition for image in self.images if image.kind == ORIGINAL}),
             "unseen": list(self.unseen),
             "training": asdict(self.trainer.schedule),
@@ -116,8 +122,10 @@ class RetrainingFigures:
         def score(rows: np.ndarray) -> float:
             return float(predictions.task.score(predictions.tallies[rows].sum(0)))
 
-        rows_by_kind = {kind: self._select_rows(predictions, model, kind) for kind in IMAGE_KINDS}
+        rows_by_kind = {kind: self._select_rows(predictions, model, kind) for kind in self.kinds}
         real = rows_by_kind[ORIGINAL] | rows_by_kind[TRUTH]
+        if REFERENCE in rows_by_kind:
+            real |= rows_by_kind[REFERENCE]
         names = [name for name in dict.fromkeys(condition_by_image.values()) if name]
         per_condition = {name: score(real & (conditions == name)) for name in names}
         return {kind: score(rows) for kind, rows in rows_by_kind.items()} | {"per_condition": per_condition}

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..errors import UserError
 from ..pipeline import Block, Pipeline, sort_samples
 from ..preflight import check_models, check_weights
 from ..progress import Forecast
+from ..reference import describe_reference, predict_reference
 from ..run_folder import PREDICTIONS, RESULTS, RunFolder
 from ..run_writer import RunWriter
 from ..runner import Runner
@@ -144,6 +146,7 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
         "wall_seconds": round(time.perf_counter() - start, 3),
         "plan": {name: dict(sorted(values.items())) for name, values in sorted(totals.plan.items())},
         "distance": totals.distance,
+        "reference": totals.reference,
     }
     models = [model.name for model in pipeline.models]
     folder.write_results(results | compute_figures(folder, results, models))
@@ -169,6 +172,8 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         if shard is not None:
             samples = shard.choose(samples)
             log.info("shard %s: %d of these sources", shard, len(samples))
+        reference = build(context.cfg.reference) if context.cfg.get("reference") else None
+        real_images = reference.samples(pipeline.dataset) if reference else []
         check_weights(context.cfg)
         check_models(pipeline, runner, samples)
         price = OmegaConf.select(context.cfg, "tracking.price_per_hour")
@@ -176,6 +181,10 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         if runner.executor.blocks == 1:
             runner.forecast = Forecast(pipeline.list_steps(), len(samples), runner.store.usual_seconds())
         rows = _rows(pipeline.run(runner, samples), writer, totals)
+        if reference:
+            totals.reference = describe_reference(reference, real_images)
+            if pipeline.models:
+                rows = chain(rows, predict_reference(reference, real_images, pipeline, runner))
         predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
         writer.write_card()
         if shard is None and quality is not None:
@@ -236,6 +245,7 @@ class Totals:
         keeps_valid: Whether sets of images are compared at the end.
         valid: The images that count, if they are kept.
         distance: That of their set from the set of their originals, where it is measured.
+        reference: What is known of the reference, where there is one.
     """
 
     keeps_valid: bool = False
@@ -245,6 +255,7 @@ class Totals:
     plan: dict[str, Counter[str]] = field(default_factory=dict)
     valid: list[GeneratedImage] = field(default_factory=list)
     distance: dict[str, Any] | None = None
+    reference: dict[str, Any] | None = None
 
     def add(self, block: Block) -> None:
         """Adds a block."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..predictions import Predictions
 from ..run_folder import RunFolder
 from ..statistics import confusion_matrix
 from ..store import write_atomically
@@ -18,7 +19,9 @@ SHOWN_CLASSES = 20
 NAME_LENGTH = 80
 
 
-def write_confusion_matrices(folder: RunFolder) -> dict[str, dict[str, Any] | None]:
+def write_confusion_matrices(
+    folder: RunFolder, predictions: Mapping[str, Predictions]
+) -> dict[str, dict[str, Any] | None]:
     """Writes confusion_<model>.csv of each model into a run folder, and removes those of another run.
 
     A row of the file is of one kind of images and one true class, a column of one predicted class.
@@ -31,7 +34,7 @@ def write_confusion_matrices(folder: RunFolder) -> dict[str, dict[str, Any] | No
     for model in folder.models:
         matrices = {}
         for kind in KINDS:
-            classes, matrix = confusion_matrix(folder.predictions_file, model, folder.labels, kind)
+            classes, matrix = confusion_matrix(predictions[model], kind)
             if matrix.any():
                 matrices[kind] = matrix
         if not matrices:

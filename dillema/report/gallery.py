@@ -18,8 +18,8 @@ from ..task import Answer, get_task
 from ..types import COUNTERFACTUAL, ORIGINAL
 from .thumbnails import SIZE, embed, place_pictures, read_small_copy
 
-SHOWN_IMAGES = 5_000
-REJECTED_EXAMPLES = 3
+SHOWN_IMAGES = 2_000  # more make a page that browsers are slow to open
+REJECTED_EXAMPLES = 6
 FILTER_VALUES = 50  # of an attribute: captions in free words have thousands
 
 
@@ -31,9 +31,8 @@ class ShownImage:
     answers: Mapping[str, tuple[Answer, Answer]]
 
 
-def choose_images(folder: RunFolder) -> list[ShownImage]:
+def choose_images(folder: RunFolder, predictions: Mapping[str, Predictions]) -> list[ShownImage]:
     """Returns the generated images to show: valid ones first, then by the confidence that all models lost."""
-    predictions = {model: folder.predictions(model) for model in folder.models}
     loss: Counter[str] = Counter()
     for part in predictions.values():
         before, after = part.pairs()
@@ -111,15 +110,15 @@ def find_example(
     return _embed_both(best.image, folder)
 
 
-def find_rejected(shown: Iterable[ShownImage], folder: RunFolder) -> list[dict[str, Any]]:
+def find_rejected(folder: RunFolder) -> list[dict[str, Any]]:
     """Returns the pictures of some rejected images with their reasons, different gates first."""
-    rejected = [shown_image.image for shown_image in shown if not shown_image.image.verdict.valid]
-    rejected_by_gates = {
-        frozenset(reason.partition(":")[0] for reason in image.verdict.reasons): image for image in rejected
-    }
-    chosen = list({image.id: image for image in [*rejected_by_gates.values(), *rejected]}.values())[
-        :REJECTED_EXAMPLES
-    ]
+    first_by_gates: dict[frozenset[str], StoredImage] = {}
+    others: list[StoredImage] = []
+    for image in folder.generated():
+        gates = frozenset(reason.partition(":")[0] for reason in image.verdict.reasons)
+        if gates and first_by_gates.setdefault(gates, image) is not image and len(others) < REJECTED_EXAMPLES:
+            others.append(image)
+    chosen = [*first_by_gates.values(), *others][:REJECTED_EXAMPLES]
     return [
         _embed_both(image, folder) | {"id": image.id, "reasons": image.verdict.reasons} for image in chosen
     ]
@@ -213,7 +212,7 @@ def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, 
     names = {kind: name for kind, (name, _) in _original_and_counterfactual(image).items()}
     return {
         "id": image.id,
-        "file": quote(image.path.relative_to(folder.path).as_posix()),
+        "file": quote(f"{image.part}/{image.file}"),
         "source": image.source,
         "caption": mark_spans(image.caption.text, (edit.original for edit in edits)),
         "text": mark_spans(text, (edit.words for edit in edits)),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def write_page(folder: RunFolder) -> None:
     """Writes report.html and the confusion matrices into a run folder."""
     results = folder.results
-    shown = gallery.choose_images(folder)
+    predictions = folder.all_predictions()
+    shown = gallery.choose_images(folder, predictions)
     price = costs.price_per_hour(folder)
     page = (
         environment()
@@ -32,9 +33,9 @@ def write_page(folder: RunFolder) -> None:
             examples=_find_examples(shown, folder),
             images_left=folder.count_generated() - len(shown),
             rejections=validity.count_rejections(folder),
-            rejected_examples=gallery.find_rejected(shown, folder),
+            rejected_examples=gallery.find_rejected(folder),
             rare_values=validity.find_rare_values(folder),
-            confusion=write_confusion_matrices(folder),
+            confusion=write_confusion_matrices(folder, predictions),
             costs=costs.summarise_costs(results, price),
             price=price,
             origin=read_origin(folder),
@@ -52,6 +53,7 @@ def write_failed(folder: RunFolder, message: str) -> None:
             name=folder.name,
             message=message,
             images=folder.count_generated(),
+            checked=bool(folder.settings.config.get("validity", True)),
             failures=folder.failures(),
             origin=read_origin(folder),
         )

@@ -86,10 +86,10 @@ def mark(name: str, index: int) -> Markup:
     return Markup('<path class="mark {}" d="{}"/>').format(name, MARK_SHAPES[index % len(MARK_SHAPES)])
 
 
-def scatter(rows: Sequence[Row]) -> Markup:
-    """Returns the estimated drop of each edit over the true one, with the line on which they are equal."""
-    edits = [row for row in rows if row["estimated"] is not None and row["true"] is not None]
-    both = scale(edits, "estimated", "true", ticks=2 * MAX_TICKS)
+def scatter(rows: Sequence[Row], known: str = "true") -> Markup:
+    """Returns the estimated drop of each row over the `known` one, with the line on which they are equal."""
+    shown = [row for row in rows if row["estimated"] is not None and row[known] is not None]
+    both = scale(shown, "estimated", known, ticks=2 * MAX_TICKS)
     inside = SCATTER_SIDE - SCATTER_MARGIN - 8
 
     def x(value: float) -> str:
@@ -110,17 +110,21 @@ def scatter(rows: Sequence[Row]) -> Markup:
         )
     svg += f'<line class="zero" x1="{x(low)}" y1="{y(low)}" x2="{x(high)}" y2="{y(high)}"/>'
     centre = (SCATTER_MARGIN + SCATTER_SIDE) / 2
-    svg += f'<text x="{centre}" y="{SCATTER_SIDE - 8}" text-anchor="middle">true drop, points</text>'
+    svg += f'<text x="{centre}" y="{SCATTER_SIDE - 8}" text-anchor="middle">{known} drop, points</text>'
     turned = f'transform="translate(12 {middle}) rotate(-90)" text-anchor="middle"'
     svg += f"<text {turned}>estimated drop, points</text>"
-    dot = Markup('<circle class="dot" cx="{}" cy="{}" r="4"><title>{}: {} → {}</title></circle>')
-    dots = Markup().join(
-        dot.format(x(row["true"]), y(row["estimated"]), row["attribute"], row["from"], row["to"])
-        for row in edits
-    )
-    label = f"Estimated over true drop of {len(edits)} edits; the numbers are in the table below"
+    dot = Markup('<circle class="dot" cx="{}" cy="{}" r="4"><title>{}</title></circle>')
+    dots = Markup().join(dot.format(x(row[known]), y(row["estimated"]), _name(row)) for row in shown)
+    label = f"Estimated over {known} drop of {len(shown)} rows; the numbers are in the table below"
     box = f'viewBox="0 0 {SCATTER_SIDE} {SCATTER_SIDE}" role="img" aria-label="{label}"'
     return Markup(f'<svg class="scatter" {box}>{svg}{dots}</svg>')
+
+
+def _name(row: Row) -> str:
+    """Returns the edit or the condition of a row."""
+    if "condition" in row:
+        return " ".join(row["condition"].values())
+    return f"{row['attribute']}: {row['from']} → {row['to']}"
 
 
 def heat_maps(rows: Iterable[Row]) -> list[dict[str, Any]]:

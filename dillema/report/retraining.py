@@ -13,10 +13,11 @@ from .thumbnails import embed
 
 UNTOUCHED = "untouched"
 IMAGE_KINDS = ("original", "counterfactual", "truth")
-"""The kinds of images that models are tested on."""
+"""The kinds of images that models are tested on, besides those of a reference."""
 
 KIND_NAMES = {
     "original": "originals", "counterfactual": "valid counterfactuals", "truth": "renders (true images)",
+    "reference": "real images (the reference)",
 }  # fmt: skip
 ARM_NAMES = {
     UNTOUCHED: "nothing more (as it was)",
@@ -36,8 +37,10 @@ def verdict(model: str, figures: Figures) -> list[str]:
     """
     images, differences = figures["images"], figures["arms"][COUNTERFACTUALS]["over"]
     metric, sources = words.format_metric_name(figures["metric"]), figures["sources"]["test"]
-    kind = "truth" if images["truth"] else "counterfactual"
-    if kind == "truth":
+    kind = next((k for k in ("reference", "truth") if images.get(k)), "counterfactual")
+    if kind == "reference":
+        where = f"{images['reference']} real images of the reference"
+    elif kind == "truth":
         conditions = len(differences[ORIGINALS]["per_condition"]) - 1
         renders = f"true images (renders) of {sources} untouched sources"
         where = f"{renders} in {conditions} conditions other than their own"

@@ -11,6 +11,7 @@ from PIL import Image
 
 FOLDER = "report"
 SIZE = (320, 320)  # at most
+CHUNK = 256  # pictures that are read at a time
 EMBEDDED_BYTES = 6_000_000  # of small images in the page: it still fits into a mail
 
 
@@ -60,16 +61,29 @@ def place_pictures(folder: Path, pictures: Mapping[str, Path | bytes]) -> dict[s
         name, content = picture
         return content if isinstance(content, bytes) else read_small_copy(folder, name, content)
 
-    addresses, room = {}, EMBEDDED_BYTES
+    def place(picture: tuple[str, Path | bytes]) -> None:
+        name, content = picture
+        path = folder / FOLDER / name
+        if isinstance(content, bytes):
+            if not path.exists() or path.stat().st_size != len(content):
+                _write(path, content)
+        elif not path.exists():
+            _write(path, shrink_file(content))
+
+    addresses = {name: quote(f"{FOLDER}/{name}") for name in pictures}
+    items, room = list(pictures.items()), EMBEDDED_BYTES
     with ThreadPoolExecutor() as pool:
-        for name, content in zip(pictures, pool.map(read, pictures.items()), strict=True):
-            room -= len(content)
-            if room >= 0:
-                addresses[name] = embed(content)
+        for start in range(0, len(items), CHUNK):
+            chunk = items[start : start + CHUNK]
+            if room < 0:
+                list(pool.map(place, chunk))
                 continue
-            if isinstance(pictures[name], bytes):
-                _write(folder / FOLDER / name, content)
-            addresses[name] = quote(f"{FOLDER}/{name}")
+            for picture, content in zip(chunk, pool.map(read, chunk), strict=True):
+                room -= len(content)
+                if room >= 0:
+                    addresses[picture[0]] = embed(content)
+                else:
+                    place(picture)
     return addresses
 
 

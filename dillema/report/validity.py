@@ -2,43 +2,59 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..run_folder import RunFolder
+from ..types import Verdict
 
 RARE_SHARE = 1 / 3  # of the mean count of the values of an attribute
 
 
-def count_rejections(folder: RunFolder) -> dict[str, Any]:
-    """Returns how many images were rejected, by gate and by new value of each attribute.
+@dataclass
+class Rejections:
+    """How many of some images were rejected, in all and by each gate."""
 
-    An image that two gates reject counts for both.
+    images: int = 0
+    rejected: int = 0
+    by_gate: Counter[str] = field(default_factory=Counter)
+
+    def add(self, verdict: Verdict) -> None:
+        """Adds an image. One that two gates reject counts for both."""
+        self.images += 1
+        self.rejected += not verdict.valid
+        self.by_gate.update({reason.partition(":")[0] for reason in verdict.reasons})
+
+    @property
+    def rate(self) -> float:
+        """Returns the share of rejected images."""
+        return self.rejected / self.images if self.images else 0.0
+
+
+def count_rejections(folder: RunFolder) -> dict[str, Any]:
+    """Returns how many images were rejected: of all, of placebos, of each attribute and of each new value.
+
+    Attributes and values come with their names, the attribute that is rejected most often first; values
+    follow their attribute.
     """
-    rejected_by_gate: Counter[str] = Counter()
-    images_by_value: Counter[tuple[str, str]] = Counter()
-    rejected_by_value: Counter[tuple[str, str]] = Counter()
-    images = rejected = 0
+    generated, placebos = Rejections(), Rejections()
+    attributes: dict[str, Rejections] = {}
+    values: dict[str, dict[str, Rejections]] = {}
     for image in folder.generated():
-        verdict = image.verdict
-        values = {(edit.attribute, edit.replacement) for edit in image.counterfactual.edits}
-        images += 1
-        images_by_value.update(values)
-        if verdict.valid:
-            continue
-        rejected += 1
-        rejected_by_value.update(values)
-        rejected_by_gate.update({reason.partition(":")[0] for reason in verdict.reasons})
-    gates = [(gate, rejected_by_gate[gate], images) for gate in folder.results["gates"]]
-    rates_by_value = [
-        (f"{attribute}: {value}", rejected_by_value[attribute, value], total)
-        for (attribute, value), total in images_by_value.items()
-    ]
-    return {
-        "images": images,
-        "rejected": rejected,
-        "gates": gates,
-        "values": sorted(rates_by_value, key=lambda row: (-row[1] / row[2], row[0])),
-    }
+        generated.add(image.verdict)
+        for edit in image.counterfactual.edits:
+            attributes.setdefault(edit.attribute, Rejections()).add(image.verdict)
+            rows = values.setdefault(edit.attribute, {})
+            rows.setdefault(edit.replacement, Rejections()).add(image.verdict)
+    for image in folder.placebos():
+        placebos.add(image.verdict)
+    table = [(attribute, sort_by_rate(values[attribute]), row) for attribute, row in sort_by_rate(attributes)]
+    return {"gates": folder.results["gates"], "all": generated, "placebos": placebos, "attributes": table}
+
+
+def sort_by_rate(rows: Mapping[str, Rejections]) -> list[tuple[str, Rejections]]:
+    """Returns rows with their names, the highest rate first."""
+    return sorted(rows.items(), key=lambda item: (-item[1].rate, item[0]))
 
 
 def find_rare_values(folder: RunFolder) -> list[str]:

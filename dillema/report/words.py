@@ -124,6 +124,7 @@ def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
         *([] if checked else ["No gate checked the images: whether their labels still hold is not known."]),
         *_describe_placebo(figures),
         *_describe_harm(figures),
+        *describe_reference(figures),
     ]
 
 
@@ -216,6 +217,37 @@ def _describe_harm(figures: Figures) -> list[str]:
             f"tell which of them is: {join_names(inseparable)}."
         )
     return sentences or ["No edit is shown to cost more than that."]
+
+
+def describe_reference(figures: Figures) -> list[str]:
+    """Returns how far estimated drops agree with those on real images; nothing without a reference."""
+    reference = figures.get("reference")
+    if not reference:
+        return []
+    uncovered = name_conditions(reference["uncovered"])
+    gap = [f"No valid image covers these real conditions: {uncovered}."] if uncovered else []
+    conditions = count(reference["compared"], "condition")
+    if not reference["compared"]:
+        return [f"Real images of {reference['name']} have no condition in common with valid images.", *gap]
+    error = points(reference["mean_absolute_error"])
+    name = reference["name"]
+    sentence = f"Against real images of {conditions} ({name}), the mean absolute error is {error} points"
+    if reference["rank_correlation"] is None:
+        return [f"{sentence}; for a rank correlation there are too few conditions.", *gap]
+    low, high = reference["rank_low"], reference["rank_high"]
+    bounds = "" if low is None else f" ({low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}")
+    correlation = f"{reference['rank_correlation']:.2f}".replace("-", "\N{MINUS SIGN}")
+    return [f"{sentence}, and the rank correlation of estimated and real drops {correlation}{bounds}.", *gap]
+
+
+def name_condition(condition: Mapping[str, str]) -> str:
+    """Returns the values of a condition, such as "foggy night"."""
+    return " ".join(condition.values())
+
+
+def name_conditions(conditions: Iterable[Mapping[str, str]]) -> str:
+    """Returns the first of several conditions, and that there are more."""
+    return join_names([name_condition(condition) for condition in conditions])
 
 
 def describe_change(figures: Figures, prefix: str = "") -> str:

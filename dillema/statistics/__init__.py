@@ -28,7 +28,12 @@ therefore groups; a source without a group is a group of its own.
   then says that there are fewer than ENOUGH_SEEDS.
 - `p_adjusted` is Benjamini and Hochberg's (Journal of the Royal Statistical Society B 57, 1995) over the rows
   of one table.
-- `dillema.statistics.effects` separates the effects of edits from that of the generator and from each other.
+- Whether an edit is harmful is tested on one side, for the effect of the edit by itself. The p values of one
+  table are adjusted by Benjamini and Hochberg, not by Holm: a reader is given the list of harmful edits, and
+  the share of wrong ones in it is what must be bounded. A hierarchy (attributes first, then their values)
+  would gain little: the values of an attribute that does harm mostly do, and those of another do not.
+- `dillema.statistics.effects` separates the effect of edits from that of the generator, and
+  `dillema.statistics.effect_model` that of each edit from those of others in the same images.
 """
 
 from collections.abc import Sequence
@@ -38,19 +43,22 @@ from typing import Any
 
 import numpy as np
 
-from ..predictions import ORIGINAL, read
+from ..predictions import ORIGINAL, Predictions, read
 from ..task import Labels
 from .comparison import compare, compare_trainings, comparisons, sums_by_group
 from .intervals import ENOUGH_GROUPS, ENOUGH_SEEDS, LEVEL, means, over_seeds, to_number
-from .summary import summary
+from .reference import ReferenceImages, compare_with_reference
+from .summary import headline, summary
 from .truth import truth
 
 __all__ = [
     "ENOUGH_GROUPS",
     "ENOUGH_SEEDS",
     "LEVEL",
+    "ReferenceImages",
     "compare",
     "compare_trainings",
+    "compare_with_reference",
     "comparisons",
     "confusion_matrix",
     "means",
@@ -63,30 +71,31 @@ __all__ = [
 ]
 
 
-def summarise(path: Path, labels: Labels, models: Sequence[str], seed: int) -> dict[str, Any]:
+def summarise(
+    path: Path, labels: Labels, models: Sequence[str], seed: int, reference: ReferenceImages | None = None
+) -> dict[str, Any]:
     """Returns the figures of a file of predictions: of each model, and of each two models compared.
 
-    The figures of a model are those of valid images; `all` holds those of all images.
+    The figures of a model are those of valid images; `all` holds the headline of all images.
     """
     predictions = {model: read(path, model, labels) for model in models}
     figures = {}
     for model, rows in predictions.items():
-        valid, of_all = (summary(rows, seed, valid=only) for only in (True, False))
-        figures[model] = valid | {"all": of_all, "truth": truth(rows, seed)}
+        of_all = headline(rows, seed, valid=False)
+        figures[model] = summary(rows, seed, valid=True) | {"all": of_all, "truth": truth(rows, seed)}
+        if reference is not None:
+            figures[model]["reference"] = compare_with_reference(rows, reference, seed)
     pairs = combinations(models, 2)
     compared = ({"a": a, "b": b} | compare(predictions[a], predictions[b], seed) for a, b in pairs)
     return {"models": figures, "comparisons": comparisons(compared)}
 
 
-def confusion_matrix(
-    path: Path, model: str, labels: Labels, kind: str = ORIGINAL
-) -> tuple[list[str], np.ndarray]:
+def confusion_matrix(predictions: Predictions, kind: str = ORIGINAL) -> tuple[list[str], np.ndarray]:
     """Returns the names of the classes and the confusion matrix of the images of a kind.
 
     True classes are rows, also those that are not scored. Counts each valid image once, in the unit
     `Task.unit`. Empty for a task without confusion matrices.
     """
-    predictions = read(path, model, labels)
     weights = ((predictions.kind == kind) & predictions.valid).astype(float)
-    names = list(predictions.task.confusion_names(labels))
+    names = list(predictions.task.confusion_names(predictions.labels))
     return names, predictions.confusion(weights).astype(np.int64)

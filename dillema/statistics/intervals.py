@@ -1,6 +1,7 @@
 """Intervals, p values and rates from sums of tallies, one sum for each independent unit."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, lru_cache
 from math import sqrt
 from statistics import NormalDist
 from typing import Any
@@ -13,6 +14,8 @@ LEVEL = 0.95
 ENOUGH_GROUPS = 50  # effective groups: figures of fewer are called rough
 ENOUGH_SEEDS = 5  # trainings: intervals over fewer are called rough
 DRAWS = 2000
+MOST_DRAWS = 0.5  # share of the draws that must have a figure
+ROUNDING = 1e-6  # a smaller effect counts as zero
 UNITS = 1000  # drawn at most
 NUMBERS_PER_BLOCK = 1_000_000  # random numbers drawn at a time: they bound the memory
 TALLIES_PER_BLOCK = 8_000_000  # drawn tallies in memory at a time
@@ -38,10 +41,10 @@ def over_seeds(values: Sequence[float], *, share: bool = False) -> dict[str, flo
 
     NaN becomes None; a single value has no interval. The interval of a `share` stays between 0 and 1.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     array, n = np.asarray(values, float), len(values)
-    reach = t.ppf((1 + LEVEL) / 2, n - 1) * array.std(ddof=1) / sqrt(n) if n > 1 else np.nan
+    reach = stdtrit(n - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / sqrt(n) if n > 1 else np.nan
     low, high = array.mean() - reach, array.mean() + reach
     if share:
         low, high = np.clip([low, high], 0, 1)
@@ -84,20 +87,38 @@ def means(values: Iterable[tuple[str, float]], seed: int) -> dict[str, Any]:
     return figures
 
 
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns Spearman's rank correlation over the last axis (...,); NaN if one side is constant."""
+    ranks = []
+    for values in (first, second):
+        above = np.greater(values[..., :, None], values[..., None, :]).sum(-1)
+        equal = np.equal(values[..., :, None], values[..., None, :]).sum(-1)
+        ranks.append(above + (equal + 1) / 2)
+    with np.errstate(invalid="ignore"):
+        if first.ndim == 1:
+            return np.corrcoef(*ranks)[0, 1]
+        centred = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
+        spread = np.sqrt((centred[0] ** 2).sum(-1) * (centred[1] ** 2).sum(-1))
+        correlation: np.ndarray = (centred[0] * centred[1]).sum(-1) / spread
+        return correlation
+
+
 def mcnemar(worse: int, better: int) -> float:
     """Returns the exact two-sided p of these counts of opposite changes (Psychometrika 12, 1947)."""
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # takes a second to import, so only where there are flips
 
     return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
 
 
 def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
     """Returns p values adjusted for their number; None stays None and does not count."""
-    from scipy.stats import false_discovery_control
-
-    values = [value for value in p if value is not None]
-    adjusted = iter(false_discovery_control(values).tolist() if values else [])
-    return [None if value is None else next(adjusted) for value in p]
+    values = np.array([value for value in p if value is not None])
+    order = np.argsort(values)[::-1]
+    scaled = values[order] * (len(values) / np.arange(len(values), 0, -1))
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum.accumulate(scaled).clip(max=1)
+    remaining = iter(adjusted.tolist())
+    return [None if value is None else next(remaining) for value in p]
 
 
 def bootstrap_interval(
@@ -107,29 +128,80 @@ def bootstrap_interval(
 
     `sums` hold the tallies of each unit (units, k), one matrix a side.
     """
-    from scipy.stats import t
+    return interval_of_draws(bootstrap_draws(sums, figure, seed), len(sums[0]))
 
-    random, n, figures = np.random.default_rng(seed), len(sums[0]), []
+
+def bootstrap_draws(sums: Sequence[np.ndarray], figure: Callable[..., np.ndarray], seed: int) -> np.ndarray:
+    """Returns figure(*sums) of each draw of units (DRAWS, m); see `bootstrap_interval`."""
+    n, figures = len(sums[0]), []
+    times, start = _draw_times(n, seed), 0
     for block in _blocks(n, max(part.shape[1] for part in sums)):
-        chosen = random.integers(0, n, (block, n), np.int32) + np.arange(block)[:, None] * n
-        times = np.bincount(chosen.ravel(), minlength=block * n).reshape(block, n).astype(float)
-        figures.append(figure(*(times @ part for part in sums)))
-    draws = np.concatenate(figures)
+        figures.append(figure(*(times[start : start + block] @ part for part in sums)))
+        start += block
+    return np.concatenate(figures)
+
+
+@lru_cache(maxsize=4)  # the edits of a run often have equally many sources
+def _draw_times(units: int, seed: int) -> np.ndarray:
+    """Returns how often each unit occurs in each draw of a bootstrap (DRAWS, units)."""
+    chosen = np.random.default_rng(seed).integers(0, units, (DRAWS, units), np.int32)
+    chosen = chosen + np.arange(DRAWS)[:, None] * units
+    return np.bincount(chosen.ravel(), minlength=DRAWS * units).reshape(DRAWS, units).astype(float)
+
+
+@lru_cache(maxsize=4)
+def _draw_signs(units: int, seed: int) -> np.ndarray:
+    """Returns half the sign of each unit in each draw of a randomisation test (DRAWS, units)."""
+    return np.random.default_rng(seed).integers(0, 2, (DRAWS, units), np.int8) - 0.5
+
+
+def interval_of_draws(draws: np.ndarray, units: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bounds (m,) of figures from their draws (DRAWS, m) over this number of units."""
     bounds = np.full((2, draws.shape[1]), np.nan)
     defined = ~np.isnan(draws).all(0)
-    # Student's t in place of the normal distribution, and the bias of the bootstrap's variance undone
-    tail = NormalDist().cdf(-t.ppf((1 + LEVEL) / 2, n - 1) * sqrt(n / (n - 1)))
+    tail = tail_share(units)
     bounds[:, defined] = np.nanquantile(draws[:, defined], [tail, 1 - tail], axis=0)
     return bounds[0], bounds[1]
+
+
+@cache
+def tail_share(units: int) -> float:
+    """Returns the share of draws beyond each bound of a percentile interval over so many units.
+
+    Student's t takes the place of the normal distribution; the bias of the bootstrap's variance is undone.
+    """
+    from scipy.special import stdtrit  # of scipy.stats, which takes a second to import
+
+    quantile = stdtrit(units - 1, (1 + LEVEL) / 2)
+    return NormalDist().cdf(-quantile * sqrt(units / (units - 1)))
+
+
+def one_sided_p(draws: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Returns the p (m,) of figures against not being above zero, from their draws (DRAWS, m) of a bootstrap.
+
+    It is below half of 1 - LEVEL exactly where the lower bound of `interval_of_draws` over as many units is
+    above zero. `groups` (m,) are those that a figure rests on: there may be fewer than units. NaN for
+    a figure that rests on fewer than two, or that hardly any draw has.
+    """
+    from scipy.special import ndtri, stdtr
+
+    defined = ~np.isnan(draws)
+    not_above = ((draws <= ROUNDING) & defined).sum(0)
+    share = (1 + not_above) / (1 + defined.sum(0))
+    enough = (groups > 1) & (defined.mean(0) > MOST_DRAWS)
+    n = np.where(enough, groups, 2)
+    p: np.ndarray = stdtr(n - 1, ndtri(np.minimum(share, 1 - 1e-9)) * np.sqrt((n - 1) / n))
+    return np.where(enough, p, np.nan)
 
 
 def randomisation_test(first: np.ndarray, second: np.ndarray, figure: Figure, seed: int) -> np.ndarray:
     """Returns the p values (m,) of the difference of two sides (units, k); swaps the sides of whole units."""
     observed = np.abs(figure(first.sum(0)) - figure(second.sum(0)))
     total, difference = (first + second).sum(0), first - second
-    random, extreme = np.random.default_rng(seed), np.zeros(observed.shape)
+    signs, start, extreme = _draw_signs(len(first), seed), 0, np.zeros(observed.shape)
     for block in _blocks(len(first), first.shape[1]):
-        swapped = (random.integers(0, 2, (block, len(first)), np.int8) - 0.5) @ difference
+        swapped = signs[start : start + block] @ difference
+        start += block
         random_difference = np.abs(figure(total / 2 + swapped) - figure(total / 2 - swapped))
         # equal sums may differ in rounding
         extreme += (random_difference >= observed - 1e-12).sum(0)

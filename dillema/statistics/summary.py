@@ -8,7 +8,8 @@ import numpy as np
 
 from ..predictions import COUNTERFACTUAL, ORIGINAL, ROWS_PER_READ, Predictions
 from ..task import PredictionSet
-from .effects import AdditiveModel, PlaceboComparison, judge_harm
+from .effect_model import EffectModel
+from .effects import PlaceboComparison, judge_harm
 from .intervals import LEVEL, benjamini_hochberg, bootstrap_interval, mcnemar, rate, to_number
 from .paired import PairedTallies
 
@@ -22,7 +23,29 @@ Edits = dict[Any, list[int]]
 
 
 def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, Any]:
-    """Returns all figures of one model, on valid images or on all.
+    """Returns all figures of one model, on valid images or on all."""
+    figures = headline(predictions, seed, valid=valid)
+    before, after = predictions.pairs(valid=valid)
+    if not len(after):
+        return figures
+    pairs = PairedTallies(predictions, before, after, seed)
+    placebos = PlaceboComparison(predictions, seed, valid=valid)
+    model = EffectModel(predictions, seed, valid=valid)
+    classes = per_class(pairs)
+    originals, counterfactuals = (prediction_set(predictions, rows) for rows in (before, after))
+    return (
+        figures
+        | {"per_attribute": per_attribute(pairs, placebos, model)}
+        | {"per_value": per_value(pairs, placebos, model)}
+        | {"per_pair": per_pair(pairs), "per_class": classes}
+        | {"confusions": confusions(originals.matrix, counterfactuals.matrix, predictions)}
+        | compare_with_chance(pairs, originals)
+        | {"dead_classes": dead_classes(classes)}
+    )
+
+
+def headline(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, Any]:
+    """Returns the metrics of one model on originals and counterfactuals, on valid images or on all.
 
     Flips are None for a task without correct and wrong predictions.
     """
@@ -39,22 +62,8 @@ def summary(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, An
     effect = pairs.effect()
     del effect["n"]
     edits = judge_harm([placebos.edit_effect(after)])[0]
-    model = AdditiveModel(predictions, seed, valid=valid)
-    classes = per_class(pairs)
     return (
-        figures
-        | effect
-        | {"level": LEVEL}
-        | flips(pairs)
-        | {"placebo": placebos.generator_effect(), **edits}
-        | {
-            "per_attribute": per_attribute(pairs, placebos, model),
-            "per_value": per_value(pairs, placebos, model),
-        }
-        | {"per_pair": per_pair(pairs), "per_class": classes}
-        | {"confusions": confusions(sets[ORIGINAL].matrix, sets[COUNTERFACTUAL].matrix, predictions)}
-        | compare_with_chance(pairs, sets[ORIGINAL])
-        | {"dead_classes": dead_classes(classes)}
+        figures | effect | {"level": LEVEL} | flips(pairs) | {"placebo": placebos.generator_effect(), **edits}
     )
 
 
@@ -134,7 +143,7 @@ def combinations_by_value(predictions: Predictions) -> Edits:
 
 
 def per_attribute(
-    pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel
+    pairs: PairedTallies, placebos: PlaceboComparison, model: EffectModel
 ) -> list[dict[str, Any]]:
     """Returns the figures of each edit over its counterfactuals, the largest drop first."""
     rows = [
@@ -147,9 +156,7 @@ def per_attribute(
     return judge_harm(sort_by_drop(rows))
 
 
-def per_value(
-    pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel
-) -> list[dict[str, Any]]:
+def per_value(pairs: PairedTallies, placebos: PlaceboComparison, model: EffectModel) -> list[dict[str, Any]]:
     """Returns the figures of each new value, whatever it replaces, the largest drop first."""
     rows = [
         {"attribute": attribute, "to": replacement}
@@ -291,6 +298,6 @@ def _is_correct(predictions: Predictions, rows: np.ndarray) -> np.ndarray | None
 
 
 def _edit_figures(
-    pairs: PairedTallies, placebos: PlaceboComparison, model: AdditiveModel, value: tuple[str, str]
+    pairs: PairedTallies, placebos: PlaceboComparison, model: EffectModel, value: tuple[str, str]
 ) -> dict[str, Any]:
-    return pairs.effect() | placebos.edit_effect(pairs.after) | model.effect(value)
+    return placebos.effects(pairs) | model.effect(value)

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..predictions import COUNTERFACTUAL, TRUTH, Predictions
 from .comparison import common_indices, compare_sums, join_texts
-from .effects import AdditiveModel
-from .intervals import to_number
+from .effect_model import EffectModel
+from .intervals import rank_correlation, to_number
 from .paired import PairedTallies
 from .summary import combinations_by_edit
 
@@ -17,7 +17,7 @@ def truth(predictions: Predictions, seed: int) -> dict[str, Any] | None:
 
     None without renders. `error` is the estimated minus the true drop, with its interval. Over the edits, it
     has the mean absolute error and the rank correlation of estimated and true drops, and of the effects of
-    the additive model.
+    the values by themselves.
     """
     pairs = [predictions.pairs(kind, valid=True) for kind in (COUNTERFACTUAL, TRUTH)]
     chosen = common_indices(*(join_texts(predictions.image[after]) for _, after in pairs))
@@ -28,7 +28,7 @@ def truth(predictions: Predictions, seed: int) -> dict[str, Any] | None:
         for (before, after), rows in zip(pairs, chosen, strict=True)
     )
     edits = combinations_by_edit(predictions)
-    models = [AdditiveModel(predictions, seed, kind) for kind in (COUNTERFACTUAL, TRUTH)]
+    models = [EffectModel(predictions, seed, kind) for kind in (COUNTERFACTUAL, TRUTH)]
     table = []
     parts = zip(estimated.split_by_edits(edits), true.split_by_edits(edits), strict=True)
     for ((attribute, original, replacement), first), (_, second) in parts:
@@ -64,12 +64,10 @@ def _figures(estimated: PairedTallies, true: PairedTallies) -> dict[str, Any]:
 
 def _agreement(rows: list[tuple[float | None, float | None]]) -> dict[str, float | None]:
     """Returns the mean absolute error and the rank correlation of estimated and true figures."""
-    from scipy.stats import spearmanr
-
     pairs = np.array([row for row in rows if None not in row], float).reshape(-1, 2).T
     figures: dict[str, float | None] = {"mean_absolute_error": None, "rank_correlation": None}
     if pairs.size:
         figures["mean_absolute_error"] = to_number(np.abs(pairs[0] - pairs[1]).mean())
     if pairs.size > 2 and np.ptp(pairs, 1).all():  # a constant has no correlation
-        figures["rank_correlation"] = to_number(spearmanr(*pairs).statistic)
+        figures["rank_correlation"] = to_number(rank_correlation(*pairs))
     return figures

@@ -20,6 +20,7 @@ CONTRACTS = {
     "model": backend.Model,
     "quality": backend.Quality,
     "execution": backend.Executor,
+    "reference": backend.Reference,
 }
 
 

@@ -102,7 +102,7 @@ def test_marks_keep_to_words_and_lose_nothing():
 
 
 def test_the_example_of_a_condition_has_few_other_edits_and_stands_once(folder):
-    shown = gallery.choose_images(folder)
+    shown = gallery.choose_images(folder, folder.all_predictions())
     edit = next(image for image in folder.generated() if image.verdict.valid).counterfactual.edits[0]
     value = (edit.attribute, edit.replacement)
     having = [
@@ -120,20 +120,41 @@ def test_the_example_of_a_condition_has_few_other_edits_and_stands_once(folder):
     assert gallery.find_example(shown, "brightest", row | {"to": "hail"}, folder, set()) is None
 
 
-def test_rejections_are_counted_by_gate_and_value(folder):
+def test_rejections_are_counted_by_gate_attribute_and_value(folder):
     rejections = validity.count_rejections(folder)
     images = list(folder.generated())
     rejected = [image for image in images if not image.verdict.valid]
-    assert 0 < len(rejected) < len(images)
-    assert (rejections["images"], rejections["rejected"]) == (12, len(rejected))
-    assert rejections["gates"] == [("brightness", len(rejected), 12)]
-    for name, count, total in rejections["values"]:
-        attribute, value = name.split(": ")
+    assert 0 < len(rejected) < len(images) and rejections["gates"] == ["brightness"]
+    total = rejections["all"]
+    assert (total.images, total.rejected, total.by_gate["brightness"]) == (12, len(rejected), len(rejected))
+    assert rejections["placebos"].images == len(list(folder.placebos()))
 
-        def has(image, attribute=attribute, value=value):
-            return any((e.attribute, e.replacement) == (attribute, value) for e in image.counterfactual.edits)
+    def count(*changed):
+        """Returns the numbers of images, and of rejected ones, with an attribute or a value of it."""
+        return [
+            sum(
+                changed in [(e.attribute,), (e.attribute, e.replacement)][len(changed) - 1 : len(changed)]
+                for image in part
+                for e in image.counterfactual.edits
+            )
+            for part in (images, rejected)
+        ]
 
-        assert (count, total) == (sum(map(has, rejected)), sum(map(has, images)))
+    assert {name for name, _, _ in rejections["attributes"]} == {"weather", "time of day"}
+    for attribute, values, row in rejections["attributes"]:
+        assert [row.images, row.rejected] == count(attribute)
+        assert sum(part.images for _, part in values) == row.images
+        for value, part in values:
+            assert [part.images, part.by_gate["brightness"]] == count(attribute, value)
+        assert [part.rate for _, part in values] == sorted((p.rate for _, p in values), reverse=True)
+
+
+def test_examples_of_rejected_images_come_with_their_reasons(folder):
+    examples = gallery.find_rejected(folder)
+    reasons = {image.id: image.verdict.reasons for image in folder.generated()}
+    assert 0 < len(examples) <= gallery.REJECTED_EXAMPLES
+    assert all(example["reasons"] == reasons[example["id"]] != () for example in examples)
+    assert len({example["id"] for example in examples}) == len(examples)
 
 
 def test_rare_and_missing_values_are_named(folder, tmp_path):
@@ -306,5 +327,5 @@ def test_the_command_is_the_one_that_was_typed():
 def test_confusion_matrices_of_another_run_are_removed(folder):
     other = folder.path / "confusion_other.csv"
     other.write_text("images,true\n")
-    confusion.write_confusion_matrices(folder)
+    confusion.write_confusion_matrices(folder, folder.all_predictions())
     assert [file.name for file in folder.path.glob("confusion_*")] == ["confusion_brightest.csv"]

@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import root
 
 from dillema.predictions import COUNTERFACTUAL, PLACEBO
 from dillema.statistics import summary, truth
-from dillema.statistics.effects import AdditiveModel
+from dillema.statistics.effect_model import EffectModel
 from dillema.types import Edit
 from tests.labels import SEGMENTATION
 from tests.statistics.outcomes import FOG, NIGHT, RED, REJECTED, answer, losses, pixels
@@ -72,22 +73,47 @@ def random_run(table, placebos, seed=0):
 
 
 @pytest.mark.parametrize("placebos", [True, False])
-def test_effects_are_those_of_a_regression_with_a_constant_for_each_source(table, placebos):
+def test_effects_are_those_of_a_poisson_regression_on_the_reference(table, placebos):
     predictions = random_run(table, placebos)
     before, after = predictions.pairs(reference=PLACEBO if placebos else "original")
     values = sorted({(e.attribute, e.replacement) for edits in predictions.combinations for e in edits})
-    rows = np.concatenate([np.unique(before), after])
-    design = np.zeros((len(rows), len(values) + 30))
-    design[np.arange(len(rows)), len(values) + predictions.source[rows]] = 1
-    for i, row in enumerate(rows):
+    design = np.zeros((len(after), len(values)))
+    for i, row in enumerate(after):
         for edit in predictions.combinations[predictions.combination[row]]:
             design[i, values.index((edit.attribute, edit.replacement))] = 1
-    expected = np.linalg.lstsq(design, predictions.tallies[rows, 0].astype(float), rcond=None)[0]
-    model = AdditiveModel(predictions, 0)
-    for value, coefficient in zip(values, expected, strict=False):
+    reference, score = (predictions.tallies[rows, 0].astype(float) for rows in (before, after))
+
+    def equations(logarithms):
+        return design.T @ (score - reference * np.exp(design @ logarithms))
+
+    expected = root(equations, np.zeros(len(values))).x
+    model = EffectModel(predictions, 0)
+    for i, value in enumerate(values):
+        base = reference[design[:, i] > 0].mean()
         effect = model.effect(value)
-        assert effect["effect"] == pytest.approx(-coefficient, abs=1e-6) and effect["always_with"] == []
-        assert effect["effect_low"] < effect["effect"] < effect["effect_high"]
+        assert effect["effect"] == pytest.approx(base * (1 - np.exp(expected[i])), abs=1e-6)
+        assert effect["effect_low"] < effect["effect"] < effect["effect_high"] and effect["always_with"] == []
+        assert (effect["effect_p"] < 0.025) == (effect["effect_low"] > 0) or effect["effect_p"] < 0.05
+
+
+def test_what_costs_little_in_the_dark_still_costs_by_day(table):
+    """Rain halves what is right, and so does the night: together they leave a quarter."""
+    rain, share = Edit("weather", "clear", "rainy"), {(): 800, ("rainy",): 400, ("night",): 400}
+    share["rainy", "night"] = 200
+    outcomes, start = [], pixels((0, 0, 900), (0, 1, 100), (1, 1, 1000))
+    for i in range(30):
+        for edits in ([rain, NIGHT], [rain, NIGHT], [NIGHT], [[rain], [RED, NIGHT]][i % 5 > 0]):
+            right = share[tuple(e.replacement for e in edits if e.attribute != "colour")]
+            after = pixels((0, 0, right), (0, 2, 1000 - right), (1, 1, right), (1, 2, 1000 - right))
+            outcomes.append((f"s{i:02}", edits, start, after))
+    placebo = pixels((0, 0, 800), (0, 2, 200), (1, 1, 800), (1, 2, 200))
+    placebos = {f"s{i:02}": placebo for i in range(30)}
+    figures = summary(table(outcomes, SEGMENTATION, placebos=placebos), 0, valid=True)
+    rows = {row["to"]: row for row in figures["per_value"]}
+    metric = 0.8 * 2 / 2  # two scored classes, of which 80 % are right
+    assert rows["rainy"]["effect"] == pytest.approx(rows["night"]["effect"], abs=1e-6)
+    assert rows["rainy"]["effect"] == pytest.approx(metric / 2, abs=0.15) and rows["rainy"]["harmful"]
+    assert rows["red"]["effect"] == pytest.approx(0, abs=1e-6) and rows["red"]["harmful"] is False
 
 
 def test_the_company_of_an_edit_is_not_held_against_it(table):
@@ -118,13 +144,13 @@ def test_edits_that_always_come_together_are_not_told_apart(table):
 
 
 def test_rare_values_are_one_nuisance_in_the_model(table, monkeypatch):
-    monkeypatch.setattr("dillema.statistics.effects.MAX_VALUES", 2)
+    monkeypatch.setattr("dillema.statistics.effect_model.MAX_VALUES", 2)
     outcomes = []
     for i in range(30):
         rare = Edit("weather", "clear", f"word {i}")
         for edits in ([NIGHT], [RED], [NIGHT, RED], [rare, RED]):
             outcomes.append((f"s{i:02}", edits, answer(0), answer(int(rare in edits))))
-    model = AdditiveModel(table(outcomes), 0)
+    model = EffectModel(table(outcomes), 0)
     assert model.effect(("colour", "red"))["effect"] == pytest.approx(0, abs=1e-6)
     assert model.effect(("weather", "word 3"))["effect"] is None
 

@@ -171,8 +171,8 @@ def test_a_model_that_is_no_better_than_chance_is_named(table):
 
 def test_the_whole_confusion_matrix_counts_valid_images_once(table):
     predictions = by_hand(table)
-    names, originals = confusion_matrix(predictions.path, "m", predictions.labels)
+    names, originals = confusion_matrix(predictions)
     assert names == ["sky", "road", "car"] and originals.tolist() == [[4, 0, 0], [1, 0, 0], [0, 0, 0]]
-    _, counterfactuals = confusion_matrix(predictions.path, "m", predictions.labels, "counterfactual")
+    _, counterfactuals = confusion_matrix(predictions, "counterfactual")
     assert counterfactuals.tolist() == [[3, 1, 1], [1, 1, 0], [0, 0, 0]]
     assert LEVEL == 0.95

@@ -71,7 +71,7 @@ def test_its_figures_are_computed_from_its_tallies(path):
     assert figures["per_class"].keys() == {"cat", "bird"}
     assert figures["per_class"]["bird"]["drop"] == pytest.approx(1 - 12 / 18)
     assert figures["flip_rate"] is figures["chance"] is figures["near_chance"] is None
-    assert figures["confusions"] == [] and confusion_matrix(path, "m", TAGS)[0] == []
+    assert figures["confusions"] == [] and confusion_matrix(read(path, "m", TAGS))[0] == []
 
 
 def test_pages_say_its_words(path):

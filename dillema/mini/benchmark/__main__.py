@@ -15,6 +15,8 @@ from omegaconf import DictConfig
 
 from ...config import compose
 from ...store import write_atomically
+from .gates import measure_gates, plot_curves
+from .harmful import measure_harmful
 from .images import measure_generator
 from .language import measure_captioner, measure_language_model
 from .placebo import measure_placebo
@@ -27,7 +29,10 @@ PARTS: dict[str, Callable[[DictConfig], Iterator[Row]]] = {
     "language_model": measure_language_model,
     "generator": measure_generator,
     "placebo": measure_placebo,
+    "gates": measure_gates,
+    "harmful": measure_harmful,
 }
+LONG = ("harmful",)  # parts that are measured only when they are asked for
 
 
 def main() -> None:
@@ -40,8 +45,8 @@ def main() -> None:
         "--only",
         nargs="+",
         choices=PARTS,
-        default=list(PARTS),
-        help="which parts to measure (all of them take about 20 minutes)",
+        default=[part for part in PARTS if part not in LONG],
+        help="which parts to measure (all but harmful, by default, take about 30 minutes)",
     )
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"))
     args = parser.parse_args()
@@ -62,7 +67,10 @@ def _write(folder: Path, rows: Sequence[Row]) -> None:
     words = {True: "yes", False: "**no**", None: ""}
     lines = [f"| {r.name} | {r.method} | {r.measured} | {r.bar} | {words[r.met]} |" for r in rows]
     table = ["| what | how measured | measured | bar | met |", "|---|---|---|---|---|", *lines]
-    write_atomically(folder / "benchmark.md", "\n".join([*table, "", f"Measured on {machine}.", ""]))
+    pictures = ["", "![Precision and recall of each gate](gates.png)"] if plot_curves(rows, folder) else []
+    write_atomically(
+        folder / "benchmark.md", "\n".join([*table, *pictures, "", f"Measured on {machine}.", ""])
+    )
 
 
 def _describe_machine() -> str:

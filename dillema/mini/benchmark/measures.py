@@ -46,8 +46,8 @@ def paint(
     return images, seconds
 
 
-def read_attributes(images: Sequence[Image.Image], expected: Sequence[Appearance]) -> dict[str, float]:
-    """Returns how often a classifier trained on renders sees the expected value of each attribute."""
+def see_attributes(images: Sequence[Image.Image]) -> dict[str, list[str]]:
+    """Returns the value of each attribute that a classifier trained on renders sees in each image."""
     processor = AutoImageProcessor.from_pretrained(READER)
     reader = AutoModelForImageClassification.from_pretrained(READER, dtype=torch.float32)
     batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
@@ -55,14 +55,19 @@ def read_attributes(images: Sequence[Image.Image], expected: Sequence[Appearance
         logits = torch.cat(
             [reader(**processor(list(batch), return_tensors="pt")).logits for batch in batches]
         )
-    rates = {}
     parts = logits.split([len(values) for values in VALUES.values()], 1)
-    for (attribute, values), part in zip(VALUES.items(), parts, strict=True):
-        predicted_values = [values[i] for i in part.argmax(1).tolist()]
+    return {
+        attribute: [values[i] for i in part.argmax(1).tolist()]
+        for (attribute, values), part in zip(VALUES.items(), parts, strict=True)
+    }
+
+
+def read_attributes(images: Sequence[Image.Image], expected: Sequence[Appearance]) -> dict[str, float]:
+    """Returns how often a classifier trained on renders sees the expected value of each attribute."""
+    rates = {}
+    for attribute, seen in see_attributes(images).items():
         expected_values = [getattr(appearance, FIELDS[attribute]) for appearance in expected]
-        rates[attribute] = float(
-            np.mean([a == b for a, b in zip(predicted_values, expected_values, strict=True)])
-        )
+        rates[attribute] = float(np.mean([a == b for a, b in zip(seen, expected_values, strict=True)]))
     return rates
 
 

@@ -1,0 +1,98 @@
+"""Finds gates that are not independent of the models under test: such a gate would judge its own test."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .fields import WEIGHTS, marked_fields
+
+RETRAINED = "retrained"  # the folder in the store in which job=retrain keeps weights
+
+
+def find_dependent_gates(
+    models: Mapping[str, Any], gates: Mapping[str, Any], store: str | None = None
+) -> Iterator[str]:
+    """Yields a message for each gate that depends on a model under test.
+
+    Such a gate has the weights of a model under test, or weights of its architecture, or weights that
+    job=retrain trained: these have seen what a model under test gets wrong.
+
+    Args:
+        models: The settings of the models under test by name.
+        gates: The settings of the gates by name.
+        store: The folder of the store, in which job=retrain keeps the weights that it trains.
+    """
+    tested = {value: where for where, value in find_weights(models, "model")}
+    families = {family: value for value in tested for family in [find_family(value)] if family}
+    for where, value in find_weights(gates, "validity"):
+        family = find_family(value)
+        if value in tested:
+            reason = f"{value} is a model under test ({tested[value]})"
+        elif store is not None and _is_inside(value, Path(store).expanduser() / RETRAINED):
+            reason = f"{value} was trained by job=retrain, from the weights of a model under test"
+        elif family in families:
+            other = families[family]
+            reason = f"{value} is of the same family ({family}) as a model under test, {other}"
+            reason += f" ({tested[other]}), and would make the same mistakes"
+        else:
+            continue
+        yield (
+            f"{where}: {reason}; a gate must be independent of the models under test: choose another, or "
+            "validity=none"
+        )
+
+
+def find_weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yields the settings of a block, and of blocks in it, that name weights.
+
+    Each is a pair: the path of the setting, and the file, folder or hub id that it names.
+    """
+    is_block = isinstance(node, Mapping) and "_target_" in node
+    target = import_target(node["_target_"]) if is_block else None
+    fields = marked_fields(target, WEIGHTS) if inspect.isclass(target) else ()
+    entries = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in entries:
+        if key in fields and "/" in str(value):
+            yield f"{path}.{key}", str(Path(value).resolve()) if Path(value).exists() else value
+        yield from find_weights(value, f"{path}.{key}")
+
+
+def find_family(weights: str) -> str:
+    """Returns the architecture of weights of transformers, such as "segformer"; "" if it is unknown.
+
+    It is read from the config.json of a folder, or of a downloaded repository. Otherwise it is the first
+    word of the name of the repository.
+    """
+    if Path(weights).exists():
+        return _read_architecture(Path(weights) / "config.json")
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(weights, "config.json")
+    except HFValidationError:  # a path that does not exist
+        return ""
+    if isinstance(cached, str):
+        return _read_architecture(Path(cached))
+    return re.split(r"[^a-z0-9]", weights.rpartition("/")[2].lower())[0]
+
+
+def _read_architecture(file: Path) -> str:
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8")).get("model_type", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _is_inside(path: str, folder: Path) -> bool:
+    return Path(path).is_relative_to(folder.resolve())
+
+
+def import_target(name: str) -> Any:
+    """Returns the class or function that the `_target_` of a block names; raises what its import raises."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(import_module(module), attribute)

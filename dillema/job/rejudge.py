@@ -1,0 +1,149 @@
+"""Copies a finished run with the verdicts of other gates or thresholds."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .. import new_verdicts
+from .. import report as page
+from ..config import build
+from ..context import JobContext
+from ..run_folder import COUNTED_IMAGES, FAILURES, METADATA, PREDICTIONS, RunFolder, place_image
+from ..run_writer import write_card
+from ..steps.verdict import score_names, verdict
+from ..store import write_atomically
+from ..types import Verdict
+from .figures import compute_figures
+from .run import point_latest
+from .summary import show
+
+LINKED = ("generated", "placebo", "originals", "controls", "report")
+
+Scores = Mapping[str, Mapping[str, float]]
+"""New scores by "<gate>.<score>", of each image by its id."""
+
+
+def judge_again(
+    source: RunFolder,
+    context: JobContext,
+    blocks: Mapping[str, DictConfig],
+    *,
+    scores: Scores | None = None,
+    failures: Sequence[Mapping[str, str]] = (),
+    results: Mapping[str, Any] | None = None,
+) -> RunFolder:
+    """Copies a finished run into the folder of the job, with new verdicts, figures and page.
+
+    Args:
+        source: The finished run.
+        context: Its folder receives the copy.
+        blocks: The settings of the gates by name.
+        scores: Scores that the run does not have, or that replace those that it has.
+        failures: Items that failed since.
+        results: New entries of results.json.
+    """
+    gates = [build(block) for block in blocks.values()]
+    new_scores = scores or {}
+    new_gates = {name.partition(".")[0] for row in new_scores.values() for name in row}
+    new_names = score_names([gate for gate in gates if gate.name in new_gates])
+
+    verdicts: dict[str, Verdict] = {}
+
+    def judge_image(image: str, earlier: Mapping[str, float]) -> Verdict:
+        if image not in verdicts:  # asked for twice: for metadata.jsonl and for predictions.parquet
+            kept = {name: value for name, value in earlier.items() if name.partition(".")[0] not in new_gates}
+            verdicts[image] = verdict(gates, kept | dict(new_scores.get(image, {})))
+        return verdicts[image]
+
+    _link_files(source.path, context.folder)
+    _write_settings(source, context, blocks)
+    _add_failures(source, context.folder, failures)
+    valid = _judge_images(source.path / "generated", context.folder / "generated", judge_image)
+    _judge_images(source.path / "placebo", context.folder / "placebo", judge_image)
+    write_card(context.folder, source.labels)
+    new_verdicts.judge(source.predictions_file, context.folder / PREDICTIONS, judge_image, new_names)
+    folder = RunFolder(context.folder)
+    description = {
+        key: value for key, value in source.results.items() if key not in ("version", "models", "comparisons")
+    }
+    description |= {"gates": [gate.name for gate in gates], "judged": str(source.path), "name": context.name}
+    description |= {"distance": None}  # the old distance is of other valid images
+    description |= results or {}
+    failed = len(source.failures()) + len(failures)
+    description["counts"] = description["counts"] | {"valid": valid, "failed": failed}
+    folder.write_results(description | compute_figures(folder, description, source.models))
+    page.write(folder)
+    show(folder)
+    point_latest(context.folder)
+    return folder
+
+
+def _add_failures(source: RunFolder, target: Path, failures: Sequence[Mapping[str, str]]) -> None:
+    lines = [json.dumps(failure) + "\n" for failure in (*source.failures(), *failures)]
+    write_atomically(target / FAILURES, "".join(lines))
+
+
+def _write_settings(source: RunFolder, context: JobContext, blocks: Mapping[str, DictConfig]) -> None:
+    """Writes the settings of the run with those of its new gates, so that later jobs find them."""
+    settings, hydra = source.settings, context.folder / ".hydra"
+    if not settings.config:
+        return
+    hydra.mkdir(exist_ok=True)
+    gates = {name: OmegaConf.to_container(block) for name, block in blocks.items()}
+    own = {"validity": gates, "run": str(source.path), "name": context.cfg.get("name")}
+    OmegaConf.save(OmegaConf.create({**settings.config, **own}), hydra / "config.yaml")
+    choices = {group: option for group, option in settings.options.items() if group != "validity"}
+    OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), hydra / "hydra.yaml")
+    OmegaConf.save(OmegaConf.create(list(context.overrides)), hydra / "overrides.yaml")
+
+
+def _link_files(source: Path, target: Path) -> None:
+    """Links the files of a run into another folder, except those that the verdicts change."""
+    for name in LINKED:
+        shutil.rmtree(target / name, ignore_errors=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, copy_function=_link_unless_metadata)
+
+
+def _link_unless_metadata(source: str, target: str) -> None:
+    """Links a file into a new folder; copies it to another disk."""
+    if source.endswith(METADATA):
+        return
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
+
+
+def _judge_images(
+    source: Path, target: Path, judge_image: Callable[[str, Mapping[str, float]], Verdict]
+) -> int:
+    """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed.
+
+    Returns how many images count.
+    """
+    lines, valid = [], 0
+    with (source / METADATA).open(encoding="utf-8") as rows:
+        for line in rows:
+            row = json.loads(line)
+            image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
+            new = judge_image(image, row["scores"] or {})
+            row |= {"scores": dict(new.scores) or None, "valid": new.valid}
+            row |= {"reasons": list(new.reasons), "checked": new.checked}
+            valid += new.valid
+            earlier = row["file_name"]
+            row["file_name"] = place_image(earlier.partition("/")[2], new)
+            if row["file_name"] != earlier:
+                (target / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+                (target / earlier).replace(target / row["file_name"])
+            lines.append(json.dumps(row) + "\n")
+    write_atomically(target / METADATA, "".join(lines))
+    for folder in (target / COUNTED_IMAGES).iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # torchvision refuses a class folder without images
+    return valid
