@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -210,8 +210,8 @@ def _find_dependent_gates(cfg: DictConfig) -> Iterator[str]:
     """Yields the gates that depend on a model under test. Those of a finished run are checked by its job."""
     if cfg.run is not None:
         return
-    groups: list[Any] = [OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "validity")]
-    yield from find_dependent_gates(*(group or {} for group in groups), store=cfg.store)
+    models, gates = (OmegaConf.to_container(cfg[name], resolve=True) for name in ("model", "validity"))
+    yield from find_dependent_gates(cast(Any, models) or {}, cast(Any, gates) or {}, cfg.store)
 
 
 def _find_mistakes_of_job(cfg: DictConfig) -> Iterator[str]:

@@ -7,6 +7,7 @@ from . import predictions
 from .backend import Reference
 from .pipeline import Pipeline
 from .runner import Runner
+from .steps.items import read_size
 from .steps.predict import PredictItem, PredictStep, read_file
 from .steps.source import SourceStep
 from .types import REFERENCE, Edit, Sample
@@ -35,12 +36,12 @@ def predict_reference(
 
     Images are resized to the size of generated ones, as originals are.
     """
-    dataset, size = pipeline.dataset, pipeline.size
+    dataset = pipeline.dataset
     for start in range(0, len(samples), IMAGES_PER_BLOCK):
-        sources = runner.run(SourceStep(dataset, size), samples[start : start + IMAGES_PER_BLOCK])
+        sources = runner.run(SourceStep(dataset, pipeline.size), samples[start : start + IMAGES_PER_BLOCK])
         items = list_items(sources)
         for model in pipeline.models:
-            outcomes = runner.run(PredictStep(model, dataset, size, runner.executor.devices), items)
+            outcomes = runner.run(PredictStep(model, dataset, runner.executor.devices), items)
             for item in items:
                 if item.image_id in outcomes:
                     yield predictions.row(
@@ -58,6 +59,13 @@ def predict_reference(
 def list_items(sources: Mapping[str, Any]) -> list[PredictItem]:
     """Returns the items of the predict step for the finished items of the source step."""
     return [
-        PredictItem(f"{name} ({REFERENCE})", source.item, source.key, read_file(source.image), "original")
+        PredictItem(
+            f"{name} ({REFERENCE})",
+            source.item,
+            source.key,
+            read_file(source.image),
+            "original",
+            read_size(source.image),
+        )
         for name, source in sources.items()
     ]

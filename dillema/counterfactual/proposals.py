@@ -181,7 +181,7 @@ class Proposer:
         chosen with more known.
         """
         chosen: dict[str, str] = {}
-        for attribute, span in sorted(reversed(spans.items()), key=lambda item: len(item[1])):
+        for attribute, span in sorted(reversed(list(spans.items())), key=lambda item: len(item[1])):
             is_right = self.meaning is None or self.meaning.expresses(span, attribute)
             if is_right and not any(share_words(span, other) for other in chosen.values()):
                 chosen[attribute] = span

@@ -93,7 +93,9 @@ class Attribute:
         listed = listed or next((v for v in self.values if v.is_called(name)), None)
         if listed is None:
             words = {"value": name, "attribute": self.name}
-            forms = {form: (text.format(**words),) for form, text in self.default.items()}
+            forms: dict[str, tuple[str, ...]] = {
+                form: (text.format(**words),) for form, text in self.default.items()
+            }
             if self.prepositions and "phrase" in forms:
                 forms["phrase"] = (self._locate(name),)
             return Value(name, forms=forms)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any, cast
 
 from ..backend import Dataset
 from ..errors import UserError
@@ -26,7 +27,7 @@ class MiniReference:
         """Returns the renders; raises a UserError for a data set with other classes."""
         worlds = {"segmentation": MiniShift, "classification": MiniImageNet}
         world = worlds.get(dataset.task)
-        if world is None or tuple(world().classes) != tuple(dataset.classes):
+        if world is None or tuple(cast(Any, world()).classes) != tuple(dataset.classes):
             raise UserError(
                 f"reference=mini has the classes of the small world, and not those of {dataset.name}"
             )

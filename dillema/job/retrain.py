@@ -148,7 +148,7 @@ class _Retraining:
         self.test = [sample for sample in test if sample.id in self.sources]
         if not self.test:
             raise UserError("no source to test on can be read: see failures.jsonl")
-        self.images = list_real_images(self.test, self.sources, pipeline.dataset, pipeline.size, conditions)
+        self.images = list_real_images(self.test, self.sources, pipeline.dataset, conditions)
         if context.cfg.get("reference"):
             self.images += self._list_reference(build(context.cfg.reference))
         self.trainer = ArmTrainer(

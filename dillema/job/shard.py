@@ -47,7 +47,7 @@ class ShardResults:
     items: dict[str, int]
     seconds: dict[str, float]
     wall_seconds: float
-    plan: dict[str, dict[str, int]]
+    plan: Mapping[str, Mapping[str, int]]
     store: str
 
     def write(self, folder: Path) -> None:

@@ -192,7 +192,8 @@ class TransformersLanguageModel:
         key = json.dumps(turns)
         if key not in self._prefixes:
             first, second = (self._tokenize([*turns, Message(role="user", content=t)]) for t in ("", "a"))
-            length = next(i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+            pairs = enumerate(zip(first, second, strict=False))
+            length = next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
             self._prefixes[key] = Prefix()
             if length:
                 with torch.inference_mode():

@@ -138,6 +138,9 @@ def main() -> None:
     }
     for editor in editors.values():
         editor.load()
+    ours(
+        editors["phrases, listed values"], captions[0], VARY[captions[0]["part"]], 0
+    )  # imports what it needs
     seconds: dict[str, float] = dict.fromkeys(["original", *editors], 0.0)
     valid: dict[str, int] = dict.fromkeys(seconds, 0)
     made: dict[str, int] = dict.fromkeys(seconds, 0)

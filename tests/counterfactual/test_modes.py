@@ -36,7 +36,7 @@ def counterfactuals(editor, requests):
     return results
 
 
-@pytest.mark.parametrize("mode", ["steps", "single"])
+@pytest.mark.parametrize("mode", [pytest.param("steps", marks=pytest.mark.slow), "single"])
 def test_with_a_model_of_transformers_of_random_weights(tmp_path, mode):
     pytest.importorskip("xgrammar")
     folder = save(tmp_path, TEMPLATE)

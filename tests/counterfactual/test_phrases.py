@@ -41,11 +41,7 @@ def rewrite(text, label="", **edits):
         ("a street with parked cars", {"weather": ("", "foggy")}, "a street with parked cars in thick fog"),
         ("A dog sleeps. It is old.", {"time_of_day": ("", "night")}, "A dog sleeps at night. It is old."),
         ("a cat on a sofa", {"weather": ("", "rainy")}, "a cat on a sofa with rain outside"),
-        (
-            "geese",
-            {"weather": ("", "rainy"), "place": ("", "kitchen")},
-            "geese in a kitchen with rain outside",
-        ),
+        ("geese", {"weather": ("", "foggy"), "place": ("", "office")}, "geese in an office with fog outside"),
         ("a sofa", {"weather": ("", "rainy"), "place": ("", "beach")}, "a sofa on a beach in the rain"),
         ("a sign that says stop", {"weather": ("", "snowy")}, "a sign that says stop, in falling snow"),
         ("a truck blocks a lane", {"colour": ("", "blue")}, "a blue truck blocks a lane"),
