@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from dillema.config import build, compose, conf_dir, refuse
 from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
-from dillema.errors import NoWeights, UserError
+from dillema.errors import NoWeights, UserError, machine_errors
 from dillema.overrides import choose_values, prepare, typed_overrides
 
 log = logging.getLogger("dillema")
@@ -65,7 +65,8 @@ def run_hydra(cfg: DictConfig) -> float | None:
     try:
         if is_sweep:
             check(cfg)
-        folder = build(cfg.job)(JobContext.from_hydra(cfg))
+        with machine_errors():
+            folder = build(cfg.job)(JobContext.from_hydra(cfg))
         return None if cfg.objective is None else float(folder.figure(cfg.objective))
     except KeyboardInterrupt as error:
         log.error(STOPPED)

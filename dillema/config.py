@@ -9,7 +9,10 @@ from typing import Any, Literal, NewType
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from .decoding import read_text_file
 from .errors import UserError
 from .fields import NotNegative, Positive, Weight
 from .shard import ShardName
@@ -97,22 +100,45 @@ OmegaConf.register_new_resolver("package", package_file, replace=True)
 
 
 def build(block: DictConfig) -> Any:
-    """Returns the object that a block describes; raises the errors of its constructor unchanged."""
+    """Returns the object that a block describes.
+
+    Raises a UserError for a class that cannot be imported, and the errors of its constructor unchanged.
+    """
     try:
         return instantiate(block, _convert_="all")
     except InstantiationException as error:
+        if isinstance(error.__cause__, ImportError):
+            raise UserError(f"{block.get('_target_')} cannot be imported: {error.__cause__}") from error
         raise error.__cause__ or error from None
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Returns the default configuration with these overrides; leaves no state of Hydra behind.
 
-    Hydra's own settings are under `hydra`. Raises the errors of Hydra for overrides that do not fit.
+    Hydra's own settings are under `hydra`. Raises the errors of Hydra for overrides that do not fit, and a
+    UserError for a file or a value that cannot be read.
     """
     import hydra
 
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="dillema"):
-        return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+        try:
+            return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+        except YAMLError as error:
+            raise UserError(f"a file of options cannot be read: {error}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            options = ", ".join(override for override in overrides if "." not in override.partition("=")[0])
+            raise UserError(f"the options {options:.500} cannot be read: {error}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Returns the values in a YAML file, as they are written.
+
+    Raises an OSError or a ValueError for a file that cannot be read.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.create(read_text_file(path)))
+    except (YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"it is no YAML: {error}") from error
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

@@ -13,6 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from . import licences
 from .config import Block, Blocks, Config, Tracking, refuse, without_hydra
+from .errors import shorten
 from .fields import Constraint
 from .gate_check import find_dependent_gates, import_target
 
@@ -99,7 +100,7 @@ def _check_argument(
     if key not in parameters and not open_ended:
         yield _describe_unknown(where, key, target, list(parameters))
     elif Block in (hint, *get_args(hint)) and value is not None:
-        yield from _check_block(value, where)
+        yield from check_block(value, where)
     elif hint is Blocks:
         yield from _check_blocks(value, where)
     elif hint is Tracking and isinstance(value, DictConfig):
@@ -122,7 +123,7 @@ def _check_value(node: DictConfig, key: str, hint: Any, where: str) -> Iterator[
         # the value that an interpolation refers to is checked at its own place
         for name, part in _entries(value):
             if isinstance(part, DictConfig) and "_target_" in part:
-                yield from _check_block(part, f"{where}.{name}")
+                yield from check_block(part, f"{where}.{name}")
 
 
 def _describe_misfits(plain: Any, hint: Any, where: str) -> Iterator[str]:
@@ -132,9 +133,10 @@ def _describe_misfits(plain: Any, hint: Any, where: str) -> Iterator[str]:
         for key, value in plain.items():
             if not fits(value, arguments[1]):
                 example = f", as in {where}.{key}=[{value}]" if fits([value], arguments[1]) else ""
-                yield f"{where}.{key}: must be {describe(arguments[1])}, not {value!r}{example}"
+                shown = shorten(repr(value), 300)
+                yield f"{where}.{key}: must be {describe(arguments[1])}, not {shown}{example}"
     else:
-        yield f"{where}: must be {describe(hint)}, not {plain!r}"
+        yield f"{where}: must be {describe(hint)}, not {shorten(repr(plain), 300)}"
 
 
 def _describe_unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
@@ -147,8 +149,8 @@ def _describe_unknown(where: str, key: str, target: Any, parameters: list[str]) 
     return f"{where}: {_name(target)} takes no {key}; {hint}"
 
 
-def _check_block(node: Any, path: str) -> Iterator[str]:
-    """Yields the mistakes in the option of a group."""
+def check_block(node: Any, path: str) -> Iterator[str]:
+    """Yields the mistakes in the option of a group, which lies at a path of the configuration."""
     if isinstance(node, DictConfig) and OmegaConf.is_missing(node, "_target_"):
         yield f"{path}._target_: needs a value, as in {path}._target_=my_package.MyClass"
         return
@@ -190,7 +192,7 @@ def _check_blocks(node: Any, path: str) -> Iterator[str]:
             hint = f"did you mean {path}.{near[0]}?" if near else f"choose it with {path}={key}"
             yield f"{where}: this run has no {path} called {key}; {hint}"
             continue
-        yield from _check_block(block, where)
+        yield from check_block(block, where)
         name = block.get("name") or key
         if name in paths_by_name:
             yield (

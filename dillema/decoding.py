@@ -96,16 +96,38 @@ def read_text(path: Path, setting: str) -> str:
 
     Raises a UserError, which names the setting of the path, for anything else.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{setting}={path} is no file")
     try:
-        content = path.read_bytes()
-        text = content.decode(find_encoding(content))
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text_file(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{setting}={path} cannot be read: {error}") from error
+
+
+def read_text_file(path: Path) -> str:
+    """Returns the text of a file, as `read_text` does.
+
+    Raises an OSError, or a ValueError for what is no text. Pipes and devices are not opened: they would never
+    end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    content = path.read_bytes()
+    text = content.decode(find_encoding(content))
     if "\0" in text:
-        raise UserError(f"{setting}={path} cannot be read: it is no text in UTF-8. Save it as UTF-8")
+        raise ValueError("it is no text in UTF-8. Save it as UTF-8")
     return text
+
+
+def read_saved_image(path: Path) -> Image.Image:
+    """Returns the RGB image in a file of a store or a run folder; raises a UserError if it is damaged."""
+    try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise UnreadableImage("cannot be read: there is no such file")
+        return _open(path.read_bytes()).convert("RGB")
+    except (OSError, UnreadableImage) as error:
+        raise UserError(
+            f"the image {path} {error}. In a store, delete the file: the same command makes it again. In a "
+            "run folder, repeat the run"
+        ) from error
 
 
 def find_encoding(start: bytes) -> str:

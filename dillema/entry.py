@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from .config import build, compose, without_hydra
 from .config_check import check, check_inputs
 from .context import JobContext, group_options
+from .errors import machine_errors
 from .overrides import prepare
 from .run_folder import RunFolder
 
@@ -26,7 +27,7 @@ def run_job(overrides: Sequence[str]) -> RunFolder:
     cfg = without_hydra(composed)
     options = group_options(composed.hydra.runtime.choices)
     _write_settings(folder, cfg, composed.hydra, prepared)
-    with _logging(folder):
+    with _logging(folder), machine_errors():
         build(cfg.job)(JobContext(cfg, folder, tuple(prepared), options))
     return RunFolder(folder) if cfg.shard else RunFolder.open(folder)
 

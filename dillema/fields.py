@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from .errors import UserError
@@ -45,7 +46,14 @@ Cosine = Annotated[float, Constraint("from -1 to 1", lambda value: -1 <= value <
 Weight = Annotated[float, Constraint("of at least 0", lambda value: value >= 0)]
 Temperature = Annotated[float, Constraint("of at least 0", lambda value: value >= 0)]
 TopP = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 < value <= 1)]
+FileName = Annotated[str, Constraint("that is a path inside of its folder", lambda value: is_inside(value))]
 BatchSize = Annotated[int, TRANSIENT, Constraint("of at least 1", lambda value: value >= 1)]
+
+
+def is_inside(name: str) -> bool:
+    """Returns whether a relative path stays in its folder."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def marked_fields(backend: type, mark: Mark) -> tuple[str, ...]:

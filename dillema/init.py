@@ -19,9 +19,9 @@ from .dataset.folder import CLASSES_FILE
 from .dataset.layout import Layout, find_classes_file, recognise
 from .dataset.survey import describe_content, describe_lists, list_problems
 from .errors import UserError
+from .files import write_atomically
 from .model.classes import names_match
 from .overrides import OWN_OPTIONS, prepare
-from .store import write_atomically
 
 CHECKPOINTS = {"classification": "vit_base", "segmentation": "segformer_cityscapes"}
 """Options that open any checkpoint of transformers for a task."""

@@ -4,13 +4,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .predictions import ROWS_PER_WRITE, SCORE_PREFIX, UNCHECKED, open_file, score_names, whole_file
+from .predictions import (
+    ROWS_PER_WRITE,
+    SCORE_PREFIX,
+    UNCHECKED,
+    open_file,
+    open_writer,
+    readable,
+    score_names,
+    whole_file,
+)
 from .types import Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@readable
 def judge(
     path: Path,
     target: Path,
@@ -24,14 +34,13 @@ def judge(
     scores that the file has of these gates are replaced.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     file = open_file(path)
     replaced = {name.partition(".")[0] for name in new_scores}
     names = score_names(path)
     schema = _replace_scores(file.schema_arrow, replaced, new_scores)
     verdicts: dict[str, Verdict] = {}
-    with whole_file(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole_file(target) as temporary, open_writer(temporary, schema) as writer:
         for batch in file.iter_batches(ROWS_PER_WRITE):
             images, kinds = (batch[name].to_pylist() for name in ("image", "kind"))
             scores = [batch[f"{SCORE_PREFIX}{name}"].to_pylist() for name in names]

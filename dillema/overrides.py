@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from .config import conf_dir
-from .errors import UserError
+from .errors import UserError, shorten
 
 OWN_OPTIONS = "conf"
 """The folder of the user's own options in the working folder, such as conf/experiment/mine.yaml."""
@@ -131,12 +131,14 @@ def _prepare_one(argument: str, override: Override) -> list[str]:
 def _parse(argument: str) -> Override:
     try:
         return OverridesParser.create().parse_override(argument)
-    except HydraException as error:
-        key, _, value = argument.partition("=")
+    except (HydraException, RecursionError) as error:
+        shown = shorten(argument, 300)
+        key, _, value = shown.partition("=")
         if '"' in value or "'" in value:
-            raise UserError(f"{argument!r} cannot be read: {str(error).splitlines()[0]}") from error
+            reason = shorten(str(error).splitlines()[0], 300)
+            raise UserError(f"{shown!r} cannot be read: {reason}") from error
         raise UserError(
-            f"{argument!r} cannot be read: a value with '=', brackets, commas or spaces needs quotes "
+            f"{shown!r} cannot be read: a value with '=', brackets, commas or spaces needs quotes "
             f"of its own, inside those of the shell: '{key}=\"{value}\"'"
         ) from error
 
@@ -155,12 +157,20 @@ def _check_option(override: Override) -> None:
         if str(option).startswith("["):
             continue  # a list in a sweep: Hydra reports its mistakes
         files = [place / f"{option}.yaml" for place in folders]
-        if isinstance(option, str) and option not in options and not any(file.exists() for file in files):
+        if isinstance(option, str) and option not in options and not any(map(_is_file, files)):
             near = difflib.get_close_matches(option, options, n=1)
             hint = f"did you mean {group}={near[0]}? " if near else ""
+            name = shorten(option, 300)
             raise UserError(
-                f"{group}={option}: there is no such option; {hint}The options are {', '.join(options)}"
+                f"{group}={name}: there is no such option; {hint}The options are {', '.join(options)}"
             )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long
+        return False
 
 
 def _group_folder(key: str) -> Path:

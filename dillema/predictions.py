@@ -20,16 +20,18 @@ import base64
 import json
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from .errors import UserError
+from .errors import UserError, shorten
+from .files import temporary_path
 from .task import Answer, Labels, Task, get_task
 from .types import Edit, Verdict
 
@@ -47,6 +49,23 @@ ROWS_PER_READ = 10_000  # rows whose columns of the task are in memory while a f
 
 _VERSION_KEY = b"dillema.predictions.version"
 SCORE_PREFIX = "score:"
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def readable(function: Callable[Concatenate[Path, P], Result]) -> Callable[Concatenate[Path, P], Result]:
+    """Returns a function of a file whose errors of damaged content are UserErrors."""
+
+    @wraps(function)
+    def read_or_refuse(path: Path, *arguments: P.args, **options: P.kwargs) -> Result:
+        try:
+            return function(path, *arguments, **options)
+        except (OSError, LookupError, ValueError) as error:  # among them all errors of pyarrow
+            remedy = "Repeat the run: finished work comes from the store"
+            raise UserError(f"{path} is damaged: {shorten(str(error), 500)}. {remedy}") from error
+
+    return cast(Callable[Concatenate[Path, P], Result], read_or_refuse)
 
 
 @dataclass(frozen=True)
@@ -166,12 +185,11 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]], labels: Labels, score_n
     `score_names` are the names of all scores of the run's gates, as "<gate>.<score>".
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     schema = make_schema(get_task(labels.task), score_names)
     binary = [field.name for field in schema if field.type == pa.binary()]
     remaining = iter(rows)
-    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole_file(path) as temporary, open_writer(temporary, schema) as writer:
         while block := list(islice(remaining, ROWS_PER_WRITE)):
             decoded = [
                 {**row, **{name: base64.b64decode(row[name]) for name in binary if row.get(name)}}
@@ -180,6 +198,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]], labels: Labels, score_n
             writer.write_table(pa.Table.from_pylist(decoded, schema))
 
 
+@readable
 def read(path: Path, model: str, labels: Labels) -> Predictions:
     """Returns the predictions of a model.
 
@@ -230,6 +249,7 @@ def read(path: Path, model: str, labels: Labels) -> Predictions:
     )
 
 
+@readable
 def error_maps(
     path: Path, model: str, images: Collection[str], labels: Labels
 ) -> dict[tuple[str, str], bytes]:
@@ -237,12 +257,12 @@ def error_maps(
 
     Empty for a task without error maps.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     name = get_task(labels.task).error_map
     if not name:
         return {}
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     maps: dict[tuple[str, str], bytes] = {}
     image_names = pa.array(images, pa.string())
     for batch in open_file(path).iter_batches(ROWS_PER_READ, columns=["model", "kind", "image", name]):
@@ -259,6 +279,13 @@ def score_names(path: Path) -> list[str]:
     """Returns the names of the scores in a file, as "<gate>.<score>"."""
     names = open_file(path).schema_arrow.names
     return [name.removeprefix(SCORE_PREFIX) for name in names if name.startswith(SCORE_PREFIX)]
+
+
+def open_writer(path: Path, schema: "pa.Schema") -> "pq.ParquetWriter":
+    """Returns a writer of a file whose checksums tell damaged data."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
 def make_schema(task: Task, score_names: Sequence[str]) -> "pa.Schema":
@@ -279,7 +306,9 @@ def open_file(path: Path) -> "pq.ParquetFile":
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} holds no predictions: {error}") from error
     names = {*file.schema_arrow.names}
@@ -350,7 +379,7 @@ def _task_columns(
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields the path of a temporary file, which replaces `path` if no error occurs."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:

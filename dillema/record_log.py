@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_FILES = 30  # what a machine that is lost has not written yet is done again
 # have no folders, and would make a bucket in their place
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "r2")
-COLUMNS = "key, step, item, status, value, message, raw, created, seconds"
+COLUMNS = "key, step, item, status, value, message, raw, created, seconds, digest"
 ADD = """
 ON CONFLICT (key) DO UPDATE SET step = excluded.step, item = excluded.item, status = excluded.status,
 value = excluded.value, message = excluded.message, raw = excluded.raw, created = excluded.created,
-seconds = excluded.seconds WHERE records.status = 'failed' AND excluded.status = 'done'
+seconds = excluded.seconds, digest = excluded.digest
+WHERE records.status = 'failed' AND excluded.status = 'done'
 """
 """The end of an INSERT of another store's records: a result replaces a failure, and nothing else changes."""
 
@@ -101,7 +102,7 @@ class RecordLog:
                 rows = [json.loads(line) for line in (self._folder / name).read_text("utf-8").splitlines()]
                 self._database.execute("BEGIN IMMEDIATE")
                 self._database.executemany(
-                    f"INSERT INTO records ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) {ADD}", rows
+                    f"INSERT INTO records ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {ADD}", rows
                 )
                 self._database.execute("INSERT OR IGNORE INTO files VALUES (?)", (name,))
                 self._database.execute("COMMIT")

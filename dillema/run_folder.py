@@ -22,14 +22,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from . import predictions
+from .config import read_yaml
+from .config_check import describe, fits
+from .decoding import read_text_file
 from .errors import UserError
+from .fields import FileName
+from .files import write_atomically
+from .keys import digest
 from .predictions import Predictions
-from .store import write_atomically
 from .types import Caption, Counterfactual, Edit, Verdict
 
 RESULTS_VERSION = 2
@@ -41,6 +45,21 @@ RESULTS, PREDICTIONS, FAILURES, METADATA, SHARD = (
     "shard.json",
 )
 
+
+_Texts = dict[str, str]
+_Numbers = dict[str, float | None]
+METADATA_VALUES: dict[str, Any] = {
+    **dict.fromkeys(("source", "file_name", "record"), FileName),
+    **dict.fromkeys(("group", "caption", "counterfactual"), str),
+    **dict.fromkeys(("reasons", "label_columns"), list[str]),
+    **dict.fromkeys(("scores", "quality"), _Numbers | None),
+    **{"edits": list[_Texts], "seed": int, "checked": bool, "controls": list[FileName]},
+    **{"method": str | None, "alternatives": dict[str, list[str]] | None},
+    **{"attributes": dict[str, str | None] | None, "licences": list[str] | None},
+}
+"""The values of a line of metadata.jsonl that are read again, and their types."""
+
+FAILURE_VALUES = dict.fromkeys(("step", "id", "message", "raw"), str)
 
 PREVIEW = "preview.html"
 COUNTED_IMAGES, REJECTED_IMAGES = "images", "rejected"  # the folders of a generated set
@@ -82,6 +101,13 @@ class Settings:
     config: Mapping[str, Any]
     options: Mapping[str, str]
     overrides: tuple[str, ...]
+
+    def select(self, path: str) -> Any:
+        """Returns the value at a dotted path of the configuration; None if there is none."""
+        value: Any = self.config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
 
 
 @dataclass(frozen=True)
@@ -167,15 +193,22 @@ class RunFolder:
         if not file.exists():
             raise UserError(f"{self.path} holds no finished run: there is no {RESULTS} in it")
         try:
-            results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            results: dict[str, Any] = json.loads(read_text_file(file))
             version = results.get("version", 1)
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{file} cannot be read, it is damaged: {error}") from error
+        if not isinstance(version, int):
+            raise UserError(f"{file} is damaged: its version is {version!r:.60}")
         if version != RESULTS_VERSION:
             age = "an older" if version < RESULTS_VERSION else "a newer"
             raise UserError(
                 f"{self.path} was written by {age} version of DILLEMA (format {version}, this version reads "
                 f"{RESULTS_VERSION}). Repeat the run with the command in its report"
+            )
+        if results.pop("digest", None) not in (None, digest(results)):
+            raise UserError(
+                f"{file} is damaged, or was changed by hand: its content does not fit its digest. "
+                "Repeat the run: finished work comes from the store"
             )
         return results
 
@@ -195,11 +228,16 @@ class RunFolder:
         hydra = self.path / ".hydra"
         if not (hydra / "config.yaml").exists():
             return Settings({}, {}, ())
-        config: Any = OmegaConf.to_container(OmegaConf.load(hydra / "config.yaml"))
-        choices: Any = OmegaConf.to_container(OmegaConf.load(hydra / "hydra.yaml"))
-        overrides: Any = OmegaConf.to_container(OmegaConf.load(hydra / "overrides.yaml"))
-        options = choices["hydra"]["runtime"]["choices"]
-        return Settings(config, {k: str(v) for k, v in options.items() if "/" not in k}, tuple(overrides))
+        config = _read_settings(hydra / "config.yaml", dict[str, Any])
+        overrides = _read_settings(hydra / "overrides.yaml", list[str])
+        choices: Any = _read_settings(hydra / "hydra.yaml", dict[str, Any])
+        for key in ("hydra", "runtime", "choices"):
+            choices = choices.get(key) if isinstance(choices, dict) else None
+        if not isinstance(choices, dict):
+            raise UserError(f"{hydra / 'hydra.yaml'} is damaged: it has no hydra.runtime.choices")
+        return Settings(
+            config, {k: str(v) for k, v in choices.items() if "/" not in str(k)}, tuple(overrides)
+        )
 
     @property
     def predictions_file(self) -> Path:
@@ -228,7 +266,9 @@ class RunFolder:
 
     def failures(self) -> list[dict[str, str]]:
         """Returns the failed items."""
-        return list(read_lines(self.path / FAILURES))
+        failures = list(read_lines(self.path / FAILURES, FAILURE_VALUES))
+        self._check_count(self.path / FAILURES, len(failures), "failed")
+        return failures
 
     def generated(self) -> Iterator[StoredImage]:
         """Yields the counterfactual images, in their order."""
@@ -241,20 +281,33 @@ class RunFolder:
     def count_generated(self) -> int:
         """Returns how many counterfactual images there are."""
         file = self.path / "generated" / METADATA
-        if not file.exists():
+        if not file.is_file():
             return 0
         with file.open("rb") as lines:
             return sum(1 for _ in lines)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes results.json, which makes the run complete."""
-        write_atomically(self.path / RESULTS, json.dumps({"version": RESULTS_VERSION, **results}, indent=2))
+        content = json.loads(json.dumps({"version": RESULTS_VERSION, **results}))
+        write_atomically(self.path / RESULTS, json.dumps(content | {"digest": digest(content)}, indent=2))
         self.__dict__.pop("results", None)
 
     def images(self, part: str) -> Iterator[StoredImage]:
         """Yields the images of `generated` or of `placebo`, in their order."""
-        for row in read_lines(self.path / part / METADATA):
-            yield self._image(part, row)
+        file, lines = self.path / part / METADATA, 0
+        for row in read_metadata(self.path / part):
+            lines += 1
+            try:
+                yield self._image(part, row)
+            except (KeyError, TypeError) as error:  # a column of the label, or a part of an edit
+                raise UserError(f"{file}, the line of {row['file_name']}, is damaged: {error}") from error
+        self._check_count(file, lines, "placebos" if part == "placebo" else part)
+
+    def _check_count(self, file: Path, lines: int, name: str) -> None:
+        """Raises a UserError if a file of a finished run has lost or gained lines."""
+        expected = self.results["counts"].get(name) if (self.path / RESULTS).exists() else None
+        if expected not in (None, lines):
+            raise UserError(f"{file} is damaged: it has {lines} lines, and {RESULTS} says {expected}")
 
     def _image(self, part: str, row: Mapping[str, Any]) -> StoredImage:
         alternatives = {name: tuple(values) for name, values in (row.get("alternatives") or {}).items()}
@@ -283,13 +336,47 @@ class RunFolder:
         )
 
 
-def read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Yields the values of a file of JSON lines; nothing where there is no file."""
-    if not file.exists():
+def read_metadata(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of metadata.jsonl in a generated set; raises a UserError that names a damaged line."""
+    return read_lines(folder / METADATA, METADATA_VALUES)
+
+
+def _read_settings(path: Path, hint: Any) -> Any:
+    """Returns the content of a file of `.hydra/`; raises a UserError if it is damaged."""
+    try:
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read, it is damaged: {error}") from error
+    if not fits(content, hint):
+        raise UserError(f"{path} is damaged: it must hold {describe(hint)}")
+    return content
+
+
+def read_lines(file: Path, values: Mapping[str, Any] = MappingProxyType({})) -> Iterator[dict[str, Any]]:
+    """Yields the mappings of a file of JSON lines; nothing where there is no file.
+
+    Raises a UserError for a line that lacks one of `values`, or has one that does not fit its type.
+    """
+    if not file.exists() and not file.is_symlink():
         return
-    with file.open(encoding="utf-8") as lines:
-        for line_number, line in enumerate(lines, 1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}, line {line_number}, is damaged: {error}") from error
+    if not file.is_file():
+        raise UserError(f"{file} is no file")
+    number = 1
+    with file.open(encoding="utf-8-sig") as lines:
+        try:
+            for line in lines:
+                yield _read_line(line, values)
+                number += 1
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file}, line {number}, is damaged: {error}") from error
+
+
+def _read_line(line: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the mapping in a line of JSON; raises a ValueError for a value of another type."""
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no mapping")
+    for name, hint in values.items():
+        if not fits(row.get(name), hint):
+            raise ValueError(f"{name} must be {describe(hint)}, not {row.get(name)!r:.60}")
+    return row

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from .backend import Dataset, Size
+from .files import link, write_atomically
 from .run_folder import (
     COUNTED_IMAGES,
     FAILURES,
@@ -25,7 +26,6 @@ from .run_folder import (
     place_image,
 )
 from .steps.items import GeneratedImage
-from .store import link, write_atomically
 from .task import Labels, get_task
 
 ExportSize = Literal["generated", "source"] | tuple[int, int]

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .backend import Executor
-from .errors import ItemError, UserError
+from .errors import MESSAGE_LENGTH, ItemError, UserError, shorten
+from .keys import digest, identity
 from .progress import Forecast, StepProgress, show_progress
 from .speeds import note_speed
 from .steps.base import Step, StepResult
-from .store import Images, Record, Store, digest, identity
+from .store import RAW_LIMIT, Images, Record, Store, storable
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class Runner:
         if self.forecast:
             self.forecast.begin(step.name, len(items), len(items) - len(missing))
         if missing:
-            records |= self._compute(step, _without_repeats(missing))
+            records |= self._compute_or_wait(step, _without_repeats(missing))
         elif items:
             self._log_nothing_to_do(step, list(records.values()))
         seconds = sum(records[key].seconds for key in set(keys))
@@ -135,6 +137,29 @@ class Runner:
         if step.images:
             finished &= self.store.images.find(finished)
         return finished if self.retry_failed else finished | failed
+
+    def _compute_or_wait(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:
+        """Returns the records of items; those that another run works on are left to it."""
+        records: dict[str, Record] = {}
+        while missing:
+            claimed = set(self.store.claim(key for _, key in missing))
+            try:
+                with self._lock:
+                    # another run may have finished some since they were looked up
+                    stored = self.store.get(claimed)
+                    done = self._find_done(step, stored)
+                    self._note_failures(step, [stored[key] for key in stored if key in done])
+                records |= {key: stored[key] for key in done}
+                left = [(item, key) for item, key in missing if key in claimed - done]
+                if left:
+                    records |= self._compute(step, left)
+            finally:
+                self.store.release()
+            missing = [(item, key) for item, key in missing if key not in records]
+            if missing:
+                log.info("%s: another run works on %d items; waiting for it", step.name, len(missing))
+                self.store.wait(missing[0][1])
+        return records
 
     def _compute(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:
         """Computes items; returns their records by key."""
@@ -226,8 +251,8 @@ def _log_failures(
         for record, result in zip(records, results, strict=True):
             if record.failed:
                 # the message of an ItemError is enough; any other error may be a bug and needs its traceback
-                trace = None if isinstance(result, ItemError) else result
-                log.warning("%s: %s failed: %s", step, record.item, record.message, exc_info=trace)
+                trace = "" if isinstance(result, ItemError) else f"\n{_traceback(result)}"
+                log.warning("%s: %s failed: %s%s", step, record.item, record.message, trace)
 
 
 def _without_repeats(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:
@@ -235,8 +260,14 @@ def _without_repeats(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]
     return list({key: (item, key) for item, key in items}.values())
 
 
+def _traceback(error: Exception) -> str:
+    """Returns the end of the traceback of an error, without what the log cannot hold."""
+    return storable("".join(traceback.format_exception(error))[-MESSAGE_LENGTH:]).strip()
+
+
 def _failed_record(key: str, item_id: str, error: Exception, seconds: float) -> Record:
     message = (
         str(error) if isinstance(error, ItemError) and str(error) else f"{type(error).__name__}: {error}"
     )
-    return Record(key, item_id, message=message, raw=getattr(error, "raw", ""), seconds=seconds)
+    raw = storable(str(getattr(error, "raw", "")))[:RAW_LIMIT]
+    return Record(key, item_id, message=storable(shorten(message, MESSAGE_LENGTH)), raw=raw, seconds=seconds)

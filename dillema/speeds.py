@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import write_atomically
+from .keys import digest, identity
 from .steps.base import Step
-from .store import digest, identity, write_atomically
 
 log = logging.getLogger(__name__)
 

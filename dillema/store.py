@@ -2,24 +2,23 @@
 
 import dataclasses
 import errno
-import hashlib
+import fcntl
 import io
 import json
 import logging
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from .errors import UserError
-from .fields import TRANSIENT, WEIGHTS, marked_fields
+from .errors import FULL_DISK, UserError
+from .files import link, write_atomically
+from .keys import digest
 from .record_log import ADD, RecordLog, index_folder, is_remote, remote_errors, remote_folder, write_remotely
 
 log = logging.getLogger(__name__)
@@ -28,12 +27,22 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     key TEXT PRIMARY KEY, step TEXT NOT NULL, item TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN
     ('done', 'failed')), value TEXT NOT NULL, message TEXT NOT NULL, raw TEXT NOT NULL, created TEXT NOT
-    NULL, seconds REAL NOT NULL
+    NULL, seconds REAL NOT NULL, digest TEXT NOT NULL
 )
 """
-SCHEMA_VERSION = 2  # PRAGMA user_version; 0 is that of version 0.1.0, which set none
+SCHEMA_VERSION = 3  # PRAGMA user_version; 0 is that of version 0.1.0, which set none
 KEYS_PER_QUERY = 500  # SQLite allows 999 in its oldest builds
 RECENT_RECORDS = 5000  # that tell how long a step takes
+DAMAGE = (
+    "malformed",
+    "not a database",
+    "no such column",
+    "no such table",
+    "has no column",
+    "columns but",
+    "decode",
+)
+"""What SQLite says of a damaged file, or of a table of another form."""
 RAW_LIMIT = 10_000  # characters of a raw reply that are stored
 
 
@@ -61,105 +70,6 @@ class Record:
     def failed(self) -> bool:
         """Returns whether the item failed."""
         return bool(self.message)
-
-
-def identity(backend: Any) -> Any:
-    """Returns what the results of a back-end depend on, as JSON: class, version, fields, content of weights.
-
-    Fields hinted `Transient` are left out. A field hinted `Weights` is replaced by a hash of the file or
-    folder that it names; a name that is no path (a hub id) stays as it is. The identity of a back-end inside
-    a back-end is computed in the same way.
-    """
-    if isinstance(backend, (list, tuple)):
-        return [identity(part) for part in backend]
-    if isinstance(backend, Mapping):
-        return {str(name): identity(part) for name, part in backend.items()}
-    if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
-        return backend
-    backend_class = type(backend)
-    transient = marked_fields(backend_class, TRANSIENT)
-    values = {
-        field.name: getattr(backend, field.name)
-        for field in dataclasses.fields(backend)
-        if field.init and field.name not in transient
-    }
-    for name in marked_fields(backend_class, WEIGHTS):
-        values[name] = weights_content(values[name])
-    described = {
-        "class": f"{backend_class.__module__}.{backend_class.__qualname__}",
-        "version": getattr(backend_class, "version", 1),
-    }
-    if package_data := getattr(backend_class, "package_data", ()):
-        described["package_data"] = weights_content(package_data)
-    return described | {name: identity(value) for name, value in values.items()}
-
-
-def digest(*parts: Any) -> str:
-    """Returns a hash of JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def seed_for(seed: int, item: str, purpose: str, variant: int = 0) -> int:
-    """Returns the seed (31 bits) of one random choice, which depends only on the arguments."""
-    return int(digest(seed, item, purpose, variant)[:8], 16) >> 1
-
-
-def weights_content(setting: Any) -> Any:
-    """Returns a hash of the file or folder that a setting names; of each of them where it names several."""
-    if isinstance(setting, Mapping):
-        return {name: weights_content(member) for name, member in setting.items()}
-    if isinstance(setting, (list, tuple)):
-        return [weights_content(member) for member in setting]
-    if setting is None or not Path(setting).exists():
-        return setting
-    return _hash_path(Path(setting).resolve())
-
-
-def _hash_path(path: Path) -> str:
-    """Returns a hash of a file, or of all files of a folder with their names."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    hashes = [_hash_file(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return digest([(str(file.relative_to(path)), hashed) for file, hashed in zip(files, hashes, strict=True)])
-
-
-@cache  # the runs of a sweep share a process, and hashing gigabytes takes seconds
-def _hash_file(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def link(source: Path, target: Path) -> None:
-    """Makes a hard link to a file, or a copy of it on another disk; replaces the target if it exists.
-
-    The source may be at a remote address.
-    """
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        if isinstance(source, Path):
-            os.link(source, temporary)
-        else:
-            temporary.write_bytes(source.read_bytes())
-    except OSError:
-        shutil.copy(source, temporary)
-    temporary.replace(target)
-    temporary.unlink(missing_ok=True)  # `replace` does nothing if both are the same file
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file completely or not at all, even if the power fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,9 +137,11 @@ class Store:
         self.images = Images(images)
         with usable(self.folder.absolute()):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                self.folder / "records.db", timeout=60, isolation_level=None, check_same_thread=False
-            )
+            file = self.folder / "records.db"
+            if (file.is_symlink() and not file.exists()) or (file.exists() and not file.is_file()):
+                raise OSError(f"{file} is no file")  # opening a pipe would wait for ever
+            self._database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
+            self._claims = os.open(self.folder / "claims", os.O_RDWR | os.O_CREAT, 0o666)
             self._database.execute("PRAGMA journal_mode = WAL")
             # a killed process loses nothing; a power cut at most the last records
             self._database.execute("PRAGMA synchronous = NORMAL")
@@ -258,24 +170,29 @@ class Store:
             )
             self._database.execute("ALTER TABLE records RENAME COLUMN stage TO step")
             self._database.execute("ALTER TABLE records ADD COLUMN seconds REAL NOT NULL DEFAULT 0")
+        if columns and "digest" not in columns:
+            self._database.execute("ALTER TABLE records ADD COLUMN digest TEXT NOT NULL DEFAULT ''")
         self._database.execute(SCHEMA)
         self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._database.execute("COMMIT")
 
     def get(self, keys: Iterable[str]) -> dict[str, Record]:
-        """Returns the records that exist, by key."""
+        """Returns the records that exist, by key; those that the disk has damaged are left out."""
         all_keys = list(keys)
         records: dict[str, Record] = {}
         with usable(self.folder.absolute()):
             for start in range(0, len(all_keys), KEYS_PER_QUERY):
                 part = all_keys[start : start + KEYS_PER_QUERY]
                 rows = self._database.execute(
-                    "SELECT key, item, value, message, raw, seconds FROM records "
+                    "SELECT digest, key, item, value, message, raw, seconds FROM records "
                     f"WHERE key IN ({','.join('?' * len(part))})",
                     part,
                 )
-                for key, item, value, message, raw, seconds in rows:
-                    records[key] = Record(key, item, json.loads(value), message, raw, seconds)
+                for row in rows:
+                    if record := _read_row(*row):
+                        records[record.key] = record
+                    else:
+                        log.warning("the record of %s in %s is damaged: made again", row[2], self.folder)
         return records
 
     def usual_seconds(self) -> dict[str, float]:
@@ -291,18 +208,11 @@ class Store:
         """Writes records in one transaction; their images must be written already."""
         with usable(self.folder.absolute()):
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            rows = [
-                (
-                    *(record.key, step, record.item),
-                    *("failed" if record.failed else "done", json.dumps(record.value)),
-                    *(_storable(record.message), _storable(record.raw)[:RAW_LIMIT], now, record.seconds),
-                )
-                for record in records
-            ]  # fmt: skip
+            rows = [_row(step, record, now) for record in records]
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 self._database.executemany(
-                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
                 )
                 self._note([record.key for record in records])
             except BaseException:
@@ -355,9 +265,35 @@ class Store:
         """Returns the path of the image of a record."""
         return self.images.path(key)
 
+    def claim(self, keys: Iterable[str]) -> list[str]:
+        """Returns the keys that no other process of this machine works on, and keeps other processes off.
+
+        A claim ends with `release`, and with the process, however that ends.
+        """
+        return [key for key in keys if self._lock(key, fcntl.LOCK_EX | fcntl.LOCK_NB)]
+
+    def wait(self, key: str) -> None:
+        """Waits until no other process works on a key."""
+        self._lock(key, fcntl.LOCK_EX)
+        self.release()
+
+    def release(self) -> None:
+        """Ends all claims."""
+        with suppress(OSError):
+            fcntl.lockf(self._claims, fcntl.LOCK_UN)
+
     def close(self) -> None:
-        """Closes the database."""
+        """Closes the database, and ends all claims."""
         self._database.close()
+        os.close(self._claims)
+
+    def _lock(self, key: str, mode: int) -> bool:
+        """Returns whether the byte of the file of claims that stands for a key could be locked."""
+        try:
+            fcntl.lockf(self._claims, mode, 1, int(digest(key)[:15], 16))
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES)  # some file systems have no locks
+        return True
 
 
 @contextmanager
@@ -367,19 +303,38 @@ def usable(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         remedy = "make room on the disk" if "full" in str(error) else "see that the folder can be written to"
-        if "malformed" in str(error) or "not a database" in str(error):
+        if any(words in str(error) for words in DAMAGE):
             remedy = f"delete the damaged file {folder / 'records.db'}; finished work is then done again"
         raise UserError(
             f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
         ) from error
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room on the disk" if is_full else "see that it can be used"
+        remedy = "make room on the disk" if error.errno in FULL_DISK else "see that it can be used"
         raise UserError(
             f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
         ) from error
 
 
-def _storable(text: str) -> str:
+def _row(step: str, record: Record, now: str) -> tuple[Any, ...]:
+    """Returns the columns of a record; the digest tells a record that the disk has damaged."""
+    status, value = "failed" if record.failed else "done", json.dumps(record.value)
+    message, raw = storable(record.message), storable(record.raw)[:RAW_LIMIT]
+    content = digest(record.key, record.item, value, message, raw)
+    return record.key, step, record.item, status, value, message, raw, now, record.seconds, content
+
+
+def _read_row(
+    stored_digest: str, key: str, item: str, value: str, message: str, raw: str, seconds: float
+) -> Record | None:
+    """Returns a record; None if the disk has damaged it. Records of earlier versions have no digest."""
+    try:
+        content = json.loads(value)
+    except (ValueError, TypeError):
+        return None
+    is_whole = stored_digest in ("", digest(key, item, value, message, raw))
+    return Record(key, item, content, message, raw, seconds) if is_whole else None
+
+
+def storable(text: str) -> str:
     """Returns a text without lone surrogates, which are not valid Unicode and which SQLite refuses."""
     return text.encode("utf-8", "replace").decode()

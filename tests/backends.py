@@ -22,10 +22,11 @@ from dillema.errors import ItemError
 from dillema.execution.local import Local
 from dillema.fields import BatchSize, Transient
 from dillema.job.run import generate
+from dillema.keys import digest
 from dillema.pipeline import Pipeline
 from dillema.run_folder import RunFolder
 from dillema.runner import Runner
-from dillema.store import Store, digest
+from dillema.store import Store
 from dillema.types import Caption, Control, Counterfactual, Edit, Expression, Sample, Variant
 
 SIZE = (32, 20)

@@ -227,3 +227,27 @@ def test_the_first_images_are_shown_while_a_run_goes_on_and_until_its_report(tmp
     assert page.count("data:image/jpeg") == 2 * 48 and "a rainy day on a street" in page
     report.write(folder)
     assert not preview.path.exists()
+
+
+def test_a_changed_figure_of_a_run_is_noticed(tmp_path):
+    shutil.copytree(GOLDEN / "segmentation", tmp_path / "run")
+    file = tmp_path / "run" / "results.json"
+    results = json.loads(file.read_text())
+    results["counts"]["valid"] += 1
+    file.write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"results\.json is damaged, or was changed by hand"):
+        RunFolder.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["../outside.png", "/outside/outside.png", 5])
+def test_a_line_of_metadata_cannot_name_a_file_outside_of_the_run(tmp_path, name):
+    shutil.copytree(GOLDEN / "segmentation", tmp_path / "run")
+    file = tmp_path / "run" / "generated" / "metadata.jsonl"
+    first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(first) | {"file_name": name}), *others]) + "\n")
+    context = JobContext(
+        OmegaConf.create({"run": str(tmp_path / "run"), "validity": {}, "name": "x"}), tmp_path
+    )
+    for read in (lambda: list(RunFolder.open(tmp_path / "run").generated()), lambda: judge(context)):
+        with pytest.raises(UserError, match=r"metadata\.jsonl, line 1, is damaged: file_name must be text"):
+            read()

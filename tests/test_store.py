@@ -9,7 +9,9 @@ from PIL import Image
 
 from dillema.errors import UserError
 from dillema.fields import BatchSize, Transient, Weights
-from dillema.store import Record, Store, digest, identity, link, seed_for
+from dillema.files import link
+from dillema.keys import digest, identity, seed_for
+from dillema.store import Record, Store
 
 
 @dataclass

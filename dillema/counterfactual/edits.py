@@ -16,7 +16,7 @@ import numpy as np
 
 from ..backend import Vary
 from ..fields import Positive
-from ..store import seed_for
+from ..keys import seed_for
 from ..types import Expression, Variant
 
 MAX_EDITS = 3  # of a caption

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..backend import Message
+from ..decoding import read_text
 from ..errors import UserError
 
 TURN = re.compile(r"^\[(\w+) (system|user|assistant)\]\n", re.MULTILINE)
@@ -27,9 +28,10 @@ def read_prompt(file: str | Path, stages: Collection[str]) -> dict[str, list[Mes
     missing or has no question for a stage.
     """
     path = Path(file)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"prompt.prompt: there is no file {path.absolute()}")
-    _, *parts = TURN.split(path.read_text(encoding="utf-8"))
+    text = read_text(path, "prompt.prompt").replace("\r\n", "\n").replace("\r", "\n")
+    _, *parts = TURN.split(text)
     prompt: dict[str, list[Message]] = {}
     for stage, role, content in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         if stage not in PLACEHOLDERS:

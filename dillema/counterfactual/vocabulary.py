@@ -7,9 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from .. import config
 from ..errors import UserError
 from .words import is_plural, singular, with_article
 
@@ -165,11 +163,9 @@ def load_vocabulary(files: Sequence[str | Path] = ()) -> Vocabulary:
 def read_yaml(file: Path) -> Any:
     """Returns the content of a YAML file; raises a UserError where it cannot be read."""
     try:
-        return OmegaConf.to_container(OmegaConf.load(file))
-    except (OSError, OmegaConfBaseException, ValueError) as error:
+        return config.read_yaml(file)
+    except (OSError, ValueError) as error:
         raise UserError(f"prompt.vocabulary: {file.absolute()} cannot be read: {error}") from error
-    except Exception as error:  # a scanner error of the YAML library, which is not ours to import
-        raise UserError(f"prompt.vocabulary: {file.absolute()} is not valid YAML: {error}") from error
 
 
 def _read_attribute(file: Path) -> Attribute:

@@ -15,6 +15,8 @@ from ..errors import ItemError, UserError
 IMAGES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 MAX_ID_BYTES = 120
 """File names have at most 255 bytes, and those that begin with an id are longer than it."""
+MAX_MEMBER_BYTES = 256 << 20
+"""A file in an archive that unpacks to more is no image, and fills the memory."""
 
 # files of operating systems, and thumbnails and recycle bins of network storage
 _HIDDEN = re.compile(
@@ -37,7 +39,7 @@ def list_files(source: Path) -> list[str]:
 def list_folders(source: Path) -> list[str]:
     """Returns the folders directly in a folder or a zip archive, also empty ones, without hidden ones."""
     if source.is_dir():
-        names = {entry.name for entry in os.scandir(source) if entry.is_dir()}
+        names = {entry.name for entry in os.scandir(source) if _is_folder(entry)}
     else:
         names = {name.partition("/")[0] for name in _members(str(source), os.getpid()) if "/" in name}
     return sorted(name for name in names if not _HIDDEN.search(f"{name}/"))
@@ -87,13 +89,18 @@ def _walk(folder: str, path: str, above: tuple[tuple[int, int], ...]) -> Iterato
         return
     for entry in os.scandir(folder):
         name = f"{path}{entry.name}"
-        if entry.is_dir():
+        if _is_folder(entry):
             if not _HIDDEN.search(f"{name}/"):
                 yield from _walk(entry.path, f"{name}/", (*above, folder_key))
-        elif entry.is_file() or (
-            entry.is_symlink() and not Path(entry.path).exists()
-        ):  # reading a broken link gives its own error
-            yield name
+        elif (entry.is_symlink() and not Path(entry.path).exists()) or entry.is_file():
+            yield name  # reading a broken link gives its own error
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 @lru_cache(maxsize=8)
@@ -117,7 +124,10 @@ def _members(path: str, process: int) -> dict[str, str]:
 def _read(source: Path, name: str) -> bytes:
     if source.is_file():
         path, process = str(source), os.getpid()
-        return _open(path, process).read(_members(path, process)[name])
+        archive, member = _open(path, process), _members(path, process)[name]
+        if archive.getinfo(member).file_size > MAX_MEMBER_BYTES:
+            raise ItemError(f"{name} in {path} has more than {MAX_MEMBER_BYTES >> 20} MB: unpack the archive")
+        return archive.read(member)
     return (source / name).read_bytes()
 
 

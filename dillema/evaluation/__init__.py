@@ -1,5 +1,5 @@
 """Runs models under test on images."""
 
-from .module import Item, Records, evaluate
+from .module import Item, Records, evaluate, interrupts
 
-__all__ = ["Item", "Records", "evaluate"]
+__all__ = ["Item", "Records", "evaluate", "interrupts"]

@@ -3,7 +3,9 @@
 import logging
 import os
 import pickle
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -158,8 +160,24 @@ def evaluate(
         # Lightning is told to use the CPU, because a model manages its own device
         trainer = L.Trainer(accelerator="cpu", devices=1, plugins=LightningEnvironment(), **TRAINER_OPTIONS)
         loader = DataLoader(_Items(items), batch_size=batch_size, collate_fn=list)
-        trainer.test(evaluation, loader, verbose=False)
+        with interrupts():
+            trainer.test(evaluation, loader, verbose=False)
     return evaluation.records
+
+
+@contextmanager
+def interrupts() -> Iterator[None]:
+    """Raises a KeyboardInterrupt unchanged; Lightning would end the process with exit code 1 instead."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # which Lightning has replaced
 
 
 def _evaluate_in_processes(
@@ -182,7 +200,8 @@ def _evaluate_in_processes(
             trainer = L.Trainer(devices=devices, strategy="ddp_spawn", plugins=plugins, **TRAINER_OPTIONS)
             indices: Any = range(len(items))
             loader = DataLoader(indices, batch_size=batch_size, collate_fn=list)
-            trainer.test(_Share(folder), loader, verbose=False)
+            with interrupts():
+                trainer.test(_Share(folder), loader, verbose=False)
         except MisconfigurationException as error:
             raise UserError(f"devices={devices}: {error}") from error
         except Exception as error:

@@ -1,6 +1,5 @@
 """Runs a batch, and tries smaller parts of it when it fails."""
 
-import errno
 import gc
 import logging
 import sys
@@ -9,14 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from ..errors import UserError
+from ..errors import UserError, machine_errors
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def run_batch(
@@ -30,18 +27,15 @@ def run_batch(
     """
     failure: Exception | None = None
     try:
-        return list(work(batch))
+        with machine_errors():
+            results: list[Result | Exception] = list(work(batch))
+        if len(results) != len(batch):
+            raise ValueError(f"{len(results)} results for {len(batch)} items")
+        return results
     except UserError:
         raise
     except Exception as error:
-        if is_memory_error(error):
-            failure = None
-        elif isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            raise UserError(
-                f"the machine cannot go on: {error}. Finished work is kept; make room and repeat the command"
-            ) from error
-        else:
-            failure = error
+        failure = None if is_memory_error(error) else error
     # the exception has been deleted here, and with it the memory that its traceback holds
     if failure is None:
         return _run_halves(work, batch)

@@ -332,7 +332,8 @@ def merge(pipeline: Any, path: Path) -> None:
     problem = f"generator.lora={path} does not fit generator.model"
     try:
         with safe_open(path, "pt") as file:
-            expected = sum(LORA_UP.search(key) is not None for key in file.keys())  # noqa: SIM118  # no mapping
+            keys = list(file.keys())
+        expected = sum(LORA_UP.search(key) is not None for key in keys)
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     except (ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{problem}: {error}") from error

@@ -16,6 +16,7 @@ from rich.table import Table
 from ..config import build
 from ..context import JobContext
 from ..fields import Share
+from ..files import write_atomically
 from ..report.calibration import format_interval, write_calibration
 from ..review.agreement import check_raters
 from ..review.answers import Answer, AnswerStore, read_csv
@@ -23,7 +24,6 @@ from ..review.calibration import Calibration, check_enough, round_down
 from ..review.items import Review
 from ..statistics.calibration import Fit, rates
 from ..steps.verdict import verdict
-from ..store import write_atomically
 from .judge import choose_gates
 from .report import open_run
 

@@ -22,11 +22,11 @@ from rich.text import Text
 from .. import statistics
 from ..context import JobContext, flatten
 from ..errors import UserError
+from ..files import write_atomically
 from ..predictions import Predictions
 from ..report import costs, words
 from ..report.page import environment
 from ..run_folder import RESULTS, RunFolder
-from ..store import write_atomically
 from .ranking import RankedGenerator, rank_generators, ranking_table
 from .summary import comparison_table
 

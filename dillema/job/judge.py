@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from omegaconf import DictConfig, OmegaConf
 
 from .. import predictions
-from ..config import build
+from ..config import build, refuse
+from ..config_check import check_block
 from ..context import JobContext
 from ..errors import UserError
 from ..overrides import gate_options, split_options
@@ -42,7 +43,7 @@ def choose_gates(source: RunFolder, context: JobContext) -> Mapping[str, DictCon
     for the settings that the command line gives. With an option in `validity=` that the run did not use, the
     gates and their settings are those of the options.
     """
-    earlier = source.settings.config.get("validity") or {}
+    earlier = source.settings.select("validity") or {}
     configured: Mapping[str, DictConfig] = context.cfg.validity or {}
     overrides = [override.lstrip("+~") for override in context.overrides]
     named = [override.partition("=")[2] for override in overrides if override.startswith("validity=")]
@@ -58,4 +59,5 @@ def choose_gates(source: RunFolder, context: JobContext) -> Mapping[str, DictCon
                 setting = ".".join(path[2:])
                 OmegaConf.update(block, setting, OmegaConf.select(configured[name], setting))
         gates[name] = block
+    refuse([mistake for name in gates for mistake in check_block(gates[name], f"validity.{name}")])
     return gates

@@ -14,13 +14,14 @@ from .. import report, tracking
 from ..config import build
 from ..context import JobContext
 from ..errors import UserError
+from ..files import link
 from ..joining import join_lines, join_predictions
 from ..overrides import typed_overrides
 from ..record_log import is_remote
 from ..run_folder import METADATA, PREDICTIONS, Labels, RunFolder
 from ..run_writer import CARD_NAME, clear_run, write_card, write_failures
 from ..runner import Runner
-from ..store import Store, link
+from ..store import Store
 from .figures import compute_figures, describe_distance, measure_distance
 from .run import point_latest
 from .shard import ShardResults, open_shards

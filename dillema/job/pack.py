@@ -11,7 +11,7 @@ from typing import Any
 
 from ..context import JobContext
 from ..fields import Positive
-from ..run_folder import COUNTED_IMAGES, METADATA, REJECTED_IMAGES, read_lines
+from ..run_folder import COUNTED_IMAGES, REJECTED_IMAGES, read_metadata
 from .report import open_run
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def pack(context: JobContext, images_per_file: Positive) -> Path:
     target = context.folder / FOLDER
     for part in ("generated", "placebo"):
         for kind, is_valid in ((COUNTED_IMAGES, True), (REJECTED_IMAGES, False)):
-            rows = (row for row in read_lines(source.path / part / METADATA) if row["valid"] is is_valid)
+            rows = (row for row in read_metadata(source.path / part) if row["valid"] is is_valid)
             count = _write(rows, source.path / part, target / part, kind, images_per_file)
             if count:
                 log.info("%s: %d images", target / part / f"{kind}-*.tar", count)

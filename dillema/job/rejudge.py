@@ -13,10 +13,19 @@ from .. import new_verdicts
 from .. import report as page
 from ..config import build
 from ..context import JobContext
-from ..run_folder import COUNTED_IMAGES, FAILURES, METADATA, PREDICTIONS, RunFolder, place_image
+from ..errors import UserError
+from ..files import write_atomically
+from ..run_folder import (
+    COUNTED_IMAGES,
+    FAILURES,
+    METADATA,
+    PREDICTIONS,
+    RunFolder,
+    place_image,
+    read_metadata,
+)
 from ..run_writer import write_card
 from ..steps.verdict import score_names, verdict
-from ..store import write_atomically
 from ..types import Verdict
 from .figures import compute_figures
 from .run import point_latest
@@ -107,7 +116,10 @@ def _link_files(source: Path, target: Path) -> None:
     for name in LINKED:
         shutil.rmtree(target / name, ignore_errors=True)
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, copy_function=_link_unless_metadata)
+            try:
+                shutil.copytree(source / name, target / name, copy_function=_link_unless_metadata)
+            except (OSError, shutil.Error) as error:
+                raise UserError(f"{source / name} cannot be copied: {error}") from error
 
 
 def _link_unless_metadata(source: str, target: str) -> None:
@@ -128,20 +140,20 @@ def _judge_images(
     Returns how many images count.
     """
     lines, valid = [], 0
-    with (source / METADATA).open(encoding="utf-8") as rows:
-        for line in rows:
-            row = json.loads(line)
-            image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
-            new = judge_image(image, row["scores"] or {})
-            row |= {"scores": dict(new.scores) or None, "valid": new.valid}
-            row |= {"reasons": list(new.reasons), "checked": new.checked}
-            valid += new.valid
-            earlier = row["file_name"]
-            row["file_name"] = place_image(earlier.partition("/")[2], new)
-            if row["file_name"] != earlier:
-                (target / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
-                (target / earlier).replace(target / row["file_name"])
-            lines.append(json.dumps(row) + "\n")
+    for row in read_metadata(source):
+        image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
+        new = judge_image(image, row["scores"] or {})
+        row |= {"scores": dict(new.scores) or None, "valid": new.valid}
+        row |= {"reasons": list(new.reasons), "checked": new.checked}
+        valid += new.valid
+        earlier = row["file_name"]
+        if not (target / earlier).is_file():
+            raise UserError(f"{source / METADATA} names {earlier}, which is not in {source}")
+        row["file_name"] = place_image(earlier.partition("/")[2], new)
+        if row["file_name"] != earlier:
+            (target / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+            (target / earlier).replace(target / row["file_name"])
+        lines.append(json.dumps(row) + "\n")
     write_atomically(target / METADATA, "".join(lines))
     for folder in (target / COUNTED_IMAGES).iterdir():
         if folder.is_dir() and not any(folder.iterdir()):

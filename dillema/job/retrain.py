@@ -20,6 +20,7 @@ from ..context import JobContext
 from ..dataset import split
 from ..errors import UserError
 from ..fields import AboveZero, Constraint, Positive
+from ..files import write_atomically
 from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
 from ..reference import list_items, name_condition
@@ -39,7 +40,6 @@ from ..runner import Runner
 from ..steps.predict import PredictStep
 from ..steps.source import SourceStep
 from ..steps.verdict import score_names
-from ..store import write_atomically
 from ..types import REFERENCE, Sample
 from .retraining_figures import RetrainingFigures
 from .run import build_pipeline, build_runner, check_inputs, generate, point_latest

@@ -13,11 +13,11 @@ from rich.table import Table
 from ..context import JobContext
 from ..errors import UserError
 from ..fields import Positive, Share
+from ..files import write_atomically
 from ..review.agreement import MAX_FAILED_CONTROLS, summarise_answers
 from ..review.answers import AnswerStore, read_csv, write_csv
 from ..review.items import Review
 from ..review.page import render_page
-from ..store import write_atomically
 from .report import open_run
 
 log = logging.getLogger(__name__)

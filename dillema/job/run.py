@@ -16,7 +16,8 @@ from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
-from ..errors import UserError
+from ..errors import UserError, machine_errors
+from ..keys import digest
 from ..pipeline import Block, Pipeline, sort_samples
 from ..preflight import check_models, check_weights
 from ..progress import Forecast
@@ -27,7 +28,7 @@ from ..runner import Runner
 from ..shard import Shard
 from ..steps.items import GeneratedImage
 from ..steps.verdict import score_names
-from ..store import Store, digest
+from ..store import Store
 from .figures import compute_figures, describe_distance, measure_distance
 from .shard import ShardResults, describe_work
 from .summary import show
@@ -133,6 +134,7 @@ def run_shard(context: JobContext, start: float) -> RunFolder:
     return RunFolder(context.folder)
 
 
+@machine_errors()
 def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: float) -> RunFolder:
     """Runs all steps and writes everything but the page. Failures are written even when the run stops.
 

@@ -14,11 +14,12 @@ from ..config import build
 from ..context import JobContext
 from ..errors import UserError
 from ..gate_check import find_dependent_gates
+from ..keys import digest
 from ..run_folder import RunFolder, StoredImage
 from ..runner import Runner
 from ..steps.gate import GateItem, GateStep
 from ..steps.verdict import FAILED
-from ..store import Store, digest
+from ..store import Store
 from ..types import Sample
 from .rejudge import judge_again
 from .report import check_inputs, open_run

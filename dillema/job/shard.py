@@ -11,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..context import flatten
 from ..errors import UserError
+from ..files import write_atomically
+from ..keys import identity
 from ..pipeline import Pipeline
 from ..run_folder import RESULTS, SHARD
 from ..shard import Shard
-from ..store import identity, write_atomically
 
 SHARD_VERSION = 1
 LISTED_DIFFERENCES = 5

@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+MAX_BRACES = 100
+"""Where an object may begin; each that begins none takes the time of the whole reply."""
+
 END_OF_REASONING = "</think>"
 
 
@@ -15,7 +18,9 @@ def find_json(text: str) -> dict[str, Any] | None:
     reply = text.rpartition(END_OF_REASONING)[2]
     decoder = json.JSONDecoder(strict=False)  # grammars of llama.cpp let control characters into strings
     start = reply.find("{")
-    while start >= 0:
+    for _ in range(MAX_BRACES):
+        if start < 0:
+            break
         try:
             value, _ = decoder.raw_decode(reply, start)
         except (

@@ -15,7 +15,7 @@ from ..fields import AboveZero, BatchSize, Positive, Transient, Weights
 from .code import find_code_file
 from .logits import ClassMap, map_logits
 from .trainable import Trainable
-from .weights import SAVED_WEIGHTS, expand_home, load_weights, read_weights
+from .weights import SAVED_WEIGHTS, check_archive, expand_home, first_line, load_weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,11 +107,12 @@ class ModuleModel(Trainable):
         try:
             if self.checkpoint.endswith(".pt2"):
                 return torch.export.load(self.checkpoint).module().to(self._device)
+            check_archive(self.checkpoint)
             return torch.jit.load(self.checkpoint, map_location=self._device).eval()
         except Exception as error:
             raise UserError(
                 f"{setting}.checkpoint={self.checkpoint} is no program of torch "
-                f"({str(error).splitlines()[0]}); for a file "
+                f"({first_line(error)}); for a file "
                 f"of weights say what they belong to, with {setting}.network._target_"
             ) from error
 

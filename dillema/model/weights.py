@@ -4,6 +4,7 @@ import argparse
 import logging
 import pathlib
 import types
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -107,6 +108,7 @@ def _read_content(path: str, setting: str) -> Any:
     try:
         if path.endswith(".safetensors"):
             return load_file(path)
+        check_archive(path)
         with torch.serialization.safe_globals(list(_list_harmless_globals())):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -116,7 +118,20 @@ def _read_content(path: str, setting: str) -> Any:
                 "weights alone: "
                 "torch.save(model.state_dict(), ...)"
             ) from error
-        raise UserError(f"{setting}={path} is no file of weights: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{setting}={path} is no file of weights: {first_line(error)}") from error
+
+
+def check_archive(path: str) -> None:
+    """Raises a ValueError for a damaged zip archive, which is torch's format; torch compares no checksums."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if name := archive.testzip():
+                raise ValueError(f"it is damaged: {name} does not fit its checksum")
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message; its type if it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _find_pickled_code(path: str) -> list[str]:

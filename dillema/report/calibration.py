@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..store import write_atomically
+from ..files import write_atomically
 from .page import environment
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 440, 240, 40, 40  # of a plot, and the room of its labels

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_atomically
 from ..predictions import Predictions
 from ..run_folder import RunFolder
 from ..statistics import confusion_matrix
-from ..store import write_atomically
 from ..types import COUNTERFACTUAL, ORIGINAL
 
 KINDS = (ORIGINAL, COUNTERFACTUAL)

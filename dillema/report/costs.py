@@ -29,6 +29,5 @@ def summarise_costs(results: Mapping[str, Any], price_per_hour: float | None) ->
 
 def price_per_hour(folder: RunFolder) -> float | None:
     """Returns what an hour of the machine costs by the configuration of a run."""
-    tracking = folder.settings.config.get("tracking") or {}
-    price: float | None = tracking.get("price_per_hour")
-    return price
+    price = folder.settings.select("tracking.price_per_hour")
+    return price if isinstance(price, float | int) else None

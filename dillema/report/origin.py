@@ -12,14 +12,21 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..config_check import fits
+from ..decoding import read_text, read_text_file
+from ..errors import UserError
 from ..fields import WEIGHTS, marked_fields
+from ..files import write_atomically
+from ..keys import weights_content
 from ..overrides import typed_overrides
 from ..run_folder import RunFolder
-from ..store import weights_content, write_atomically
 from .thumbnails import FOLDER
 
 FILE = "origin.json"
 """In report/: versions and hashes of weights are those of the time when the page was first written."""
+
+VALUES = {"versions": dict[str, str], "weights": list[tuple[str, str, str]]}
+"""Of FILE, with their types."""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SHOWN_DIGITS = 12
@@ -28,8 +35,16 @@ SHOWN_DIGITS = 12
 def read_origin(folder: RunFolder) -> dict[str, Any]:
     """Returns the versions, the configuration, the weights and the command that repeats the run."""
     file = folder.path / FOLDER / FILE
+    machine: dict[str, Any]
     if file.exists():
-        machine: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            machine = json.loads(read_text_file(file))
+            if not fits(machine, dict[str, Any]) or not all(
+                fits(machine.get(k), v) for k, v in VALUES.items()
+            ):
+                raise ValueError("it has other values")
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{file} is damaged: {error}. Delete it to have it written again") from error
     else:
         machine = {"versions": dict(_versions()), "weights": list(_list_weights(folder))}
         write_atomically(file, json.dumps(machine, indent=2))
@@ -40,7 +55,7 @@ def read_origin(folder: RunFolder) -> dict[str, Any]:
     # both as they were given: values from the environment are not in them
     return machine | {
         "command": hide_passwords(command),
-        "config": hide_passwords(config.read_text(encoding="utf-8")),
+        "config": hide_passwords(read_text(config, "run")),
     }
 
 
@@ -65,7 +80,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 def _list_weights(folder: RunFolder) -> Iterator[tuple[str, str, str]]:
     config = folder.path / ".hydra" / "config.yaml"
     if config.exists():
-        yield from _weights_in(OmegaConf.load(config), "")
+        yield from _weights_in(OmegaConf.create(dict(folder.settings.config)), "")
 
 
 def _weights_in(node: Any, path: str) -> Iterator[tuple[str, str, str]]:
@@ -111,3 +126,12 @@ def _describe_weights(option: str, value: Any) -> Iterator[tuple[str, str, str]]
     elif value:
         content = str(weights_content(value))
         yield option, str(value), content[:SHOWN_DIGITS] if SHA256.fullmatch(content) else ""
+
+
+def licence_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Returns of each licence its setting, the name of the data set or model, and what the licence says."""
+    use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
+    return [
+        (row["setting"], row["name"], f"{row['licence']} ({use[row['commercial']]})")
+        for row in results["licences"]
+    ]

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ..files import write_atomically
 from ..run_folder import PREVIEW, RunFolder
-from ..store import write_atomically
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
 from .confusion import write_confusion_matrices
-from .origin import read_origin
+from .origin import licence_rows, read_origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -70,7 +70,7 @@ def environment() -> "Environment":
     pages = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.globals.update(plots=plots, words=words)
+    pages.globals.update(plots=plots, words=words, licence_rows=licence_rows)
     return pages
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import write_atomically
 from ..run_folder import PREVIEW
 from ..steps.base import Step
 from ..steps.generate import GenerateItem, GenerateStep
-from ..store import write_atomically
 from .page import environment
 from .thumbnails import embed, shrink, shrink_file
 

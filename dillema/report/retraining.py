@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..files import write_atomically
 from ..retraining import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
 from ..run_folder import RunFolder
-from ..store import write_atomically
 from . import words
 from .origin import read_origin
 from .page import environment

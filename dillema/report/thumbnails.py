@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from ..decoding import read_saved_image
+
 FOLDER = "report"
 SIZE = (320, 320)  # at most
 CHUNK = 256  # pictures that are read at a time
@@ -26,8 +28,7 @@ def shrink(image: Image.Image) -> bytes:
 
 def shrink_file(path: Path) -> bytes:
     """Returns the file of a small copy of the image in a file."""
-    with path.open("rb") as file, Image.open(file) as image:
-        return shrink(image)
+    return shrink(read_saved_image(path))
 
 
 def embed(content: bytes) -> str:

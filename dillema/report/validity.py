@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..config_check import fits
 from ..run_folder import RunFolder
 from ..types import Verdict
 
@@ -64,7 +65,8 @@ def find_rare_values(folder: RunFolder) -> list[str]:
     all sources have already cannot come out.
     """
     plan = folder.results.get("plan") or {}
-    listed = (folder.settings.config.get("dataset") or {}).get("vary") or {}
+    vary = folder.settings.select("dataset.vary")
+    listed = vary if fits(vary, dict[str, list[str] | None]) else {}
     originals: dict[str, set[str]] = {}
     for image in folder.generated():
         for edit in image.counterfactual.edits:

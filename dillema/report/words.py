@@ -389,15 +389,6 @@ def sort_classes(per_class: Mapping[str, Figures]) -> list[tuple[str, Figures]]:
     )
 
 
-def licence_rows(results: Figures) -> list[tuple[str, str, str]]:
-    """Returns of each licence its setting, the name of the data set or model, and what the licence says."""
-    use = {True: "commercial use allowed", False: "no commercial use", None: "commercial use not stated"}
-    return [
-        (row["setting"], row["name"], f"{row['licence']} ({use[row['commercial']]})")
-        for row in results["licences"]
-    ]
-
-
 def describe_sizes(sizes: Mapping[str, int]) -> str:
     """Returns a sentence about the sizes at which images were generated and models saw them; "" for none."""
     names = [size.replace("x", " x ") for size in sizes]

@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..backend import Dataset
+from ..files import link, temporary_path
+from ..keys import digest, identity
 from ..model.classes import check_classes
 from ..steps.base import dataset_key
 from ..steps.items import read_size
 from ..steps.predict import read_file
-from ..store import digest, identity, link
 from ..task import get_task
 from ..types import Sample
 from . import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
@@ -135,7 +135,7 @@ class ArmTrainer:
         if class_map is not None:
             trained_model.class_map = class_map
         figures = train(trained_model, self._images, self.dataset, arm, schedule, seed)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        temporary = temporary_path(target)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         trained_model.save(temporary)

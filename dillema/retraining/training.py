@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from .. import hub
 from ..backend import Dataset
 from ..errors import UserError
+from ..evaluation import interrupts
 from ..execution.batch import is_memory_error
 from ..image_size import in_equal_sizes
 from ..task import Task, Truth, get_task
@@ -191,9 +192,8 @@ def train(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")  # advice about worker processes
         try:
-            trainer.fit(training, DataLoader(batches, batch_size=None, collate_fn=list))
-        except SystemExit as end:  # Lightning turns Ctrl+C into it
-            raise KeyboardInterrupt from end
+            with interrupts():
+                trainer.fit(training, DataLoader(batches, batch_size=None, collate_fn=list))
         except (RuntimeError, MemoryError) as error:
             if is_memory_error(error):
                 raise UserError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..store import write_atomically
+from ..files import write_atomically
 from .items import Review
 
 ANSWERS = "answers.db"

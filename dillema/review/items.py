@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import write_atomically
+from ..keys import digest
 from ..run_folder import RunFolder, StoredImage
-from ..store import digest, write_atomically
 from ..types import COUNTERFACTUAL, ORIGINAL, PLACEBO
 from .sampling import choose_evenly, share_out
 

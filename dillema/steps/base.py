@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from PIL import Image
 
 from ..backend import Dataset
+from ..decoding import read_saved_image
 
 Item = TypeVar("Item")
 
@@ -79,7 +80,8 @@ def dataset_key(dataset: Dataset) -> list[Any]:
 
 
 def open_image(path: Any) -> Image.Image:
-    """Returns the RGB image in a file."""
-    # opened by the path itself, which may be at a remote address
-    with path.open("rb") as file, Image.open(file) as image:
-        return image.convert("RGB")
+    """Returns the RGB image in a file of the store, which may be at a remote address.
+
+    Raises a UserError if it is damaged.
+    """
+    return read_saved_image(path)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..backend import Captioner, Dataset
+from ..errors import ItemError
+from ..store import storable
 from ..types import Caption, Sample
 from .base import Step, StepResult, dataset_key, wrap_results
 
@@ -45,10 +47,17 @@ class CaptionStep(Step[CaptionItem]):
         """Returns the texts."""
         samples = [item.sample for item in batch]
         captions = backend.caption(samples, self.dataset, [item.seed for item in batch])
-        return wrap_results(
-            [caption.text if isinstance(caption, Caption) else caption for caption in captions]
-        )
+        return wrap_results([_check_text(caption) for caption in captions])
 
     def decode(self, value: str) -> Caption:
         """Returns the caption."""
         return Caption(value)
+
+
+def _check_text(caption: Any) -> str | Exception:
+    """Returns the text of a caption; an ItemError for what is no caption."""
+    if isinstance(caption, Exception):
+        return caption
+    if not isinstance(caption, Caption) or not isinstance(caption.text, str):
+        return ItemError(f"the captioner returned {caption!r:.200} instead of a caption")
+    return storable(caption.text)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from ..backend import Generator
+from ..errors import ItemError
 from ..image_size import Size, in_equal_sizes
 from ..types import Control, Counterfactual, Sample
 from .base import Step, StepResult, open_image
@@ -65,7 +66,7 @@ class GenerateStep(Step[GenerateItem]):
         images = in_equal_sizes(
             lambda part: self._generate(backend, part), batch, [item.size for item in batch]
         )
-        return [image if isinstance(image, Exception) else StepResult(image=image) for image in images]
+        return [check_image(image, item.size) for image, item in zip(images, batch, strict=True)]
 
     def _generate(
         self, backend: Generator, batch: Sequence[GenerateItem]
@@ -81,3 +82,18 @@ class GenerateStep(Step[GenerateItem]):
         samples = [item.sample for item in batch]
         counterfactuals = [item.counterfactual for item in batch]
         return backend.generate(samples, counterfactuals, controls, [item.seed for item in batch])
+
+
+def check_image(image: Any, size: Size) -> StepResult | Exception:
+    """Returns a generated image as a result; an ItemError for what is no RGB image of this size."""
+    if isinstance(image, Exception):
+        return image
+    if not isinstance(image, Image.Image):
+        return ItemError(f"the generator returned a {type(image).__name__} instead of an image")
+    if image.mode != "RGB" or image.size != size:
+        width, height = size
+        return ItemError(
+            f"the generator returned an image of {image.width}x{image.height} pixels in {image.mode} "
+            f"instead of {width}x{height} in RGB"
+        )
+    return StepResult(image=image)

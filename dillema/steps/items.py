@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..backend import Dataset, EditStrategy, Renders, Vary
 from ..image_size import Size
-from ..store import seed_for
+from ..keys import seed_for
 from ..task import get_task
 from ..types import (
     COUNTERFACTUAL,

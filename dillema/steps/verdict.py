@@ -21,13 +21,21 @@ def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
         values = {
             name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)
         }
-        if values.get(FAILED):
-            reasons.append(f"{gate.name}: could not be scored")
-        elif hasattr(gate, "combines"):
-            reasons += [f"{gate.name}: {reason}" for reason in gate.reasons(scores)]
+        if hasattr(gate, "combines"):
+            reasons += _list_reasons(gate, {**scores, **values})
         elif gate.name not in combined:
-            reasons += [f"{gate.name}: {reason}" for reason in gate.reasons(values)]
+            reasons += _list_reasons(gate, values)
     return Verdict(dict(scores), tuple(reasons), checked=bool(gates))
+
+
+def _list_reasons(gate: Gate, values: Mapping[str, float]) -> Sequence[str]:
+    """Returns the reasons of a gate against an image; each begins with the name of the gate."""
+    if values.get(FAILED):
+        return [f"{gate.name}: could not be scored"]
+    try:
+        return [f"{gate.name}: {reason}" for reason in gate.reasons(values)]
+    except Exception as error:  # of a gate of the user's that needs a score which is left out
+        return [f"{gate.name}: could not be judged by its scores ({error!r})"]
 
 
 def score_names(gates: Sequence[Gate]) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..store import write_atomically
+from ..files import write_atomically
 
 UNSENT = "unsent"
 

@@ -17,8 +17,8 @@ from ..backend import Dataset, Threshold, Vary
 from ..errors import ItemError, UserError
 from ..execution import in_threads
 from ..fields import BatchSize, Positive, Share, Transient, Weights
+from ..keys import seed_for
 from ..server import Server
-from ..store import seed_for
 from ..types import Counterfactual, Edit, Sample
 from . import below, label_name, read_original
 

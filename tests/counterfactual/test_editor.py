@@ -9,9 +9,9 @@ from dillema.counterfactual.check import fit_value
 from dillema.counterfactual.editor import Editor
 from dillema.counterfactual.vocabulary import load_vocabulary
 from dillema.errors import ItemError, UserError
+from dillema.keys import identity
 from dillema.llm.llama_cpp import LlamaCpp
 from dillema.mini.caption import PEOPLE, TEMPLATES
-from dillema.store import identity
 from dillema.types import Caption, Counterfactual, Edit, Expression, Variant
 
 from .scripted import Scripted

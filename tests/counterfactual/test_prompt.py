@@ -64,3 +64,17 @@ def test_mistakes_are_named(tmp_path, old, new, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no file .*p\.txt"):
         read_prompt(tmp_path / "p.txt", STAGES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_prompt_of_windows_keeps_its_first_turn(tmp_path, encoding):
+    file = tmp_path / "p.txt"
+    text = GOOD[GOOD.index("[") :]  # without a comment, so that the mark stands before the first turn
+    file.write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert read_prompt(file, STAGES)["keywords"][0] == {"role": "system", "content": "Be short."}
+
+
+def test_a_prompt_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"\xff\x00\xfe")
+    with pytest.raises(UserError, match=r"prompt\.prompt=.*p\.txt cannot be read"):
+        read_prompt(tmp_path / "p.txt", STAGES)

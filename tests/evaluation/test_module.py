@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dillema.__main__ import Stopped
 from dillema.errors import ItemError, UserError
 from dillema.evaluation import evaluate
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
@@ -130,6 +131,17 @@ def test_items_are_read_as_they_are_needed(segmenter):
 
     evaluate(segmenter, items(), tiny.dataset(), 2)
     assert counts == [4, 4, 6, 6, 6, 6]  # Lightning asks for the readers of one batch ahead
+
+
+def test_an_interrupt_keeps_its_kind_and_its_exit_code(segmenter):
+    handler = signal.getsignal(signal.SIGINT)
+
+    def stop():
+        raise Stopped(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        evaluate(segmenter, [("k", stop, lambda: np.ones((32, 64), np.uint8))], tiny.dataset(), 2)
+    assert stopped.value.exit_code == 143 and signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_model_with_other_classes_is_named(segmenter):

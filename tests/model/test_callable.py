@@ -4,8 +4,8 @@ import torch
 
 from dillema.config import build
 from dillema.errors import UserError
+from dillema.keys import identity
 from dillema.model.callable import CallableModel
-from dillema.store import identity
 from tests import tiny
 from tests.test_config import composed
 

@@ -115,3 +115,13 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
     with pytest.raises(UserError, match=r"holds pickled code \(.*open"):
         read_weights(str(tmp_path / "trap.pth"), "model.m.checkpoint")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"weight": torch.arange(64.0)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(64.0).numpy().tobytes()) + 30] ^= 8
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"weights\.pth is no file of weights: it is damaged: .* checksum"):
+        read_weights(str(path), "model.m.checkpoint")

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from dillema.backend import Threshold
 from dillema.fields import Share, Transient
+from dillema.keys import digest
 from dillema.review.answers import Answer
 from dillema.review.items import KNOWN
-from dillema.store import digest
 from dillema.validity import below
 from tests.backends import Backend, Noise, run_pipeline
 

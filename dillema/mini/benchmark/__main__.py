@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ...config import compose
-from ...store import write_atomically
+from ...files import write_atomically
 from .gates import measure_gates, plot_curves
 from .harmful import measure_harmful
 from .images import measure_generator

@@ -14,8 +14,8 @@ from PIL import Image
 from ...backend import Gate
 from ...config import build
 from ...dataset.mini import FIELDS, VALUES, MiniShift, render_as
+from ...keys import seed_for
 from ...steps.verdict import verdict
-from ...store import seed_for
 from ...types import Counterfactual, Edit, Sample
 from ..caption import describe
 from ..render import PEDESTRIAN, VEHICLE, render

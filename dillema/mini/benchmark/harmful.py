@@ -39,7 +39,7 @@ def measure_harmful(cfg: DictConfig, sources: int = SOURCES, seeds: int = SEEDS)
     The true drop of a value is that of the model under test on renders in which it alone is changed.
     """
     true_drops = measure_true_drops(cfg)
-    cases: list[Any] = []
+    cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):
             cases += _run(Path(folder), seed, sources, true_drops)
