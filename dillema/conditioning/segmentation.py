@@ -69,18 +69,7 @@ class Segmentation:
         Raises a UserError for a sample without a mask, an ItemError for class ids that the data set does not
         have.
         """
-        mask = sample.mask
-        if mask is None:
-            raise UserError(
-                f"conditioning=segmentation needs masks, and {dataset.name} has none for {sample.id}; "
-                "use conditioning=canny"
-            )
-        unknown = set(np.unique(mask).tolist()) - set(range(len(dataset.colours))) - dataset.ignored
-        if unknown:
-            ids = sorted(unknown)
-            raise ItemError(
-                f"the mask of {sample.id} holds class ids that {dataset.name} does not have: {ids}"
-            )
+        mask = checked_mask(sample, dataset, self.name)
         resized = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
         return Control(Image.fromarray(self._colours(dataset)[np.asarray(resized)]), self.weight)
 
@@ -97,3 +86,22 @@ class Segmentation:
             )
         colours[: len(dataset.classes)] = [ADE20K_COLOURS.get(name, (0, 0, 0)) for name in dataset.classes]
         return colours
+
+
+def checked_mask(sample: Sample, dataset: Dataset, conditioning: str) -> np.ndarray:
+    """Returns the mask of a sample.
+
+    Raises a UserError for a sample without a mask, an ItemError for class ids that the data set does not
+    have.
+    """
+    mask = sample.mask
+    if mask is None:
+        raise UserError(
+            f"conditioning={conditioning} needs masks, and {dataset.name} has none for {sample.id}; "
+            "use conditioning=canny"
+        )
+    unknown = set(np.unique(mask).tolist()) - set(range(len(dataset.colours))) - dataset.ignored
+    if unknown:
+        ids = sorted(unknown)
+        raise ItemError(f"the mask of {sample.id} holds class ids that {dataset.name} does not have: {ids}")
+    return mask

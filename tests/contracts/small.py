@@ -44,7 +44,8 @@ def conditioning(option, folder):
         return [f"conditioning.model={tiny.depth(folder)}", "conditioning.device=cpu"]
     if option == "soft_edge":
         return [f"conditioning.model={tiny.hed(folder / 'ControlNetHED.pth', _first_channel)}"]
-    return [] if option in ("canny", "segmentation", "segmentation_ade20k", "dataset_depth") else None
+    exact = ("canny", "segmentation", "segmentation_ade20k", "segmentation_detail", "dataset_depth")
+    return [] if option in exact else None
 
 
 def generator(option, folder):
