@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from torch import nn
 
 from dillema.captioner.transformers import TransformersCaptioner
 from dillema.dataset.mini import MiniShift
+from dillema.errors import UserError
 from dillema.generator.diffusers import ControlNetGenerator
 from dillema.mini.train import __main__ as command
-from dillema.mini.train.loop import fit
+from dillema.mini.train import diffusion
+from dillema.mini.train.loop import Limits, fit
 from dillema.mini.train.world import World, load_world
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
 from dillema.types import Control, Counterfactual
@@ -21,7 +24,7 @@ from tests import tiny
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return load_world(tmp_path_factory.mktemp("world"), "train", "street", 6, workers=1)
+    return load_world(tmp_path_factory.mktemp("world"), "train", "street", 6, workers=1, paired=True)
 
 
 def test_a_world_is_rendered_once(tmp_path: Path) -> None:
@@ -41,14 +44,14 @@ def test_an_interrupted_training_resumes_and_ends_with_the_same_weights(tmp_path
             model = nn.Linear(2, 1)
 
             def loss(
-                rng: np.random.Generator, step: int, model: nn.Module = model, stop: int = stop
+                rng: np.random.Generator, share: float, model: nn.Module = model, stop: int = stop
             ) -> torch.Tensor:
-                if step == stop:
+                if round(8 * share) == stop:
                     raise KeyboardInterrupt
                 return ((model(torch.from_numpy(rng.random((4, 2))).float()) - 1) ** 2).mean()
 
             try:
-                averaged = fit("line", model, loss, folder=folder, steps=8, lr=0.1, checkpoint_interval=2)
+                averaged = fit("line", model, loss, folder=folder, steps=8, lr=0.1, checkpoint_seconds=0)
             except KeyboardInterrupt:
                 continue
         return averaged
@@ -58,12 +61,35 @@ def test_an_interrupted_training_resumes_and_ends_with_the_same_weights(tmp_path
     assert all(torch.equal(uninterrupted[name], interrupted[name]) for name in uninterrupted)
 
 
+def test_a_training_limited_by_time_passes_through_its_whole_schedule(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+    shares: list[float] = []
+
+    def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
+        shares.append(share)
+        return (model(torch.ones(1, 2)) - 1).square().mean()
+
+    def train(seconds: float) -> None:
+        fit("line", model, loss, folder=tmp_path, steps=2, lr=0.1, limits=Limits(seconds=seconds))
+
+    with pytest.raises(UserError, match="line: the 0 seconds were over before its first step"):
+        train(0)
+    train(1)
+    assert len(shares) > 2
+    assert shares == sorted(shares)
+    assert shares[0] < 0.5 < shares[-1] < 1
+    done = len(shares)
+    train(1)  # goes on from its end
+    assert len(shares) == done
+
+
 @pytest.fixture(scope="module")
 def saved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Yields what one step of every recipe saves, on a small world."""
-    folder, target = tmp_path_factory.mktemp("training"), tmp_path_factory.mktemp("weights")
+    folder = tmp_path_factory.mktemp("training")
+    target = folder / "weights"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "load_world", lambda *_: world)
+        patch.setattr(command, "load_world", lambda *_, **__: world)
         patch.setattr(
             sys, "argv", ["train", "--folder", str(folder), "--target", str(target), "--steps", "1"]
         )
@@ -94,11 +120,25 @@ def test_classification_models_open_what_their_recipes_save(
     assert model.predict([Image.fromarray(world.images[0])]).shape == (1, labels)
 
 
+def test_the_generator_is_judged_by_its_pictures_and_leaves_the_autoencoder_as_it_is(
+    world: World, saved: Path, tmp_path: Path
+) -> None:
+    vae = AutoencoderKL.from_pretrained(saved.parent / "vae")
+    before = {name: value.half() for name, value in vae.state_dict().items()}
+    (tmp_path / "observer.pt").symlink_to(saved.parent / "observer.pt")
+    # the last of four steps is in the last part of the training
+    diffusion.train(vae, [world], tmp_path, tmp_path / "generator", batch=2, limits=Limits(steps=4))
+    after = AutoencoderKL.from_pretrained(
+        tmp_path / "generator" / "vae", torch_dtype=torch.float16
+    ).state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_the_generator_opens_what_its_recipe_saves(world: World, saved: Path) -> None:
     backend = ControlNetGenerator(str(saved / "generator"), width=256, height=160, steps=2)
     backend.load()
     counterfactual = Counterfactual(world.rows[0]["caption"], ())
-    controls = {"segmentation": Control(Image.new("RGB", (256, 160)))}
+    controls = {"segmentation_detail": Control(Image.new("RGB", (256, 160)))}
     (image,) = backend.generate([tiny.sample()], [counterfactual], [controls], [0])
     assert isinstance(image, Image.Image)
     assert image.size == (256, 160)

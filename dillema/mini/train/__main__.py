@@ -10,9 +10,11 @@ from diffusers import AutoencoderKL
 
 from ..scene import Appearance, Task
 from . import autoencoder, captioner, diffusion, recognisers
-from .world import World, load_world
+from .loop import AS_THE_RECIPE_SAYS, Limits
+from .world import WORKERS, World, load_world
 
 MODELS = (
+    "renders",
     "autoencoder",
     "generator",
     "captioner",
@@ -22,6 +24,7 @@ MODELS = (
     "reader",
     "gate_reader",
 )
+SCENES = 17000
 CLEAR_DAY = Appearance("clear", "daytime", "")
 
 
@@ -35,40 +38,64 @@ def main() -> None:
         nargs="*",
         choices=[*MODELS, []],  # argparse checks the empty list, too
         metavar="MODEL",
-        help=f"what to train (default: all), of {', '.join(MODELS)}",
+        help=f"what to train (default: all), of {', '.join(MODELS)}; `renders` only renders the scenes",
     )
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path("outputs/training"),
-        help="renders, checkpoints and cached latents (about 4 GB)",
+        help="renders, checkpoints and cached latents (about 7 GB)",
     )
     parser.add_argument(
         "--target", type=Path, default=Path(__file__).parent.parent / "weights", help="where the weights go"
     )
-    parser.add_argument(
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
         "--steps", type=int, help="steps of each model, for a trial; each recipe knows how many it needs"
+    )
+    length.add_argument("--seconds", type=float, help="seconds for each model, in place of a number of steps")
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        default=SCENES,
+        help=f"how many scenes autoencoder, generator and captioner are trained on (default: {SCENES})",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=WORKERS, help=f"how many processes render them (default: {WORKERS})"
     )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
     args.folder.mkdir(parents=True, exist_ok=True)
     for model in args.models or MODELS:
-        train_model(model, args.folder, args.target, {"steps": args.steps} if args.steps else {})
+        limits = Limits(args.steps, args.seconds)
+        train_model(model, args.folder, args.target, limits, args.scenes, args.workers)
 
 
-def train_model(model: str, folder: Path, target: Path, options: dict[str, Any]) -> None:
+def train_model(
+    model: str,
+    folder: Path,
+    target: Path,
+    limits: Limits = AS_THE_RECIPE_SAYS,
+    scenes: int = SCENES,
+    workers: int = WORKERS,
+) -> None:
     """Trains one model; the autoencoder stays in `folder`, and becomes part of the generator."""
     output = target / model
     vae = folder / "vae"
+    options: dict[str, Any] = {"limits": limits}
     match model:
+        case "renders":
+            _pairs(folder, scenes, workers)
         case "autoencoder":
-            autoencoder.train(_all_conditions(folder), folder, **options).save_pretrained(vae)
+            worlds = _pairs(folder, scenes, workers)
+            autoencoder.train(worlds, folder, **options).save_pretrained(vae)
         case "generator":
-            diffusion.train(
-                AutoencoderKL.from_pretrained(vae), _all_conditions(folder), folder, output, **options
-            )
+            worlds = _pairs(folder, scenes, workers)
+            diffusion.train(AutoencoderKL.from_pretrained(vae), worlds, folder, output, **options)
         case "captioner":
-            captioner.train(_all_conditions(folder), folder, output, **options)
+            captioner.train(_pairs(folder, scenes, workers), folder, output, **options)
         case "segmenter":
             worlds = _clear_days(folder, "street")
             recognisers.train_segmenter(model, recognisers.segformer, worlds, folder, output, **options)
@@ -91,9 +118,20 @@ def train_model(model: str, folder: Path, target: Path, options: dict[str, Any])
                 worlds,
                 folder,
                 output,
+                steps=2000,
                 build=recognisers.convnext,
-                **{"steps": 2000} | options,
+                **options,
             )
+
+
+def _pairs(folder: Path, scenes: int, workers: int) -> list[World]:
+    """Returns images with their sources; nearly three quarters of them are streets."""
+    vehicles = max(1, round(0.28 * scenes))
+    counts: dict[Task, int] = {"street": scenes - vehicles, "vehicle": vehicles}
+    return [
+        load_world(folder, "train", task, count, workers=workers, paired=True)
+        for task, count in counts.items()
+    ]
 
 
 def _all_conditions(folder: Path, streets: int = 12000, vehicles: int = 5000) -> list[World]:

@@ -1,5 +1,10 @@
-"""The autoencoder: AutoencoderKL, eight-fold downsampling, sixteen latent channels; trained on crops."""
+"""The autoencoder: AutoencoderKL, eight-fold downsampling, sixteen latent channels.
 
+The one in the package is from an earlier recipe; this one has not been run to its end.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -7,26 +12,29 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from ..render import PEDESTRIAN, POLE, ROAD_LINE, VEGETATION, VEHICLE
-from .loop import fit, pixels
+from .loop import AS_THE_RECIPE_SAYS, DEVICE, ON_GPU, Limits, fit, gather, on_device, pixels
 from .observer import Observer
-from .world import World
+from .world import World, draw_batch
 
-CROP_HEIGHT, CROP_WIDTH = 96, 128
+BATCH = 32 if ON_GPU else 2  # images
 CLASS_WEIGHTS = {VEHICLE: 3.0, PEDESTRIAN: 4.0, POLE: 4.0, ROAD_LINE: 1.5, VEGETATION: 1.5}
-PERCEPTUAL_WEIGHT = 0.1
+PERCEPTUAL_WEIGHT = 0.4
+PERCEPTUAL_RAMP = 0.15  # share of the training until the observer knows enough to be asked
 # The divergence is a sum over the latents, the error a mean over pixels.
 # At the usual 1e-6 half of the channels stay empty.
 DIVERGENCE_WEIGHT = 1e-8
+# The most noise that the decoder has to bear, in standard deviations of the latents: those that the diffusion
+# model paints are not exact.
+LATENT_NOISE = 0.08
 
 
 def build() -> AutoencoderKL:
-    """Returns an untrained autoencoder; without attention, crops and whole images are treated alike."""
+    """Returns an untrained autoencoder; without attention, so that it takes images of any size."""
     return AutoencoderKL(
-        block_out_channels=(24, 48, 96, 128),
+        block_out_channels=(32, 48, 96, 128),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
@@ -37,65 +45,91 @@ def build() -> AutoencoderKL:
     )
 
 
-def train(worlds: list[World], folder: Path, steps: int = 20000, batch: int = 4) -> AutoencoderKL:
+def train(
+    worlds: list[World],
+    folder: Path,
+    steps: int = 40000,
+    batch: int = BATCH,
+    limits: Limits = AS_THE_RECIPE_SAYS,
+) -> AutoencoderKL:
     """Returns the trained autoencoder, its scaling factor set so that latents have unit variance.
 
-    An observer is trained beside it, on the originals alone. The perceptual loss is the difference between
-    its readings of the original and of the reconstruction.
+    An observer is trained beside it, on the originals alone, and kept in `folder`. The perceptual loss is the
+    difference between its readings of the original and of the reconstruction.
     """
     vae, observer = build(), Observer()
     model = nn.ModuleDict({"vae": vae, "observer": observer}).to(memory_format=torch.channels_last)
-    class_weights = torch.ones(256)
-    for class_id, weight in CLASS_WEIGHTS.items():
-        class_weights[class_id] = weight
+    images, masks = ([on_device(array) for array in part] for part in zip(*map(_arrays, worlds), strict=True))
 
-    def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
-        crops = [_draw_crop(rng, worlds[rng.integers(len(worlds))]) for _ in range(batch)]
-        images = pixels(np.stack([image for image, _ in crops]))
-        labels = torch.from_numpy(np.stack([mask for _, mask in crops])).long().to(images.device)
-        weight = class_weights.to(images.device)[labels][:, None]
-        posterior = vae.encode(images).latent_dist
-        output = vae.decode(posterior.sample()).sample.float()
-        reading = observer(images)
-        frozen = {name: parameter.detach() for name, parameter in observer.named_parameters()}
-        perceptual = _divergence(reading.detach(), functional_call(observer, frozen, output), weight)
+    def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
+        picks = draw_batch(rng, worlds, batch)
+        originals, labels = pixels(gather(images, picks)), gather(masks, picks).long()
+        posterior = vae.encode(originals).latent_dist
+        latents = posterior.sample()
+        noise = LATENT_NOISE * latents.detach().std() * torch.rand(len(latents), 1, 1, 1, device=DEVICE)
+        output = vae.decode(latents + noise * torch.randn_like(latents)).sample.float()
+        weight = pixel_weights(labels)
+        reading = observer(originals)
         observer_loss = (weight * F.nll_loss(reading, labels, reduction="none")[:, None]).mean()
+        perceptual = perceptual_error(observer, reading.detach(), output, weight)
         return (
-            _reconstruction_error(images, output, weight)
+            reconstruction_error(originals, output, weight)
             + observer_loss
-            + PERCEPTUAL_WEIGHT * min(1, step / 2000) * perceptual
+            + PERCEPTUAL_WEIGHT * min(1, share / PERCEPTUAL_RAMP) * perceptual
             + DIVERGENCE_WEIGHT * posterior.kl().mean().float()
         )
 
-    trained = fit("autoencoder", model, loss, folder=folder, steps=steps, lr=1e-3, decay=0.0)["vae"]
-    vae = cast(AutoencoderKL, trained)
+    trained = fit(
+        "autoencoder",
+        model,
+        loss,
+        folder=folder,
+        steps=steps,
+        lr=1e-3,
+        decay=0.0,
+        limits=limits,
+    )
+    torch.save(trained["observer"].state_dict(), observer_file(folder))
+    vae = cast(AutoencoderKL, trained["vae"])
     with torch.no_grad():
         latents = [vae.encode(pixels(world.images[:64])).latent_dist.mean for world in worlds]
     vae.register_to_config(scaling_factor=float(1 / torch.cat(latents).std()))
     return vae
 
 
-def _draw_crop(rng: np.random.Generator, world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a crop of an image and of its mask; half of the crops hold a vehicle or a pedestrian."""
-    i = int(rng.integers(len(world)))
-    max_y, max_x = world.masks.shape[1] - CROP_HEIGHT, world.masks.shape[2] - CROP_WIDTH
-    y, x = int(rng.integers(max_y + 1)), int(rng.integers(max_x + 1))
-    if rng.random() < 0.5:
-        rows, columns = np.nonzero(np.isin(world.masks[i], (VEHICLE, PEDESTRIAN)))
-        if len(rows):
-            k = rng.integers(len(rows))
-            y = int(np.clip(rows[k] - rng.integers(CROP_HEIGHT), 0, max_y))
-            x = int(np.clip(columns[k] - rng.integers(CROP_WIDTH), 0, max_x))
-    crop = (i, slice(y, y + CROP_HEIGHT), slice(x, x + CROP_WIDTH))
-    return world.images[crop], world.masks[crop]
+def observer_file(folder: Path) -> Path:
+    """Returns where the weights of the observer are kept."""
+    return folder / "observer.pt"
 
 
-def _divergence(expected: torch.Tensor, log_probs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Returns the Kullback-Leibler divergence of log probabilities (n, classes, h, w), weighted by pixel."""
-    return (weight * (expected.exp() * (expected - log_probs)).sum(1, keepdim=True)).mean()
+def load_observer(folder: Path) -> Observer:
+    """Returns the observer that was trained beside the autoencoder; its weights stay as they are."""
+    observer = Observer()
+    observer.load_state_dict(torch.load(observer_file(folder), map_location="cpu", weights_only=True))
+    return observer.to(DEVICE).to(memory_format=torch.channels_last).requires_grad_(False)
 
 
-def _reconstruction_error(images: torch.Tensor, output: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def pixel_weights(labels: torch.Tensor) -> torch.Tensor:
+    """Returns how much each pixel counts (n, 1, h, w), from class ids (n, h, w): small objects count more."""
+    weights = torch.ones(256, device=labels.device)
+    for class_id, weight in CLASS_WEIGHTS.items():
+        weights[class_id] = weight
+    return weights[labels][:, None]
+
+
+def perceptual_error(
+    observer: Observer, expected: torch.Tensor, output: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Returns the Kullback-Leibler divergence of the observer's reading of an output from the expected one.
+
+    `expected` are log probabilities (n, classes, h, w). The observer learns nothing from it.
+    """
+    with _frozen(observer):
+        reading = observer(output)
+    return (weight * (expected.exp() * (expected - reading)).sum(1, keepdim=True)).mean()
+
+
+def reconstruction_error(images: torch.Tensor, output: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Returns the L1 error of pixels and of their gradients, weighted by pixel.
 
     Small objects weigh more, since their colours fade first. The error is taken of the values and of their
@@ -109,3 +143,20 @@ def _reconstruction_error(images: torch.Tensor, output: torch.Tensor, weight: to
         inner_weight = weight.narrow(axis, 0, weight.shape[axis] - 1)
         error = error + 0.5 * (inner_weight * gradient_error).mean()
     return error
+
+
+def _arrays(world: World) -> tuple[np.ndarray, np.ndarray]:
+    return world.images, world.masks
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Within the context, no gradient reaches the weights of a network that learns otherwise."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)

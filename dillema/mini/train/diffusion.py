@@ -1,9 +1,13 @@
-"""The generator: Stable Diffusion with a ControlNet on masks, trained from scratch on cached latents."""
+"""The generator: Stable Diffusion with a ControlNet, trained from scratch on cached latents.
+
+The ControlNet reads the mask and the local contrast of a source: another render of the same scene
+(`conditioning=segmentation_detail`). The generator in the package is from an earlier recipe, which gave the
+ControlNet the mask alone (`conditioning=segmentation`); this one has not been run to its end.
+"""
 
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from diffusers import (
@@ -14,15 +18,16 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import nn
+from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ...dataset.shift import COLOURS
 from ..render import PEDESTRIAN, POLE, VEGETATION, VEHICLE
-from .loop import DEVICE, fit, pixels
-from .text import MAX_TOKENS, clip_tokenizer
-from .world import World, draw_batch
+from .autoencoder import load_observer, perceptual_error, pixel_weights, reconstruction_error
+from .loop import AS_THE_RECIPE_SAYS, DEVICE, ON_GPU, Limits, fit
+from .pairs import LATENT_CHANNELS, LATENT_HEIGHT, LATENT_WIDTH, Pairs
+from .text import MAX_TOKENS
+from .world import World
 
-LATENT_CHANNELS, LATENT_HEIGHT, LATENT_WIDTH = 16, 20, 32
 TEXT_WIDTH = 128
 DOWN_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
 UP_BLOCKS = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
@@ -34,7 +39,15 @@ NETWORK_SIZES: dict[str, Any] = {  # of the UNet and of the ControlNet
     "attention_head_dim": 4,
     "norm_num_groups": 16,
 }
-EMPTY_CAPTION_SHARE = 0.1  # for classifier-free guidance
+BATCH = 128 if ON_GPU else 12
+LEARNING_RATE = 1e-3 if ON_GPU else 6e-4  # larger batches bear larger steps
+TIMESTEPS = 1000
+# The product paints in few steps: the later part of the training mostly sees the timesteps that it visits.
+SAMPLER_STEPS = 4
+SAMPLER_PHASE, SAMPLER_SHARE = 0.5, 0.7  # begins after this share of the training; share of the timesteps
+# In the last part, the last step is also judged by the picture that it decodes to.
+PICTURE_PHASE, PICTURE_SHARE = 0.7, 0.25  # begins after this share of the training; share of the batch
+PICTURE_WEIGHT, PERCEPTUAL_WEIGHT = 1.0, 0.4
 # A cell of latents weighs what its pixels weigh on average, and pedestrians and poles fill little of one.
 CLASS_WEIGHTS = {VEHICLE: 4.0, VEGETATION: 2.0, PEDESTRIAN: 12.0, POLE: 12.0}
 
@@ -57,62 +70,72 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-@torch.no_grad()
-def encode(vae: AutoencoderKL, world: World, path: Path, batch: int = 16) -> np.ndarray:
-    """Returns the scaled latents (n, 16, 20, 32), half precision, of all images, cached in a file."""
-    if not path.exists():
-        temporary = path.with_suffix(".tmp")
-        shape = (len(world), LATENT_CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)
-        latents = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        vae = vae.to(DEVICE, memory_format=torch.channels_last).eval()
-        for i in range(0, len(world), batch):
-            with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
-                mean = vae.encode(pixels(world.images[i : i + batch])).latent_dist.mean
-            latents[i : i + batch] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
-        latents.flush()
-        temporary.rename(path)
-    return np.load(path, mmap_mode="r")
-
-
 def train(
-    vae: AutoencoderKL, worlds: list[World], folder: Path, target: Path, steps: int = 11000, batch: int = 12
+    vae: AutoencoderKL,
+    worlds: list[World],
+    folder: Path,
+    target: Path,
+    steps: int = 11000,
+    batch: int = BATCH,
+    limits: Limits = AS_THE_RECIPE_SAYS,
 ) -> None:
     """Trains text encoder, UNet and ControlNet together and saves the pipeline to `target`."""
-    tokenizer = clip_tokenizer([row["caption"] for world in worlds for row in world.rows], folder / "clip")
-    tokens = [_tokenize(tokenizer, [row["caption"] for row in world.rows]) for world in worlds]
-    (empty_caption,) = _tokenize(tokenizer, [""])
-    latents = [encode(vae, world, folder / f"latents-{k}.npy") for k, world in enumerate(worlds)]
-    model = _build_networks(tokenizer)
+    pairs, picture = Pairs(vae, worlds, folder), _Picture(vae, folder)
+    model = _build_networks(pairs.tokenizer)
     noise_schedule = scheduler()
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(COLOURS)] = COLOURS
+    last_time = sampler_times()[-1]
+    signal = noise_schedule.alphas_cumprod[last_time].to(DEVICE)
+    pictures = max(1, round(PICTURE_SHARE * batch))  # in a batch
 
-    def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
-        picks = draw_batch(rng, worlds, batch)
-        clean = torch.from_numpy(np.stack([latents[k][i] for k, i in picks])).float()
-        clean = clean.to(DEVICE, memory_format=torch.channels_last)
-        masks = np.stack([worlds[k].masks[i] for k, i in picks])
-        captions = [empty_caption if rng.random() < EMPTY_CAPTION_SHARE else tokens[k][i] for k, i in picks]
-        control = torch.from_numpy(palette[masks]).to(DEVICE).permute(0, 3, 1, 2).float().div(255)
-        control = control.contiguous(memory_format=torch.channels_last)
+    def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
+        picks = pairs.draw(rng, batch)
+        clean, masks = pairs.latents(picks), pairs.masks(picks)
+        chosen = sorted(rng.permutation(batch)[:pictures].tolist())
+        shown = torch.tensor(chosen, device=DEVICE)
+        times = _draw_times(batch, share)
+        if share >= PICTURE_PHASE:
+            times[shown] = last_time
         noise = torch.randn_like(clean)
-        times = _draw_times(batch)
         noisy = noise_schedule.add_noise(clean, noise, times)
         velocity = noise_schedule.get_velocity(clean, noise, times)
-        states = model["text"](torch.stack(captions).to(DEVICE)).last_hidden_state
-        down, mid = model["control"](noisy, times, states, control, return_dict=False)
+        states = model["text"](pairs.captions(rng, picks)).last_hidden_state
+        down, mid = model["control"](noisy, times, states, pairs.control(picks, masks), return_dict=False)
         residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
         predicted = model["unet"](noisy, times, states, **residuals).sample.float()
         weight = _latent_weights(masks)
-        return (weight * (predicted - velocity) ** 2).mean() / weight.mean()
+        latent_loss = (weight * (predicted - velocity) ** 2).mean() / weight.mean()
+        if share < PICTURE_PHASE:
+            return latent_loss
+        painted = signal.sqrt() * noisy[shown] - (1 - signal).sqrt() * predicted[shown]
+        images = pairs.images([picks[j] for j in chosen])
+        return latent_loss + PICTURE_WEIGHT * picture.error(painted, images, masks[shown])
 
-    trained = fit("diffusion", model, loss, folder=folder, steps=steps, lr=6e-4, average=0.9995)
-    _save(vae, tokenizer, trained, target)
+    trained = fit(
+        "diffusion",
+        model,
+        loss,
+        folder=folder,
+        steps=steps,
+        lr=LEARNING_RATE,
+        average=0.9995,
+        limits=limits,
+    )
+    _save(vae, pairs.tokenizer, trained, target)
 
 
-def _tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
-    """Returns token ids (captions, MAX_TOKENS)."""
-    return torch.tensor(tokenizer(captions, padding="max_length", max_length=MAX_TOKENS).input_ids)
+class _Picture:
+    """Compares the pictures that latents decode to with the true ones."""
+
+    def __init__(self, vae: AutoencoderKL, folder: Path) -> None:
+        self._vae = vae.to(DEVICE, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self._observer = load_observer(folder)
+
+    def error(self, latents: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Returns the error of pixels and of what an observer reads, as in the autoencoder's training."""
+        output = self._vae.decode(latents / self._vae.config.scaling_factor).sample.float()
+        weight = pixel_weights(labels)
+        perceptual = perceptual_error(self._observer, self._observer(images), output, weight)
+        return reconstruction_error(images, output, weight) + PERCEPTUAL_WEIGHT * perceptual
 
 
 def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
@@ -139,7 +162,7 @@ def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     )
     control = ControlNetModel(
         down_block_types=DOWN_BLOCKS,
-        conditioning_embedding_out_channels=(8, 24, 64, 96),
+        conditioning_embedding_out_channels=(16, 32, 96, 128),
         **NETWORK_SIZES,
     )
     # Zero convolutions protect a pretrained UNet; where all is trained from scratch they only delay it.
@@ -151,20 +174,33 @@ def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     return nn.ModuleDict({"text": text, "unet": unet, "control": control})
 
 
-def _draw_times(batch: int) -> torch.Tensor:
-    """Returns one timestep in each of `batch` equal ranges: with fewer coincidences, the loss varies less."""
+def sampler_times() -> list[int]:
+    """Returns the timesteps that a sampler of SAMPLER_STEPS steps visits, from noise to the image."""
+    schedule = scheduler()
+    schedule.set_timesteps(SAMPLER_STEPS)
+    return [int(time) for time in schedule.timesteps]
+
+
+def _draw_times(batch: int, share: float) -> torch.Tensor:
+    """Returns one timestep in each of `batch` equal ranges: with fewer coincidences, the loss varies less.
+
+    Later in the training, most are replaced by the nearest timestep above that the sampler visits.
+    """
     positions = torch.randperm(batch, device=DEVICE) + torch.rand(batch, device=DEVICE)
-    return (positions / batch * 1000).long()
+    times = (positions / batch * TIMESTEPS).long()
+    if share < SAMPLER_PHASE:
+        return times
+    width = TIMESTEPS // SAMPLER_STEPS
+    visited = (times // width + 1) * width - 1
+    return torch.where(torch.rand(batch, device=DEVICE) < SAMPLER_SHARE, visited, times)
 
 
-def _latent_weights(masks: np.ndarray) -> torch.Tensor:
+def _latent_weights(masks: torch.Tensor) -> torch.Tensor:
     """Returns how much each cell of the latents counts (n, 1, 20, 32), from masks (n, height, width)."""
-    class_weights = np.ones(256, np.float32)
+    class_weights = torch.ones(256, device=masks.device)
     for class_id, weight in CLASS_WEIGHTS.items():
         class_weights[class_id] = weight
-    size = (LATENT_WIDTH, LATENT_HEIGHT)
-    cells = [cv2.resize(class_weights[mask], size, interpolation=cv2.INTER_AREA) for mask in masks]
-    return torch.from_numpy(np.stack(cells))[:, None].to(DEVICE)
+    return F.adaptive_avg_pool2d(class_weights[masks][:, None], (LATENT_HEIGHT, LATENT_WIDTH))
 
 
 def _save(vae: AutoencoderKL, tokenizer: CLIPTokenizer, networks: nn.ModuleDict, target: Path) -> None:

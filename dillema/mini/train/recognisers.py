@@ -22,7 +22,7 @@ from transformers import (
 from ..render import PEDESTRIAN, POLE, ROAD_LINE
 from ..scene import COLOURS, TIMES, VEHICLE_KINDS, WEATHERS, WIDTH
 from .captioner import image_processor
-from .loop import DEVICE, fit, pixels
+from .loop import AS_THE_RECIPE_SAYS, DEVICE, Limits, fit, pixels
 from .world import World, draw_batch
 
 CLASS_COUNT = 23  # of SHIFT
@@ -120,13 +120,14 @@ def train_segmenter(
     target: Path,
     steps: int = 4000,
     batch: int = 8,
+    limits: Limits = AS_THE_RECIPE_SAYS,
 ) -> None:
     """Trains a segmenter with cross-entropy on crops and saves it to `target`."""
     class_weights = torch.ones(CLASS_COUNT)
     class_weights[[PEDESTRIAN, POLE, ROAD_LINE]] = 2.0  # thin, so that few pixels are theirs
     model = build()
 
-    def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
+    def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
         images, masks = [], []
         for k in rng.integers(len(worlds), size=batch):
             i, left = int(rng.integers(len(worlds[k]))), int(rng.integers(WIDTH - CROP_SIZE + 1))
@@ -137,7 +138,7 @@ def train_segmenter(
         logits = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
         return F.cross_entropy(logits, labels, weight=class_weights.to(DEVICE))
 
-    _save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
+    _save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3, limits=limits), target)
 
 
 def train_classifier(
@@ -149,6 +150,7 @@ def train_classifier(
     steps: int = 1500,
     batch: int = 32,
     build: Callable[[int], PreTrainedModel] = resnet,
+    limits: Limits = AS_THE_RECIPE_SAYS,
 ) -> None:
     """Trains a network with one softmax for each attribute, logits side by side, and saves it to `target`."""
     labels = [value for values in attributes.values() for value in values]
@@ -157,7 +159,7 @@ def train_classifier(
     model.config.label2id = {label: i for i, label in enumerate(labels)}
     widths = [len(values) for values in attributes.values()]
 
-    def loss(rng: np.random.Generator, step: int) -> torch.Tensor:
+    def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
         picks = draw_batch(rng, worlds, batch)
         images = jitter([worlds[k].images[i] for k, i in picks], rng)
         rows = [worlds[k].rows[i] for k, i in picks]
@@ -168,7 +170,7 @@ def train_classifier(
             losses.append(F.cross_entropy(part, truth))
         return torch.stack(losses).sum()
 
-    _save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3), target)
+    _save(fit(name, model, loss, folder=folder, steps=steps, lr=2e-3, limits=limits), target)
 
 
 def _save(model: PreTrainedModel, target: Path) -> None:
