@@ -48,6 +48,8 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
         sys.modules[library].utils.logging.disable_progress_bar()
     if kind.__module__.startswith("transformers"):
         options["trust_remote_code"] = False  # otherwise transformers asks on the terminal
+    if kind.__name__.startswith("AutoModel"):  # with peft they look for adapters, in requests of their own
+        options["adapter_kwargs"] = {"local_files_only": True}
     try:
         return kind.from_pretrained(name, local_files_only=True, **options)
     except unusable as error:

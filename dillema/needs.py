@@ -70,10 +70,18 @@ def build_parts(cfg: DictConfig) -> dict[str, Any]:
 def list_needs(parts: Mapping[str, Any]) -> list[Need]:
     """Returns what back-ends open, each address once."""
     needs: dict[str, Need] = {}
+    for need in list_uses(parts):
+        needs.setdefault(need.address, need)
+    return list(needs.values())
+
+
+def list_uses(parts: Mapping[str, Any]) -> list[Need]:
+    """Returns what back-ends open, an address once for each option that opens it."""
+    uses: dict[tuple[str, str], Need] = {}
     for setting, part in parts.items():
         for need in _find(part, setting):
-            needs.setdefault(need.address, need)
-    return list(needs.values())
+            uses.setdefault((need.stage, need.address), need)
+    return list(uses.values())
 
 
 def _find(part: Any, where: str) -> Iterator[Need]:

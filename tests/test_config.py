@@ -235,6 +235,7 @@ def test_what_a_user_s_own_class_takes_is_checked():
 def test_checking_imports_nothing_heavy():
     code = """
 import sys
+from importlib import import_module
 from omegaconf import OmegaConf
 from dillema.config import conf_dir
 for path in conf_dir().glob("*/*.yaml"):

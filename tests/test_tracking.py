@@ -202,6 +202,9 @@ def test_a_run_without_any_image_is_tracked(tmp_path, settings):
         folder, _ = run_pipeline(path, tmp_path / "store", dataset=Noise(count=2), models=(Model(),))
         for line in ("generated", "placebo"):
             (path / line / "metadata.jsonl").write_text("")
+        results = {name: value for name, value in folder.results.items() if name != "digest"}
+        results["counts"] |= {"generated": 0, "placebos": 0}
+        folder.write_results(results)
         report.write(folder)
         tracked_run.log(folder)
     assert runs(tmp_path)[1][0].info.status == "FINISHED"

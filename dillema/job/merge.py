@@ -137,6 +137,7 @@ def _join(context: JobContext, shards: Shards, store: Store) -> RunFolder:
         "wall_seconds": round(sum(results.wall_seconds for _, results in shards), 3),
         "plan": _sum_plans(results.plan for _, results in shards),
         "distance": _compare_sets(context, shards, store),
+        "reference": None,  # shards have none
     }
     folder.write_results(results | compute_figures(folder, results, first.models))
     return folder

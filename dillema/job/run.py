@@ -36,7 +36,11 @@ from .summary import show
 log = logging.getLogger(__name__)
 
 
-find_mistakes = attribute_check.find_mistakes
+def find_mistakes(cfg: DictConfig) -> Iterator[str]:
+    """Yields a message for attributes that are misspelt, and for a reference of a shard."""
+    yield from attribute_check.find_mistakes(cfg)
+    if cfg.get("shard") is not None and cfg.get("reference"):
+        yield "reference: a shard has none; score it in a run without shards"
 
 
 def check_inputs(cfg: DictConfig) -> None:

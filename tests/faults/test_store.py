@@ -155,7 +155,7 @@ def measure(sources, folder):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner.Runner, "run", noted)
-        patch.setattr("dillema.pipeline.SOURCES_PER_BLOCK", SOURCES_PER_BLOCK)
+        patch.setattr("dillema.execution.local.Local.block_size", SOURCES_PER_BLOCK)
         run(folder, "run", dataset=Noise(count=sources))
     return points
 

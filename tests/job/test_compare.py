@@ -206,7 +206,9 @@ def test_runs_are_compared_with_the_first_on_the_same_images_or_sources(folder_o
 
 def test_a_setting_without_effect_is_named(folder_of_runs, capsys):
     for name, temperature, key in (("one", 0.2, "k"), ("two", 0.8, "k"), ("three", 0.9, "other")):
-        write_run(Path(name), results(0.2, 0.1, 0.3), {}, {"llm": {"temperature": temperature}})
+        content = results(0.2, 0.1, 0.3)
+        content["counts"]["generated"] = 1
+        write_run(Path(name), content, {}, {"llm": {"temperature": temperature}})
         write_images(Path(name), key)
     _, text = start(folder_of_runs, "one", "two")
     assert "llm.temperature has no effect here: same images." in text

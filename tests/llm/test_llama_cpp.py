@@ -46,7 +46,7 @@ def ask_with_logits(llm, question):
 
 def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
     # so long that what is kept of it shows in the bits
-    turns = read_prompt(package_file("dillema", "counterfactual/prompts/mini.txt"))["keywords"][
+    turns = read_prompt(package_file("dillema", "counterfactual/prompts/mini.txt"), ["keywords"])["keywords"][
         :-1
     ]  # so long that what is kept of it shows in the bits
     cars = [
