@@ -20,6 +20,7 @@ from .task import Labels, get_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 ROWS_PER_READ = 256  # of each file at a time: many shards may be open at once
 
