@@ -77,7 +77,7 @@ def test_the_printed_command_makes_images_of_class_folders_before_there_is_a_mod
     folder = run_printed(
         tmp_path, printed, "captioner=label", "captioner.template='a photo of a {label} on a sunny day'",
         "llm=smollm2", "prompt=mini", "generator.model=pipeline", "generator.controlnet=null",
-        "generator.width=64", "generator.height=64", "generator.steps=1", "dataset.limit=2",
+        "generator.width=64", "generator.height=64", "generator.steps=1", "validity=none", "dataset.limit=2",
         "counterfactuals=1", "placebo=0",
     )  # fmt: skip
     assert folder.results["dataset"] == "garage" and folder.results["counts"]["generated"] == 2

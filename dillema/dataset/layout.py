@@ -45,10 +45,13 @@ class Layout:
 
 def recognise(root: Path) -> Layout | None:
     """Returns the layout of a folder, or of the only folder in it; None for none that an option reads."""
+    inside = list_folders(root)
+    # one folder with a name of its own is rather a data set than the only class
+    may_hold_all = len(inside) == 1 and inside[0].casefold() not in {*SPLITS, *PARTS, *IMAGE_FOLDERS}
     for find_layout in RECOGNISERS:
         if layout := find_layout(root):
-            return layout
-    inside = list_folders(root)
+            is_one_class = may_hold_all and find_layout is _class_folders
+            return (recognise(root / inside[0]) if is_one_class else None) or layout
     return recognise(root / inside[0]) if len(inside) == 1 else None
 
 
