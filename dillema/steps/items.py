@@ -318,7 +318,7 @@ def make_original(source: Finished) -> tuple[PredictItem, ImageRecord]:
 @lru_cache(maxsize=10_000)  # the steps ask for the same originals; the file of a record never changes
 def read_size(path: Path) -> Size:
     """Returns the size of an image in the store."""
-    with Image.open(path) as image:
+    with path.open("rb") as file, Image.open(file) as image:
         return image.size
 
 

@@ -23,7 +23,7 @@ def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
         }
         if hasattr(gate, "combines"):
             reasons += _list_reasons(gate, {**scores, **values})
-        elif gate.name not in combined:
+        elif values.get(FAILED) or gate.name not in combined:
             reasons += _list_reasons(gate, values)
     return Verdict(dict(scores), tuple(reasons), checked=bool(gates))
 

@@ -238,7 +238,7 @@ def test_a_data_set_of_the_hub_is_fetched_too(hub, tmp_path):
         "conditioning=canny",
         "model=mini_resnet",
     )
-    settings = ("dataset=huggingface", "dataset.path=tiny/pictures", *small)
+    settings = ("dataset=huggingface", "dataset.path=tiny/pictures", "validity=none", *small)
     address = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     hub.served.clear()
     done = start(tmp_path, "-m", "dillema", "job=prefetch", *settings, **address)

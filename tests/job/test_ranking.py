@@ -16,6 +16,7 @@ def write_painted(name, placebo, scores, options=None, **config):
     """Writes a run whose images have these scores of gates."""
     gates = {"reader": {"min_edited": 0.5}, "questions": {"min_edited": 0.6, "min_original": 0.5}}
     content = results(0.2, 0.1, 0.3, placebo=placebo)
+    content["counts"]["generated"] = len(scores)
     write_run(Path(name), content, options or {"generator": name}, {"validity": gates, **config})
     (Path(name) / "generated").mkdir()
     rows = [

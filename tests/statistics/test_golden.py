@@ -25,7 +25,7 @@ def assert_has(figures, golden, path=""):
         for i, (value, expected) in enumerate(zip(figures, golden, strict=True)):
             assert_has(value, expected, f"{path}[{i}]")
     else:
-        assert figures == golden, path
+        assert figures == (pytest.approx(golden, abs=1e-9) if isinstance(golden, float) else golden), path
 
 
 CASES = [("classification", 60), ("segmentation", 30), ("classification", 1200)]
