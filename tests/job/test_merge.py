@@ -112,7 +112,8 @@ def list_files(folder):
     return files, results | {"name": ""}
 
 
-@pytest.mark.parametrize("count", [3, 9])  # nine shards of seven sources: two are empty, two fail as a whole
+# nine shards of seven sources: two are empty, two fail as a whole
+@pytest.mark.parametrize("count", [3, pytest.param(9, marks=pytest.mark.slow)])
 def test_joined_shards_are_the_run_of_one_machine(project, count):
     whole = project.start("whole", model={})
     project.start_shards(count, model={})
