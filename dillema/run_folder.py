@@ -304,9 +304,9 @@ class RunFolder:
         self._check_count(file, lines, "placebos" if part == "placebo" else part)
 
     def _check_count(self, file: Path, lines: int, name: str) -> None:
-        """Raises a UserError if a file of a finished run has lost lines."""
+        """Raises a UserError if a file of a finished run has lost or gained lines."""
         expected = self.results["counts"].get(name) if (self.path / RESULTS).exists() else None
-        if expected is not None and lines < expected:
+        if expected not in (None, lines):
             raise UserError(f"{file} is damaged: it has {lines} lines, and {RESULTS} says {expected}")
 
     def _image(self, part: str, row: Mapping[str, Any]) -> StoredImage:

@@ -10,7 +10,7 @@ from dillema.store import Record, Store
 from .backends import Backend, run_pipeline
 from .test_pipeline import left_behind
 
-ADDRESS = "s3://work/dillema"
+ADDRESS = "s3://bucket/dillema"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def machine(server, monkeypatch, tmp_path):
     variables = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in (variables | {"AWS_ENDPOINT_URL": server}).items():
         monkeypatch.setenv(name, value)
-    bucket = boto3.resource("s3").Bucket("work")
+    bucket = boto3.resource("s3").Bucket("bucket")
     bucket.create()
 
     def switch(name):

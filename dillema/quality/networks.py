@@ -43,9 +43,9 @@ class Networks:
     CLIP model, by folder or hub id; a text that is too long is cut. `lpips` is a file or URL of
     torchvision's AlexNet, whose linear heads torchmetrics brings.
 
-    FID: Heusel et al., NeurIPS 2017; KID: Bińkowski et al., ICLR 2018, over 100 subsets; LPIPS: Zhang et al.,
-    CVPR 2018; CLIP score: Hessel et al., EMNLP 2021, as 100 times the cosine, and 0 for a negative one. All
-    but the CLIP score are torchmetrics' own.
+    FID: Heusel et al., NeurIPS 2017; KID: Bińkowski et al., ICLR 2018, over 100 subsets; LPIPS: Zhang et
+    al., CVPR 2018; CLIP score: Hessel et al., EMNLP 2021, as 100 times the cosine, and 0 for a negative one.
+    All but the CLIP score are torchmetrics' own.
     """
 
     features: Weights[str | None]

@@ -147,6 +147,8 @@ def repeat_images(folder, times):
         (folder.path / "generated" / name).hardlink_to(folder.path / "generated" / row["file_name"])
         lines.append(json.dumps(row | {"file_name": name}))
     file.write_text("\n".join(lines))
+    results = {name: value for name, value in folder.results.items() if name != "digest"}
+    folder.write_results(results | {"counts": results["counts"] | {"generated": len(lines)}})
     write_predictions(folder)
     report.write(folder)
     return len(lines)

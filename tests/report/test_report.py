@@ -88,9 +88,9 @@ def test_a_page_of_a_thousand_images_is_written_again_in_seconds(tmp_path):
     parts = {"dataset": Noise(count=500, task="classification"), "models": (Model(task="classification"),)}
     folder, _ = run_pipeline(tmp_path / "run", tmp_path / "store", **parts)
     report.write(folder)
-    begin = time.perf_counter()
+    begin = time.process_time()  # other processes do not count
     report.write(RunFolder.open(folder.path))
-    assert time.perf_counter() - begin < 4  # judging them takes the rest of the three seconds
+    assert time.process_time() - begin < 2  # judging them takes the rest of the three seconds
 
 
 def test_marks_keep_to_words_and_lose_nothing():
