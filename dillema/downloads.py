@@ -2,7 +2,8 @@
 
 import re
 import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -57,15 +58,22 @@ def look_up(need: Need) -> Download:
     """
     if need.is_local:
         return look_at_path(need)
-    try:
+    with size_errors(need.address):
         if "://" in need.address:
             return look_at_url(need.address)
         return look_at_hub(need.address, need.unused)
+
+
+@contextmanager
+def size_errors(address: str) -> Iterator[None]:
+    """Turns whatever asking for sizes raises into a UserError."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # the HTTP libraries raise errors of many types
         raise UserError(
-            f"{need.address} is not a path on this machine, and its size cannot be found: {one_line(error)}. "
+            f"{address} is not a path on this machine, and its size cannot be found: {one_line(error)}. "
             "Prefetch needs a network"
         ) from error
 

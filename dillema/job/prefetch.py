@@ -12,7 +12,7 @@ from rich.table import Table
 from ..config import build
 from ..context import JobContext
 from ..dataset.huggingface import HuggingFace
-from ..downloads import Download, gigabytes, look_up, one_line
+from ..downloads import Download, gigabytes, look_up, one_line, size_errors
 from ..errors import UserError
 from ..memory import StageMemory, free_memory, measure_stages
 from ..needs import build_parts, list_needs
@@ -106,13 +106,6 @@ def _fetch(download: Download) -> None:
 
 def _look_at_data_set(data: HuggingFace) -> Download:
     """Returns the download of a data set on the hub; opening the data set fetches it."""
-    try:
+    with size_errors(data.path):
         files = data.published()
-    except UserError:
-        raise
-    except Exception as error:  # the HTTP libraries raise errors of many types
-        raise UserError(
-            f"{data.path} is not a path on this machine, and its size cannot be found: {one_line(error)}. "
-            "Prefetch needs a network"
-        ) from error
     return Download(f"{data.path} (data set)", files, sum(files.values()), data.samples)
