@@ -40,6 +40,7 @@ Records depend on the content of the file or folder, not on its path.
 
 Positive = Annotated[int, Constraint("of at least 1", lambda value: value >= 1)]
 NotNegative = Annotated[int, Constraint("of at least 0", lambda value: value >= 0)]
+Port = Annotated[int, Constraint("from 0 to 65535", lambda value: 0 <= value <= 65535)]
 AboveZero = Annotated[float, Constraint("above 0", lambda value: value > 0)]
 Share = Annotated[float, Constraint("from 0 to 1", lambda value: 0 <= value <= 1)]
 Cosine = Annotated[float, Constraint("from -1 to 1", lambda value: -1 <= value <= 1)]

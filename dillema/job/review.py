@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..context import JobContext
 from ..errors import UserError
-from ..fields import Positive, Share
+from ..fields import Port, Positive, Share
 from ..files import write_atomically
 from ..review.agreement import MAX_FAILED_CONTROLS, summarise_answers
 from ..review.answers import AnswerStore, read_csv, write_csv
@@ -29,7 +29,7 @@ def review(
     context: JobContext,
     count: Positive,
     control_share: Share,
-    port: int,
+    port: Port,
     html: str | None,
     import_csv: Sequence[str],
     export_csv: str | None,

@@ -52,12 +52,20 @@ def verdict(model: str, figures: Figures) -> list[str]:
         return [
             f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."
         ]
-    if words.is_too_few({"sources": sources}):
-        few = (
-            f"No verdict about {model}: {words.too_few({'sources': sources})}. These are the sources that no "
-            "training has seen: dataset.limit and job.test_fraction give more."
-        )
-        return [few, *([describe_unseen(figures["unseen"])] if figures["unseen"] else [])]
+    real_images = figures["over_sources"][ORIGINALS]["reference"]["groups"] if kind == "reference" else None
+    if words.is_too_few({"sources": sources if real_images is None else real_images}):
+        if real_images is None:
+            few = (
+                f"{words.too_few({'sources': sources})}. These are the sources that no training has seen: "
+                "dataset.limit and job.test_fraction give more."
+            )
+        else:
+            few = (
+                f"too few groups of real images to be sure: {real_images}, at least {words.MIN_GROUPS} are "
+                "needed. reference.limit gives more."
+            )
+        unseen = [describe_unseen(figures["unseen"])] if figures["unseen"] else []
+        return [f"No verdict about {model}: {few}", *unseen]
     sentences = [
         f"With counterfactuals, {metric} of {model} is {_difference(gain)} than with originals alone, "
         f"on {where} "
@@ -66,7 +74,7 @@ def verdict(model: str, figures: Figures) -> list[str]:
         f"({_describe_interval(figures, augmentation_gain)}).",
         f"On the originals themselves, it is {_difference(on_originals)} than with originals alone "
         f"({_describe_interval(figures, on_originals)}).",
-        *_describe_intervals_over_sources(figures, kind, sources),
+        *_describe_intervals_over_sources(figures, kind),
     ]
     if kind == "counterfactual":
         sentences.append(
@@ -143,21 +151,23 @@ def _interval_in_direction(figure: Figures, mean: float) -> str:
     return words.interval({"low": low, "high": high})
 
 
-def _describe_intervals_over_sources(figures: Figures, kind: str, sources: int) -> list[str]:
+def _describe_intervals_over_sources(figures: Figures, kind: str) -> list[str]:
     over_sources = figures["over_sources"]
     first = over_sources[ORIGINALS][kind]
     if first["low"] is None:
         return []
     rough = ", rough with so few" if first["rough"] else ""
-    unit = "sources" if first["groups"] == sources else "groups of sources"
+    unit = "real images" if kind == "reference" else "sources"
+    images = figures["images"]["reference"] if kind == "reference" else figures["sources"]["test"]
+    groups = unit if first["groups"] == images else f"groups of {unit}"
     originals, augmentation = (
         f"{words.interval(over_sources[other][kind])}{_doubt(over_sources[other][kind])}"
         for other in (ORIGINALS, AUGMENTATION)
     )
     return [
-        "With other sources instead of other seeds, the difference from originals alone would be "
+        f"With other {unit} instead of other seeds, the difference from originals alone would be "
         f"{originals}, and that from augmentation {augmentation} "
-        f"(bootstrap over {first['groups']} {unit}{rough})."
+        f"(bootstrap over {first['groups']} {groups}{rough})."
     ]
 
 

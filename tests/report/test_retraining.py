@@ -112,6 +112,24 @@ def test_few_untouched_sources_get_one_message_and_no_verdict(figures):
     assert only.startswith("No verdict about net: too few sources to be sure: 2, at least 6 are needed. ")
 
 
+def test_a_reference_is_judged_by_its_own_images(figures, gained):
+    figures["sources"]["test"] = 2
+    figures["images"]["reference"] = 12
+    figures["over_sources"] = {
+        other: {"reference": {"low": 0.17, "high": 0.24, "rough": True, "groups": 12}}
+        for other in ("originals", "augmentation")
+    }
+    for other in ("originals", "augmentation"):
+        figures["arms"]["counterfactuals"]["over"][other]["reference"] = figure(0.2)
+    first, *_, sources = verdict("net", figures)
+    assert "on 12 real images of the reference" in first
+    assert sources.startswith("With other real images instead of other seeds")
+    assert sources.endswith("(bootstrap over 12 real images, rough with so few).")
+    figures["over_sources"]["originals"]["reference"]["groups"] = 3
+    (only,) = verdict("net", figures)
+    assert only.startswith("No verdict about net: too few groups of real images to be sure: 3, at least 6")
+
+
 def test_a_single_seed_has_no_interval(figures, gained):
     figures["seeds"] = [0]
     gained["truth"], gained["original"] = figure(0.2, None), figure(-0.002, None)

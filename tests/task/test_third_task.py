@@ -67,7 +67,8 @@ def test_its_figures_are_computed_from_its_tallies(path):
     assert figures["counterfactual"] == {"f1": pytest.approx(36 / 42), "recall": pytest.approx(18 / 24)}
     assert figures["drop"] == pytest.approx(6 / 42) and figures["low"] < 6 / 42 < figures["high"]
     assert figures["placebo"]["drop"] == 0 and figures["harmful"] is True
-    assert figures["per_value"][0]["effect"] == pytest.approx(6 / 42)
+    # the effect weighs images alike: six of twelve keep 2 / 3 of their F1
+    assert figures["per_value"][0]["effect"] == pytest.approx(6 / 12 * (1 - 2 / 3))
     assert figures["per_class"].keys() == {"cat", "bird"}
     assert figures["per_class"]["bird"]["drop"] == pytest.approx(1 - 12 / 18)
     assert figures["flip_rate"] is figures["chance"] is figures["near_chance"] is None

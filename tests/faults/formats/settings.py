@@ -91,6 +91,7 @@ WORDS = (
     "mini",
     "[segmenter,nothing]",
 )
+PROMPT_STAGES = ("keywords", "alternatives")  # those of mini.txt
 PREFIXES = ("", "", "", "+", "++", "~", "+++", "@", "-", "--")
 
 
@@ -148,7 +149,7 @@ def _write_prompt(folder: Path) -> None:
 
 
 def _read_prompt(folder: Path) -> Any:
-    return read_prompt(folder / "mine.txt")
+    return read_prompt(folder / "mine.txt", PROMPT_STAGES)
 
 
 def _parse_prompt(folder: Path) -> Any:
@@ -169,7 +170,7 @@ def _parse_prompt(folder: Path) -> Any:
     return {
         stage: [turn | {"content": "\n".join(turn["content"]).strip()} for turn in turns]
         for stage, turns in prompt.items()
-        if stage in ("keywords", "alternatives")
+        if stage in PROMPT_STAGES
     }
 
 
