@@ -14,8 +14,8 @@ def run(overrides: Sequence[str] = ()) -> "RunFolder":
 
     Takes all jobs. `job=report` returns the folder of the run; that of a job that makes no run, such as
     `compare`, holds no results. Works in a notebook, in threads and inside of another application of Hydra,
-    and leaves no state of Hydra behind. Raises a UserError for a mistake in the configuration, or when the machine lacks
-    something that the run needs.
+    and leaves no state of Hydra behind. Raises a UserError for a mistake in the configuration, or when the
+    machine lacks something that the run needs.
     """
     from .entry import run_job
 

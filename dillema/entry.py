@@ -40,7 +40,8 @@ def _check_overrides(overrides: Sequence[str]) -> Sequence[str]:
     """Returns overrides; raises a UserError for what is no list of settings, and for flags."""
     if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
         raise UserError(
-            f"dillema.run takes a list of settings, as in dillema.run(['dataset.limit=24']), not {overrides!r}"
+            "dillema.run takes a list of settings, as in dillema.run(['dataset.limit=24']), "
+            f"not {overrides!r}"
         )
     if flags := [override for override in overrides if override.startswith("-")]:
         raise UserError(

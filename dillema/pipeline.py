@@ -90,12 +90,14 @@ class Pipeline:
         executor, size = runner.executor, runner.executor.block_size
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         blocks = overlap(partial(self.run_block, runner), parts, executor.blocks, executor.stop)
-        done = 0
+        done, runner.in_parts = 0, len(parts) > 1
         for part, block in zip(parts, blocks, strict=True):
             yield block
             done += len(part)
             if len(parts) > 1:
                 log.info("%d of %d sources are done", done, len(ordered))
+        runner.in_parts = False
+        runner.refuse_total_failures()
 
     def run_block(self, runner: Runner, samples: Sequence[Sample]) -> Block:
         """Returns the results of some samples."""
