@@ -137,6 +137,30 @@ def test_new_thresholds_need_no_new_scores(tmp_path):
     assert all("is below 2.0" in image.verdict.reasons[0] for image in strict.generated())
 
 
+def test_a_gate_scores_again_when_the_data_set_corrects_an_attribute(tmp_path):
+    class Corrected(Noise):
+        def samples(self):
+            return [replace(s, attributes={"weather": "foggy"}) for s in super().samples()]
+
+    class Reader(Gate):
+        def score(self, samples, counterfactuals, images, dataset):
+            return [{"mean": float(s.attributes["weather"] == "foggy")} for s in samples]
+
+    for data, expected in ((Noise(), 0.0), (Corrected(), 1.0)):
+        folder = run(tmp_path, dataset=data, gates=[Reader()])
+        assert {image.verdict.scores["brightness.mean"] for image in folder.generated()} == {expected}
+
+
+def test_labels_may_be_numbers_of_numpy(tmp_path):
+    class Numpy(Noise):
+        def samples(self):
+            return [replace(s, label=np.int64(s.label)) for s in super().samples()]
+
+    parts = {"task": "classification", "count": 3}
+    folder = run(tmp_path, dataset=Numpy(**parts), models=[Model(task="classification")])
+    assert [image.label["label"] for image in folder.generated()] == [0, 0, 1, 1, 2, 2]
+
+
 def test_several_gates_must_all_pass(tmp_path):
     folder = run(tmp_path, gates=[Gate(), Gate(name="strict", least=0.5)])
     for image in folder.generated():

@@ -51,11 +51,12 @@ class GateStep(Step[GateItem]):
         return item.variant_id
 
     def key(self, item: GateItem) -> Any:
-        """Returns what scores depend on: the image, its source, and the edits."""
+        """Returns what scores depend on: the image, its source with its attributes, and the edits."""
         counterfactual = item.counterfactual
         edits = [asdict(edit) for edit in counterfactual.edits]
         texts = [counterfactual.caption, counterfactual.text]
-        return [dataset_key(self.dataset), item.source_key, item.image_key, texts, edits]
+        source = [item.source_key, dict(item.sample.attributes)]
+        return [dataset_key(self.dataset), source, item.image_key, texts, edits]
 
     def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[StepResult | Exception]:
         """Returns the scores by name, without NaN."""
