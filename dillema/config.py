@@ -64,6 +64,7 @@ class Config:
     seed: NotNegative
     counterfactuals: Positive
     images_per_counterfactual: Positive
+    correct_captions: bool
     placebo: Literal[0, 1]
     max_failures: NotNegative
     retry_failed: bool

@@ -54,7 +54,7 @@ METADATA_VALUES: dict[str, Any] = {
     **dict.fromkeys(("reasons", "label_columns"), list[str]),
     **dict.fromkeys(("scores", "quality"), _Numbers | None),
     **{"edits": list[_Texts], "seed": int, "checked": bool, "controls": list[FileName]},
-    **{"method": str | None, "alternatives": dict[str, list[str]] | None},
+    **{"uncorrected_caption": str | None, "method": str | None, "alternatives": dict[str, list[str]] | None},
     **{"attributes": dict[str, str | None] | None, "licences": list[str] | None},
 }
 """The values of a line of metadata.jsonl that are read again, and their types."""
@@ -319,7 +319,7 @@ class RunFolder:
             file=row["file_name"],
             source=row["source"],
             group=row["group"],
-            caption=Caption(row["caption"]),
+            caption=Caption(row["caption"], row.get("uncorrected_caption") or ""),
             counterfactual=Counterfactual(
                 row["counterfactual"], edits, row.get("method") or "", alternatives
             ),

@@ -110,6 +110,11 @@ def negated_range(text: str, match: Match) -> Range:
     return (before.start() if before else begin), match.end
 
 
+def is_negated(text: str, position: int) -> bool:
+    """Returns whether a text says that the noun at a position is not there: "without any cars"."""
+    return _negator(text, position, "noun") is not None
+
+
 def overlaps(span: Range, others: Iterable[Range]) -> bool:
     """Returns whether a range shares a character with others."""
     return any(span[0] < end and start < span[1] for start, end in others)

@@ -89,6 +89,8 @@ def build_pipeline(context: JobContext) -> Pipeline:
         quality=build(cfg.quality) if cfg.get("quality") else None,
         counterfactuals=cfg.counterfactuals,
         images_per_counterfactual=cfg.images_per_counterfactual,
+        correct_captions=cfg.correct_captions,
+        synonyms=cfg.prompt.get("synonyms"),
         placebos=cfg.placebo,
         seed=cfg.seed,
     )
