@@ -105,9 +105,9 @@ class ModuleModel(Trainable):
                 "none"
             )
         try:
+            check_archive(self.checkpoint)
             if self.checkpoint.endswith(".pt2"):
                 return torch.export.load(self.checkpoint).module().to(self._device)
-            check_archive(self.checkpoint)
             return torch.jit.load(self.checkpoint, map_location=self._device).eval()
         except Exception as error:
             raise UserError(
