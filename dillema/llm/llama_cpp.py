@@ -35,13 +35,15 @@ from llama_cpp import llama_cpp
 parameters = llama_cpp.llama_model_default_params()
 parameters.n_gpu_layers, parameters.use_extra_bufts = 0, False
 model = llama_cpp.llama_model_load_from_file(os.fsencode(sys.argv[1]), parameters)
-if model and llama_cpp.llama_init_from_model(model, llama_cpp.llama_context_default_params()):
+context = model and llama_cpp.llama_init_from_model(model, llama_cpp.llama_context_default_params())
+if context:
     text = "".join(map(chr, range(1, 0x800))).encode()
     tokens = (llama_cpp.llama_token * len(text))()
     vocabulary = llama_cpp.llama_model_get_vocab(model)
     llama_cpp.llama_tokenize(vocabulary, text, len(text), tokens, len(tokens), True, True)
+    llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, 1))
 """
-"""Opens a file without reading its weights, and splits a text of many characters into tokens."""
+"""Opens a file, splits a text of many characters into tokens, and lets the model read one, on the CPU."""
 
 
 @dataclass
