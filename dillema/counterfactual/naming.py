@@ -72,9 +72,11 @@ class ClassNames:
     def _find(self, text: str) -> list[_Mention]:
         """Returns where a text names classes, the longest names first; no two overlap."""
         words = [match.span() for match in WORD.finditer(text)]
-        mentions, first = [], 0
+        mentions: list[_Mention] = []
+        first = 0
         while first < len(words):
-            mention, last = None, min(first + self._longest, len(words))
+            mention: _Mention | None = None
+            last = min(first + self._longest, len(words))
             while last > first and mention is None:
                 mention = self._read(text, words[first][0], words[last - 1][1])
                 last -= 1

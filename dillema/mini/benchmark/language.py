@@ -32,7 +32,7 @@ def measure_captioner(cfg: DictConfig) -> Iterator[Row]:
     captioner, dataset = build(cfg.captioner), build(cfg.dataset)
     captioner.load()
     correct = dict.fromkeys(VALUES, 0)
-    nouns: dict[Task, list[bool]] = {"vehicle": [], "street": []}
+    nouns: dict[str, list[bool]] = {"vehicle": [], "street": []}
     class_names, contradictions = ClassNames(VEHICLE_KINDS, {}), 0
     for start in range(0, CAPTIONED_SCENES, 25):
         scenes = [draw("test", "street" if i % 2 else "vehicle", i) for i in range(start, start + 25)]
