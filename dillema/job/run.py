@@ -11,12 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .. import attribute_check, estimate, licences, predictions, report, tracking
+from .. import attribute_check, estimate, hub, licences, predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
 from ..errors import UserError, machine_errors
+from ..gate_check import find_shared_weights
 from ..keys import digest
 from ..pipeline import Block, Pipeline, sort_samples
 from ..preflight import check_models, check_weights
@@ -61,7 +62,8 @@ def run(context: JobContext) -> RunFolder:
     with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
         try:
-            folder = generate(context, pipeline, runner, start)
+            with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
+                folder = generate(context, pipeline, runner, start)
         except UserError as error:
             report.write_failed(RunFolder(context.folder), str(error))
             raise
@@ -117,7 +119,8 @@ def run_shard(context: JobContext, start: float) -> RunFolder:
     pipeline, runner = build_pipeline(context), build_runner(context)
     runner.allow_total_failure = True  # the shards together decide; `max_failures` holds for each
     shard = Shard.parse(context.cfg.shard)
-    totals = process(context, pipeline, runner, shard)
+    with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
+        totals = process(context, pipeline, runner, shard)
     results = ShardResults(
         shard=str(shard),
         run=_describe(context, pipeline),
