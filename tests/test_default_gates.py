@@ -86,3 +86,4 @@ def test_the_classes_of_cityscapes_are_compared_as_they_are(dillema, dataset):
     row = json.loads((folder / "generated" / "metadata.jsonl").read_text().splitlines()[0])
     assert not row["valid"] and any("agreement with the mask is" in reason for reason in row["reasons"])
     assert run.results["counts"]["valid"] == 0
+    assert "The gates rejected all of them" in (folder / "report.html").read_text()
