@@ -214,6 +214,11 @@ def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
     return device, torch.bfloat16 if has_bfloat16 else torch.float32
 
 
+def is_on_cpu(device: str) -> bool:
+    """Returns whether a setting of the device stands for the CPU."""
+    return placement(device, "float32")[0].startswith("cpu")
+
+
 def _unused_keys(model: Any, missing: Any) -> set[str]:
     """Returns the missing keys that the class of a part of the model lists as unnecessary.
 
