@@ -82,7 +82,7 @@ class LlamaCpp:
                     "Older formats (GGML) and safetensors must be converted to GGUF first"
                 )
         _try_in_another_process(file)
-        self._llama: Any = self._open(file)
+        self._llama: Any = self.open(file)
         self._prefixes: dict[str, _Prefix] = {}
         self._current: _Prefix | None = None
         try:
@@ -133,7 +133,7 @@ class LlamaCpp:
         llama_cpp.llama_sampler_free(sampler)
         return grammar
 
-    def _open(self, file: Path) -> Any:
+    def open(self, file: Path) -> Any:
         """Returns the model; raises a UserError with llama.cpp's own reason."""
         import llama_cpp
 
