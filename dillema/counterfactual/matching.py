@@ -179,7 +179,7 @@ def _has_determiner(text: str, position: int) -> bool:
         word = word_before(text, position)
         if word in DETERMINERS:
             return True
-        if not word or word in STOP_WORDS:
+        if not word or (word in STOP_WORDS and word != "and"):
             return False
         position = text.casefold().rindex(word, 0, position)
     return False

@@ -202,9 +202,10 @@ def perplexity_ratios(figures: Figures, count: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", default="test", choices=["test", "development"])
+    parser.add_argument("--half", default="test", choices=["test", "development", "fresh"])
     parser.add_argument("--show", type=int, default=0, help="problems of each kind that are printed")
     parser.add_argument("--sample", type=int, default=0, help="counterfactuals that are printed")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--grammar", action="store_true", help="ask Harper (pip install harper-py)")
     parser.add_argument(
         "--perplexity", type=int, default=0, help="counterfactuals whose perplexity is measured"
@@ -243,7 +244,7 @@ def main() -> None:
         print(f"{kind}: {len(texts)}")
         for text in itertools.islice(texts, arguments.show):
             print("   ", text)
-    for caption, result in random.Random(1).sample(figures.counterfactuals, arguments.sample):
+    for caption, result in random.Random(arguments.seed).sample(figures.counterfactuals, arguments.sample):
         print(f"{caption}\n    {[(e.attribute, e.replacement) for e in result.edits]} {result.text}")
 
 
