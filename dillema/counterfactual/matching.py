@@ -229,6 +229,7 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 def _proper_names(text: str) -> Iterator[Range]:
     """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
+    yield from (match.span(1) for match in re.finditer(r"\b(?:named|called) ([A-Z]\w*)", text))
     if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
         WORD.findall(text)
     ):

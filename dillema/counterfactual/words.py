@@ -19,6 +19,7 @@ COPULAS = frozenset(_LISTS["copulas"])
 NEGATIONS = frozenset(_LISTS["negations"])
 STOP_WORDS = PREPOSITIONS | DETERMINERS | COPULAS | frozenset(_LISTS["function_words"])
 VERBS = frozenset(_LISTS["verbs"])
+NO_SUBJECTS = frozenset(_LISTS["no_subjects"])
 NO_PARTICIPLES = frozenset(_LISTS["no_participles"])
 
 
