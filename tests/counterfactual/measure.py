@@ -125,7 +125,7 @@ def measure_seconds(captions: list[dict[str, Any]]) -> Iterator[str]:
         editor.keywords(Caption("two red buses"), STREET, "", 0)  # imports what it needs
         count, wall, cpu = 0, time.perf_counter(), time.process_time()
         for entry in captions:
-            vary = VARY[entry["part"]] if is_listed else dict.fromkeys(VARY[entry["part"]], [])
+            vary = VARY[entry["part"]] if is_listed else {a: [] for a in VARY[entry["part"]]}
             caption = Caption(entry["caption"])
             expressions = editor.keywords(caption, vary, entry["label"], 0)
             for variant in Random(choices).plan(entry["caption"], expressions, vary, 3, 0):
