@@ -40,6 +40,7 @@ def rewrite(text, label="", **edits):
         # insertion
         ("a street with parked cars", {"weather": ("", "foggy")}, "a street with parked cars in thick fog"),
         ("A dog sleeps. It is old.", {"time_of_day": ("", "night")}, "A dog sleeps at night. It is old."),
+        ("an empty room", {"weather": ("", "rainy")}, "an empty room with rain outside"),
         ("a cat on a sofa", {"weather": ("", "rainy")}, "a cat on a sofa with rain outside"),
         ("geese", {"weather": ("", "foggy"), "place": ("", "office")}, "geese in an office with fog outside"),
         ("a sofa", {"weather": ("", "rainy"), "place": ("", "beach")}, "a sofa on a beach in the rain"),
