@@ -86,6 +86,7 @@ def count(
 ) -> dict[str, int]:
     """Returns how many items of each kind there are."""
     counterfactuals = [image for image in images if not image.is_placebo]
+    corrected = sum(bool(caption.value.uncorrected) for caption in captions.values())
     return {
         "sources": len(samples),
         "captions": len(captions),
@@ -93,5 +94,5 @@ def count(
         "generated": len(counterfactuals),
         "valid": sum(image.verdict.valid for image in counterfactuals),
         "placebos": len(images) - len(counterfactuals),
-        "corrected_captions": sum(bool(caption.value.uncorrected) for caption in captions.values()),
+        **({"corrected_captions": corrected} if corrected else {}),
     }
