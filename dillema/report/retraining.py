@@ -6,6 +6,7 @@ from typing import Any
 from ..files import write_atomically
 from ..retraining import ARMS, AUGMENTATION, COUNTERFACTUALS, ORIGINALS
 from ..run_folder import RunFolder
+from ..statistics import MIN_GROUPS
 from . import words
 from .origin import read_origin
 from .page import environment
@@ -61,7 +62,7 @@ def verdict(model: str, figures: Figures) -> list[str]:
             )
         else:
             few = (
-                f"too few groups of real images to be sure: {real_images}, at least {words.MIN_GROUPS} are "
+                f"too few groups of real images to be sure: {real_images}, at least {MIN_GROUPS} are "
                 "needed. reference.limit gives more."
             )
         unseen = [describe_unseen(figures["unseen"])] if figures["unseen"] else []

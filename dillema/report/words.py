@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..run_folder import RunFolder
+from ..statistics import MIN_GROUPS
 
 WORST_CONDITIONS = 3  # on the first screen
-MIN_GROUPS = 6  # of fewer, no test over groups can show a change: its p is 2 / 2^5 = 0.06 at best
 NAMES_IN_SENTENCE = 5  # of classes or edits
 SIMILARITY_NAMES = {
     "ssim": "SSIM", "psnr": "PSNR", "lpips": "LPIPS", "clip_score": "CLIP score with their captions",

@@ -46,7 +46,7 @@ import numpy as np
 from ..predictions import ORIGINAL, Predictions, read
 from ..task import Labels
 from .comparison import compare, compare_trainings, comparisons, sums_by_group
-from .intervals import ENOUGH_GROUPS, ENOUGH_SEEDS, LEVEL, means, over_seeds, to_number
+from .intervals import ENOUGH_GROUPS, ENOUGH_SEEDS, LEVEL, MIN_GROUPS, means, over_seeds, to_number
 from .reference import ReferenceImages, compare_with_reference
 from .summary import headline, summary
 from .truth import truth
@@ -55,6 +55,7 @@ __all__ = [
     "ENOUGH_GROUPS",
     "ENOUGH_SEEDS",
     "LEVEL",
+    "MIN_GROUPS",
     "ReferenceImages",
     "compare",
     "compare_trainings",

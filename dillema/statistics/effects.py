@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..predictions import COUNTERFACTUAL, PLACEBO, Predictions
-from .intervals import LEVEL, ROUNDING, benjamini_hochberg, to_number
+from .intervals import LEVEL, MIN_GROUPS, ROUNDING, benjamini_hochberg, to_number
 from .paired import PairedTallies
 
 EDIT_FIGURES = ("edit_n", "edit_drop", "edit_low", "edit_high", "edit_p")
@@ -72,8 +72,9 @@ def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     by Benjamini and Hochberg, because what is reported is the list of harmful edits, and this bounds the
     share of wrong ones in it.
 
-    An edit is harmful if its adjusted p is below 1 - LEVEL. `harmful` is None if there is no placebo, or if
-    the effect cannot be separated from that of edits that always occur with it.
+    An edit is harmful if its adjusted p is below 1 - LEVEL, over at least MIN_GROUPS groups of sources.
+    `harmful` is None if there is no placebo, or if the effect cannot be separated from that of edits that
+    always occur with it.
     """
     p_values = [_harm_p(row) for row in rows]
     adjusted, of_drops = (benjamini_hochberg(p) for p in (p_values, [row["edit_p"] for row in rows]))
@@ -81,7 +82,8 @@ def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row, p, p_adjusted, p_of_drop in zip(rows, p_values, adjusted, of_drops, strict=True):
         harmful: bool | None = None
         if row["edit_drop"] is not None:
-            exceeds = p_adjusted is not None and p_adjusted < 1 - LEVEL and row["edit_drop"] > 0
+            is_significant = p_adjusted is not None and p_adjusted < 1 - LEVEL
+            exceeds = is_significant and row["edit_drop"] > 0 and row["groups"] >= MIN_GROUPS
             is_mixed = "effect" in row and row["effect"] is None
             harmful = False if not exceeds else None if is_mixed else row.get("effect", 1.0) > ROUNDING
         figures = {"edit_p_adjusted": p_of_drop, "harm_p": p, "harm_p_adjusted": p_adjusted}

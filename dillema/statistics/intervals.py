@@ -12,6 +12,7 @@ from ..predictions import ROWS_PER_READ
 
 LEVEL = 0.95
 ENOUGH_GROUPS = 50  # effective groups: figures of fewer are called rough
+MIN_GROUPS = 6  # of fewer, no test over groups can show a change: its p is 2 / 2^5 = 0.06 at best
 ENOUGH_SEEDS = 5  # trainings: intervals over fewer are called rough
 DRAWS = 2000
 MOST_DRAWS = 0.5  # share of the draws that must have a figure

@@ -61,7 +61,7 @@ def headline(predictions: Predictions, seed: int, *, valid: bool) -> dict[str, A
         figures[kind] = {name: to_number(value) for name, value in predictions.task.metrics(part).items()}
     effect = pairs.effect()
     del effect["n"]
-    edits = judge_harm([placebos.edit_effect(after)])[0]
+    edits = judge_harm([{"groups": pairs.groups, **placebos.edit_effect(after)}])[0]
     return (
         figures | effect | {"level": LEVEL} | flips(pairs) | {"placebo": placebos.generator_effect(), **edits}
     )

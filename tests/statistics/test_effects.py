@@ -49,6 +49,15 @@ def test_an_original_counts_as_often_as_it_has_counterfactuals_on_both_sides(tab
     assert (partly["edit_n"], partly["edit_drop"], partly["edit_p"]) == (1, 0, None)
 
 
+@pytest.mark.parametrize(("count", "harmful"), [(5, False), (12, True)])
+def test_edits_of_a_handful_of_sources_are_never_called_harmful(table, count, harmful):
+    sources = [f"s{i:02}" for i in range(count)]
+    outcomes = [(source, [FOG], answer(0), answer(1)) for source in sources]
+    figures = summary(table(outcomes, placebos=dict.fromkeys(sources, answer(0))), 0, valid=True)
+    assert figures["edit_drop"] == 1 and figures["harmful"] is harmful
+    assert [row["harmful"] for row in figures["per_attribute"]] == [harmful]
+
+
 def test_a_run_without_placebos_calls_nothing_harmful(table):
     figures = summary(table(losses(30, 30)), 0, valid=True)
     assert figures["placebo"] is figures["harmful"] is figures["edit_drop"] is None
