@@ -8,7 +8,7 @@ from ..context import JobContext
 from ..execution.local import Local
 from ..fields import Positive
 from ..preflight import check_models, check_weights
-from ..steps.source import sort_samples
+from ..steps.source import read_samples, sort_samples
 from ..store import Store
 from .run import build_pipeline
 
@@ -41,7 +41,7 @@ def benchmark(context: JobContext, sources: Positive, items: Positive, rounds: P
         rounds=rounds,
         after_stage=lambda stages: write_results(context.folder, machine, stages, rounds),
     )
-    samples = sort_samples(pipeline.dataset.samples())[:sources]
+    samples = sort_samples(read_samples(pipeline.dataset))[:sources]
     check_weights(context.cfg)
     check_models(pipeline, runner, samples)
     log.info(

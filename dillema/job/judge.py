@@ -1,5 +1,6 @@
 """The job that applies other thresholds to a finished run."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from .report import check_inputs, open_run
 
 __all__ = ["check_inputs", "choose_gates", "judge"]
 
+log = logging.getLogger(__name__)
+
+USED_SETTINGS = ("job", "run", "validity", "name", "tracking", "hydra")
+
 
 def judge(context: JobContext) -> RunFolder:
     """Copies a finished run with the verdicts of other thresholds or fewer gates; returns the new folder.
@@ -28,6 +33,9 @@ def judge(context: JobContext) -> RunFolder:
     for a setting of a gate that is no threshold.
     """
     source = open_run(context)
+    names = [override.lstrip("+~").partition("=")[0] for override in context.overrides]
+    if ignored := [name for name in names if name.partition(".")[0].partition("@")[0] not in USED_SETTINGS]:
+        log.warning("job=judge takes all but gates from the run: %s has no effect", ", ".join(ignored))
     blocks = choose_gates(source, context)
     refuse([*_find_new_scores(source.settings.select("validity") or {}, blocks)])
     gates_with_scores = {name.partition(".")[0] for name in predictions.score_names(source.predictions_file)}

@@ -38,7 +38,7 @@ from ..retraining.held_out import (
 from ..run_folder import FAILURES, PREDICTIONS, RESULTS, RunFolder
 from ..runner import Runner
 from ..steps.predict import PredictStep
-from ..steps.source import SourceStep
+from ..steps.source import SourceStep, read_samples
 from ..steps.verdict import score_names
 from ..types import REFERENCE, Sample
 from .retraining_figures import RetrainingFigures
@@ -107,7 +107,7 @@ def retrain(
     start = time.perf_counter()
     with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
-        samples = pipeline.dataset.samples()
+        samples = read_samples(pipeline.dataset)
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)
         check_weights(context.cfg)

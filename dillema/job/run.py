@@ -29,7 +29,7 @@ from ..runner import Runner
 from ..shard import Shard
 from ..steps.items import GeneratedImage
 from ..steps.results import Block
-from ..steps.source import sort_samples
+from ..steps.source import read_samples, sort_samples
 from ..steps.verdict import score_names
 from ..store import Store
 from .figures import compute_figures, describe_distance, measure_distance
@@ -173,7 +173,7 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
     quality = pipeline.quality
     totals = Totals(keeps_valid=quality is not None and quality.features is not None)
     try:
-        samples = pipeline.dataset.samples()
+        samples = read_samples(pipeline.dataset)
         log.info("%s", describe(pipeline.dataset, samples))
         if shard is None:
             point_latest(context.folder, instead_of_finished=False)

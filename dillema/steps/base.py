@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..backend import Dataset
 from ..decoding import read_saved_image
+from ..errors import UserError
 
 Item = TypeVar("Item")
 
@@ -49,8 +50,17 @@ class Step(ABC, Generic[Item]):
 
     @property
     def batch_size(self) -> int:
-        """Returns how many items a batch has."""
-        return int(self.backend.batch_size) if self.backend is not None else 16
+        """Returns how many items a batch has; raises a UserError for a back-end that does not say it."""
+        if self.backend is None:
+            return 16
+        size = getattr(self.backend, "batch_size", None)
+        if not isinstance(size, int) or size < 1:
+            name = f"{type(self.backend).__module__}.{type(self.backend).__qualname__}"
+            raise UserError(
+                f"{name} needs a field `batch_size: BatchSize = 1` (dillema.fields), a whole number of at "
+                f"least 1; it has {size!r:.60}"
+            )
+        return size
 
     @abstractmethod
     def item_id(self, item: Item) -> str:

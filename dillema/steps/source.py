@@ -1,7 +1,7 @@
 """Reads every sample once, so that damaged samples fail before any other step."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,6 +66,28 @@ def sample_content(sample: Sample) -> str:
         return sample.digest
     except Exception:  # `work` meets the same error and records it
         return f"{sample.id} cannot be read"
+
+
+def read_samples(dataset: Dataset) -> list[Sample]:
+    """Returns the samples of a data set; raises a UserError for anything else that it returns."""
+    samples: Any = dataset.samples()
+    name = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
+    if not isinstance(samples, Sequence):
+        raise UserError(f"{name}.samples() must return a list of samples, not {samples!r:.200}")
+    if not samples:
+        raise UserError(f"{name}.samples() returned no sample")
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise UserError(
+                f"{name}.samples() must return samples (dillema.types.Sample), not {sample!r:.200}"
+            )
+        texts = (sample.id, sample.group)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(sample.attributes, Mapping):
+            raise UserError(
+                f"{name}.samples(): a sample's id and group must be texts, and its attributes a mapping, not "
+                f"id={sample.id!r:.60}, group={sample.group!r:.60}, attributes={sample.attributes!r:.60}"
+            )
+    return list(samples)
 
 
 def sort_samples(samples: Sequence[Sample]) -> list[Sample]:

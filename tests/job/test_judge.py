@@ -78,6 +78,13 @@ def test_settings_by_which_the_scores_were_not_made_are_refused(run, tmp_path, a
         judge(make_context(run, tmp_path, *arguments))
 
 
+def test_settings_without_effect_are_named(run, tmp_path, caplog):
+    shutil.copytree(GOLDEN, run.path, dirs_exist_ok=True)
+    with pytest.raises(UserError):  # one setting is refused in the end, so that nothing is written here
+        judge(make_context(run, tmp_path, "validity.segmenter.model=other", "seed=3", "dataset.limit=5"))
+    assert "seed, dataset.limit has no effect" in caplog.text
+
+
 def test_a_combination_judges_in_the_place_of_its_gates():
     weights = {"segmenter.agreement": 2.0, "reader.edited": 1.0}
     gate = CombinationGate(weights, dict.fromkeys(weights, 0.5), dict.fromkeys(weights, 0.25), 0.0)
