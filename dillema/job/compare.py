@@ -26,13 +26,17 @@ from ..files import write_atomically
 from ..predictions import Predictions
 from ..report import costs, words
 from ..report.page import environment
-from ..run_folder import RESULTS, RunFolder
+from ..run_folder import RESULTS, RunFolder, StoredImage
 from .ranking import RankedGenerator, rank_generators, ranking_table
 from .summary import comparison_table
 
 log = logging.getLogger(__name__)
 
 FILE = "comparison.html"
+DIFFERENT_IMAGES = (
+    "The results are of different images. The differences from run 1 are on images, or else sources, that "
+    "both runs have."
+)
 
 
 class Comparison(Callback):
@@ -58,8 +62,17 @@ class Run:
     @cached_property
     def images_digest(self) -> str:
         """Returns a hash of all generated images."""
+        return self._hash_images(self.folder.generated())
+
+    @cached_property
+    def counted_digest(self) -> str:
+        """Returns a hash of the generated images that count."""
+        return self._hash_images(image for image in self.folder.generated() if image.verdict.valid)
+
+    @staticmethod
+    def _hash_images(images: Iterable[StoredImage]) -> str:
         digest = hashlib.sha256()
-        for image in self.folder.generated():
+        for image in images:
             digest.update(f"{image.id} {image.key}\n".encode())
         return digest.hexdigest()
 
@@ -133,11 +146,14 @@ def _list_folders(runs: Sequence[str]) -> list[Path]:
 
 def compare_folders(folders: Sequence[Path], target: Path) -> None:
     """Shows a comparison of runs in the terminal, and writes comparison.html to a folder."""
-    opened = [RunFolder.open(folder) for folder in folders]
+    # a link such as outputs/latest will mean another run soon
+    opened = [RunFolder.open(folder.resolve()) for folder in folders]
     settings = list_differences([_read_settings(folder) for folder in opened])
     runs = [Run(i, folder, own) for i, (folder, own) in enumerate(zip(opened, settings, strict=True), 1)]
     rows = _list_rows(runs)
     notes, ranked = find_settings_without_effect(runs), rank_generators(rows)
+    if len({run.counted_digest for run in runs if run.folder.count_generated()}) > 1:
+        notes.append(DIFFERENT_IMAGES)
     differences = _compare_with_first(rows)
     _write_page(runs, rows, differences, notes, ranked, target)
     _show(runs, rows, differences, notes)
@@ -208,21 +224,29 @@ def _read_settings(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, A
     """Returns the settings of a run in the form of `list_differences`; empty without a configuration."""
     settings = folder.settings
     overridden = {override.lstrip("+~").partition("=")[0] for override in settings.overrides}
-    return settings.options, dict(flatten(settings.config)), overridden
+    values = dict(flatten(settings.config))
+    values.pop("run", None)  # which run was judged again: no setting of its images
+    return settings.options, values, overridden
 
 
 def _list_rows(runs: Sequence[Run]) -> list[Row]:
-    """Returns a row for each model of each run, the largest drop first."""
+    """Returns a row for each model of each run."""
     rows = []
     for run in runs:
         results = run.folder.results
         summary = costs.summarise_costs(results, costs.price_per_hour(run.folder))
         rows += [Row(run, model, figures, summary) for model, figures in results["models"].items()]
+    return rows
+
+
+def _find_worst(rows: Sequence[Row]) -> list[Row]:
+    """Returns the row with the largest drop, of those of enough sources if there are any."""
 
     def drop(row: Row) -> float:
         return -2 if row.figures.get("drop") is None else row.figures["drop"]  # no drop: last
 
-    return sorted(rows, key=drop, reverse=True)
+    enough = [row for row in rows if not row.is_too_few]
+    return sorted(enough or rows, key=drop, reverse=True)[:1]
 
 
 def _compare_with_first(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -300,6 +324,7 @@ def _write_page(
         .render(
             runs=runs,
             rows=rows,
+            worst=_find_worst(rows),
             bounds=[{"value": bound} for bound in bounds],
             differences=differences,
             notes=notes,
@@ -307,6 +332,7 @@ def _write_page(
             heat_rows=_heat_rows(rows),
             links={run.number: _link_to_report(run, target) for run in runs},
             has_price=_has_price(rows),
+            has_flips=_has_flips(rows),
             has_placebo=any(row.placebo_drop is not None for row in rows),
         )
     )
@@ -316,11 +342,15 @@ def _write_page(
 def _link_to_report(run: Run, target: Path) -> str:
     """Returns the address of a run's page relative to the folder of the comparison; "" without a page."""
     page = run.folder.path.absolute() / "report.html"
-    return quote(os.path.relpath(page, target.absolute())) if page.exists() else ""
+    return quote(os.path.relpath(page, target.resolve())) if page.exists() else ""
 
 
 def _has_price(rows: Sequence[Row]) -> bool:
     return any(row.costs["cost_per_valid_image"] is not None for row in rows)
+
+
+def _has_flips(rows: Sequence[Row]) -> bool:
+    return any(row.figures.get("flip_rate") is not None for row in rows)
 
 
 def _show(
@@ -330,13 +360,14 @@ def _show(
     console = Console()
     for run in runs:
         console.print(Text(f"{run.number}  {run.folder.name}  {run.settings_text}"))
-    has_price, has_placebo = _has_price(rows), any(row.placebo_drop is not None for row in rows)
+    has_price, has_flips = _has_price(rows), _has_flips(rows)
+    has_placebo = any(row.placebo_drop is not None for row in rows)
     headers = [
         "run",
         "model",
         "drop, points",
         *(["generator alone"] if has_placebo else []),
-        "flips",
+        *(["flips"] if has_flips else []),
         "valid",
         "s/image",
     ]
@@ -347,7 +378,8 @@ def _show(
         bounds = "too few sources" if words.is_too_few(figures) else words.interval(figures)
         cells.append("\n".join(filter(None, [words.points(figures.get("drop")), bounds])))
         cells += [words.points(row.placebo_drop)] if has_placebo else []
-        cells += [words.percent(figures.get("flip_rate")), words.percent(row.costs["validity"])]
+        cells += [words.percent(figures.get("flip_rate"))] if has_flips else []
+        cells.append(words.percent(row.costs["validity"]))
         cells.append(words.seconds(row.costs["seconds_per_valid_image"]))
         cells += [words.price(row.costs["cost_per_valid_image"])] if has_price else []
         table.add_row(*map(Text, cells))

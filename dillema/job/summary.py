@@ -34,7 +34,7 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
-            *("metric", "original", "generated", "drop, points", "95 % interval"),
+            *("metric", "original", "counterfactual", "drop, points", "95 % interval"),
             title=Text(f"{model}: {title}"),
             title_justify="left",
         )
@@ -66,11 +66,13 @@ def comparison_table(header: str, rows: list[dict[str, Any]], title: str) -> Tab
     """Returns a table of `statistics.comparisons`, in which `a` and `b` are names; it fits 80 columns."""
     table = Table(title=title, title_justify="left", show_lines=True)
     table.add_column(header, overflow="fold")
-    for name in ("originals", "generated", "drop,\n95 % interval", "p"):
+    for name in ("originals", "counter-\nfactuals", "drop,\n95 % interval", "p"):
         table.add_column(name, no_wrap=True)
     for row in rows:
         cells = [f"{row['a']} minus {row['b']}\n{words.shared(row)}"]
-        if row["sources"]:
+        if row["sources"] and words.is_too_few(row):
+            cells[0] += f"\n{words.too_few(row)}"
+        elif row["sources"]:
             sides = [row[side]["difference"] for side in ("original", "counterfactual", "drop")]
             cells += [words.points(difference) for difference in sides]
             bounds = words.interval(row["drop"])

@@ -133,8 +133,8 @@ class Page(HTMLParser):
 def test_runs_and_sweeps_are_compared_by_what_differs(folder_of_runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     page, text = start(folder_of_runs, "outputs/day/mild", "multirun/day/sweep #1")
-    _, worst, mild, empty = page.tables["results"]
-    assert [row["run"] for row in page.tables["results"][1:]] == ["2", "1", "3"]
+    _, mild, worst, empty = page.tables["results"]
+    assert [row["run"] for row in page.tables["results"][1:]] == ["1", "2", "3"]  # in the order given
     assert [row["folder"] for row in page.tables["runs"][1:]] == ["day/mild", "sweep #1/0", "sweep #1/1"]
     assert (
         worst["drop, points"] == "60.3"
@@ -227,6 +227,48 @@ def test_a_threshold_that_changes_verdicts_alone_has_an_effect(folder_of_runs):
     assert "has no effect" not in text
 
 
+def write_valid_images(folder, *valid):
+    """Writes a list of generated images, of which some are valid."""
+    write_images(folder, "k")
+    file = folder / "generated" / "metadata.jsonl"
+    row = json.loads(file.read_text())
+    rows = [
+        row | {"file_name": f"images/s{i}_0.png", "reasons": [] if i in valid else ["segmenter: low"]}
+        for i in range(2)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_link_is_named_by_its_run_and_other_images_are_no_silent_difference(folder_of_runs, capsys):
+    for name, source, valid in (("one", None, (0, 1)), ("judged", "outputs/latest", (0,))):
+        content = results(0.2, 0.1, 0.3)
+        content["counts"] |= {"generated": 2, "valid": len(valid)}
+        floor = {"min_agreement": len(name)}
+        write_run(Path(name), content, {}, {"run": source, "validity": {"segmenter": floor}})
+        write_valid_images(Path(name), *valid)
+    Path("latest").symlink_to("judged")
+    page, text = start(folder_of_runs, "one", "latest")
+    folder = page.tables["runs"][2]["folder"]
+    assert folder.endswith("/judged") and page.links[1].endswith("/judged/report.html")
+    assert page.tables["runs"][2].keys() == {"run", "folder", "validity.segmenter.min_agreement"}
+    assert "The results are of different images." in text and "has no effect" not in text
+    assert "flip rate" not in text
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "The results are of different images." in shown and "flips" not in shown
+    assert "different images" not in start(folder_of_runs, "one", "one")[1]
+
+
+def test_a_difference_of_too_few_sources_is_not_shown(folder_of_runs, capsys):
+    for name, wrong in (("one", 0), ("two", 2)):
+        write_run(Path(name), results(0.1, 0.0, 0.2), {}, {})
+        write_answers(Path(name), wrong, "x", sources=2)
+    page, text = start(folder_of_runs, "one", "two")
+    assert "too few sources to be sure: 2, at least 6 are needed" in text
+    assert page.tables["differences"][1].keys() == {"first", "minus", "on"}
+    difference = capsys.readouterr().out.partition("Differences")[2]
+    assert "too few sources" in difference and "100.0" not in difference
+
+
 def test_two_settings_that_differ_make_a_heat_map(folder_of_runs):
     for i, (llm, edits) in enumerate((("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"))):
         write_run(Path(str(i)), results(0.1 * i + 0.1, 0.0, 0.5), {"llm": llm, "edits": edits}, {})
@@ -308,8 +350,8 @@ def job(context):
     (page,) = tmp_path.glob("multirun/*/*/comparison.html")
     tables = Page(page.read_text()).tables
     assert [(row["run"], row["drop, points"]) for row in tables["results"][1:]] == [
-        ("2", "10.0"),
         ("1", "5.0"),
+        ("2", "10.0"),
     ]
     assert [row["seed"] for row in tables["runs"][1:]] == ["2", "1"]
     assert "comparison.html" in done.stdout + done.stderr
