@@ -108,7 +108,9 @@ def find_example(
         ),
     )
     used.add(best.image.id)
-    return _embed_both(best.image, folder)
+    edits = [(edit.attribute, edit.replacement) for edit in best.image.counterfactual.edits]
+    others = [name_edit({"attribute": edit[0], "to": edit[1]}) for edit in edits if edit != value]
+    return _embed_both(best.image, folder) | {"others": others}
 
 
 def find_rejected(folder: RunFolder) -> list[dict[str, Any]]:
@@ -163,12 +165,17 @@ def _original_and_counterfactual(image: StoredImage) -> dict[str, tuple[str, Pat
 
 
 def _embed_both(image: StoredImage, folder: RunFolder) -> dict[str, Any]:
-    """Returns the pictures of an original and its counterfactual, and the text of the latter."""
+    """Returns the pictures of an original and its counterfactual, and the latter's text and file."""
     pictures = {
         kind: embed(read_small_copy(folder.path, name, path))
         for kind, (name, path) in _original_and_counterfactual(image).items()
     }
-    return {"text": image.counterfactual.text} | pictures
+    return {"text": image.counterfactual.text, "file": _address(image)} | pictures
+
+
+def _address(image: StoredImage) -> str:
+    """Returns the address of an image for a page in its run folder."""
+    return quote(f"{image.part}/{image.file}")
 
 
 def _control_name(conditioning: str, source: str) -> str:
@@ -220,7 +227,7 @@ def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, 
     names = {kind: name for kind, (name, _) in _original_and_counterfactual(image).items()}
     return {
         "id": image.id,
-        "file": quote(f"{image.part}/{image.file}"),
+        "file": _address(image),
         "source": image.source,
         "caption": mark_spans(image.caption.text, (edit.original for edit in edits)),
         "uncorrected": image.caption.uncorrected,

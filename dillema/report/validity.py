@@ -9,6 +9,7 @@ from ..config_check import fits
 from ..run_folder import RunFolder
 from ..types import Verdict
 
+CAPTION_SCORE = "text_original"  # of a gate that compares captions with original images
 RARE_SHARE = 1 / 3  # of the mean count of the values of an attribute
 
 
@@ -50,7 +51,19 @@ def count_rejections(folder: RunFolder) -> dict[str, Any]:
     for image in folder.placebos():
         placebos.add(image.verdict)
     table = [(attribute, sort_by_rate(values[attribute]), row) for attribute, row in sort_by_rate(attributes)]
-    return {"gates": folder.results["gates"], "all": generated, "placebos": placebos, "attributes": table}
+    return {
+        "gates": folder.results["gates"],
+        "caption_gates": find_caption_gates(folder),
+        "all": generated,
+        "placebos": placebos,
+        "attributes": table,
+    }
+
+
+def find_caption_gates(folder: RunFolder) -> list[str]:
+    """Returns the gates with a threshold for captions that do not fit the original image."""
+    gates: Mapping[str, Any] = folder.settings.select("validity") or {}
+    return [name for name, block in gates.items() if CAPTION_SCORE in (block.get("minimum") or {})]
 
 
 def sort_by_rate(rows: Mapping[str, Rejections]) -> list[tuple[str, Rejections]]:

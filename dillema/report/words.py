@@ -80,11 +80,13 @@ def count(quantity: int, noun: str) -> str:
 
 def format_metric_name(metric: str) -> str:
     """Returns the name of a metric of results.json as people write it."""
-    return metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
+    name = metric.replace("_", " ").replace("iou", "IoU").replace("top5", "top-5").replace("f1", "F1")
+    return name.replace("all classes", "all classes, scored or not")
 
 
 def join_names(names: Sequence[str], limit: int = NAMES_IN_SENTENCE) -> str:
-    """Returns the first of several names, and that there are more."""
+    """Returns the first of several names, and that there are more; one more is named, too."""
+    limit += len(names) == limit + 1
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
@@ -209,14 +211,14 @@ def _describe_harm(figures: Figures) -> list[str]:
     ]
     sentences = []
     if harmful:
-        verb = "edit is" if len(harmful) == 1 else "edits are"
-        sentences.append(f"{len(harmful)} {verb} harmful beyond that: {join_names(harmful)}.")
+        are = "edit is harmful by itself" if len(harmful) == 1 else "edits are harmful by themselves"
+        sentences.append(f"{len(harmful)} {are}: {join_names(harmful)}.")
     if inseparable:
         sentences.append(
-            "Some edits are harmful beyond that, but they were always made together, so the data cannot "
+            "Some edits are harmful, but they were always made together, so the data cannot "
             f"tell which of them is: {join_names(inseparable)}."
         )
-    return sentences or ["No edit is shown to cost more than that."]
+    return sentences or ["No edit is shown to be harmful by itself."]
 
 
 def describe_reference(figures: Figures) -> list[str]:
@@ -327,22 +329,22 @@ def is_harmful_together(row: Figures) -> bool:
 
 
 def worst_conditions(figures: Figures) -> list[dict[str, Any]]:
-    """Returns the new values that harm most, of those that are shown to be harmful.
+    """Returns the new values with the largest drops, of those that are shown to be harmful.
 
-    With a placebo these exceed what the generator alone does; without one they are those that can be told
-    from chance. Of values that cannot be told apart only the first is returned: they are of the same images.
+    With a placebo these are harmful by themselves; without one they are those that can be told from chance.
+    They come in the order of `per_value`, the largest drop first. Of values that cannot be told apart only
+    the first is returned: they are of the same images.
     """
     rows = figures.get("per_value")
     if not rows or is_too_few(figures):
         return []
     if figures.get("placebo"):
         candidates = [row for row in rows if row["harmful"] or is_harmful_together(row)]
-        harmful, key = [row for row in candidates if not is_too_few(row)], "edit_drop"
+        harmful = [row for row in candidates if not is_too_few(row)]
     else:
-        level, key = figures["level"], "drop"
+        level = figures["level"]
         harmful = [row for row in rows if (row["drop"] or 0) > 0 and is_significant(row, level)]
-    by_harm = sorted(harmful, key=lambda row: row[key], reverse=True)
-    return _distinct(by_harm)[:WORST_CONDITIONS]
+    return _distinct(harmful)[:WORST_CONDITIONS]
 
 
 def _distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -375,8 +377,7 @@ def shared(row: Figures) -> str:
     """Returns on what two models, or runs, are compared; `row` is of `statistics.compare`."""
     if not row["sources"]:
         return "no valid image and no source in common"
-    first, second = row["images"]
-    sources = count(row["sources"], "source")
+    (first, second), sources = row["images"], count(row["sources"], "source")
     if row["paired"] == "images":
         return f"the same {first} images of {sources}"
     return f"different images ({first} and {second}) of the same {sources}"

@@ -37,10 +37,7 @@ class Segmentation(Task):
     name = "segmentation"
     version = 2
     metric = "mean_iou"
-    metrics_note = (
-        "Mean IoU takes the pixels of all images together; image IoU is the mean over images. "
-        "The pixel error of all classes counts the pixels of classes that are not scored, too."
-    )
+    metrics_note = "Mean IoU takes the pixels of all images together; image IoU is the mean over images."
     error_map = "error_map"
     unit = "pixels"
     outcomes: ClassVar = {

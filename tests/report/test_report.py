@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -113,6 +114,8 @@ def test_the_example_of_a_condition_has_few_other_edits_and_stands_once(folder):
     row = {"attribute": edit.attribute, "to": edit.replacement}
     used = set()
     example = gallery.find_example(shown, "brightest", row, folder, used)
+    found = next(image for image in having if image.id in used).counterfactual.edits
+    assert len(example["others"]) == len(found) - 1 and f"{value[0]} → {value[1]}" not in example["others"]
     fewest = min(len(image.counterfactual.edits) for image in having)
     assert example["text"] in {i.counterfactual.text for i in having if len(i.counterfactual.edits) == fewest}
     again = gallery.find_example(shown, "brightest", row, folder, used)
@@ -161,6 +164,22 @@ def test_examples_of_rejected_images_come_with_their_edits_and_reasons(folder):
     assert 0 < len(examples) <= gallery.REJECTED_EXAMPLES
     assert all(example["reasons"] == reasons[example["id"]] != () for example in examples)
     assert len({example["id"] for example in examples}) == len(examples)
+    assert all((folder.path / unquote(example["file"])).is_file() for example in examples)
+    page = re.sub(r"\s+", " ", (folder.path / "report.html").read_text())
+    rejected = sum(not image.verdict.valid for image in folder.generated())
+    assert (f"rejected images: {len(examples)} of {rejected}" in page) == (rejected > len(examples))
+    assert "None checks the caption against the original image" in page
+
+
+def test_a_gate_that_checks_captions_is_named(folder, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(folder.path, copied)
+    (copied / ".hydra").mkdir()
+    gates = {"clip": {"minimum": {"text_original": 0.2}}, "other": {"minimum": {"label": 0.2}}, "reader": {}}
+    (copied / ".hydra/config.yaml").write_text(json.dumps({"validity": gates}))
+    (copied / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
+    (copied / ".hydra/overrides.yaml").write_text("[]")
+    assert validity.find_caption_gates(RunFolder(copied)) == ["clip"]
 
 
 def rewrite_results(path, results):

@@ -150,7 +150,7 @@ def test_without_the_truth_generated_images_are_called_that(figures, gained):
 
 def test_classes_that_nothing_was_trained_on_are_named(figures):
     figures["unseen"] = list("abcdef")
-    expected = "The sources to train on lack 6 classes of those to test on (a, b, c, d, e and 1 more)"
+    expected = "The sources to train on lack 6 classes of those to test on (a, b, c, d, e, f)"
     assert verdict("net", figures)[-1].startswith(expected)
 
 

@@ -36,12 +36,18 @@ def test_a_drop_and_a_rise_have_one_sign_through_the_sentence():
         "Where nothing was changed, the generator alone does this: "
         "mean IoU drops by 14.0 points (10.0 to 18.0)."
     )
-    assert harm == "1 edit is harmful beyond that: weather → foggy."
+    assert harm == "1 edit is harmful by itself: weather → foggy."
     rise = words.verdict("net", FIGURES | {"drop": -0.02, "low": -0.03, "high": 0.01, "rough": True})[0]
     assert (
         "rises by 2.0 points (95 % interval, rough with so few sources: \N{MINUS SIGN}1.0 to 3.0), "
         "which may be chance" in rise
     )
+
+
+def test_no_single_name_is_hidden():
+    names = list("abcdefg")
+    assert words.join_names(names[:6], 5) == "a, b, c, d, e, f"
+    assert words.join_names(names, 5) == "a, b, c, d, e and 2 more"
 
 
 def test_long_times_are_in_minutes_and_hours():
@@ -83,7 +89,7 @@ def test_without_placebos_that_is_said():
     assert sentences[1].startswith("No image was painted from its unchanged caption")
 
 
-def test_the_worst_conditions_are_those_that_exceed_the_placebo():
+def test_the_worst_conditions_are_harmful_ones_in_the_order_of_the_drop_that_is_shown():
     rows = [
         ROW | {"to": "few", "drop": 0.9, "edit_drop": 0.8, "harmful": True, "groups": 3},
         ROW | {"to": "as the placebo", "drop": 0.5, "edit_drop": 0.1, "harmful": False},
@@ -92,7 +98,7 @@ def test_the_worst_conditions_are_those_that_exceed_the_placebo():
         ROW | {"to": "unclear", "drop": 0.3, "edit_drop": 0.3, "harmful": None},
     ]
     figures = FIGURES | {"per_value": rows}
-    assert [row["to"] for row in words.worst_conditions(figures)] == ["night", "fog"]
+    assert [row["to"] for row in words.worst_conditions(figures)] == ["fog", "night"]
     rows = [row | {"p_adjusted": p} for row, p in zip(rows, (0.01, 0.01, 0.2, 0.01, 0.01), strict=True)]
     without = FIGURES | {"placebo": None, "per_value": rows}
     assert [row["to"] for row in words.worst_conditions(without)] == ["as the placebo", "night", "unclear"]
@@ -112,7 +118,7 @@ def test_edits_that_were_always_made_together_are_one_condition():
         "weather → snowy (30.0 points)"
     )
     *_, harm, together = words.verdict("net", figures)
-    assert harm == "1 edit is harmful beyond that: weather → snowy."
+    assert harm == "1 edit is harmful by itself: weather → snowy."
     assert together.endswith(
         "cannot tell which of them is: weather → foggy always together with time of day → night."
     )
@@ -143,4 +149,4 @@ def test_the_statistics_of_edits_made_together_are_one_condition(tmp_path):
     assert words.worst_in_words(figures) == (
         "time of day → night (100.0 points, always together with weather → foggy)"
     )
-    assert words.verdict("net", figures)[-1].startswith("Some edits are harmful beyond that, but they were")
+    assert words.verdict("net", figures)[-1].startswith("Some edits are harmful, but they were")
