@@ -121,7 +121,7 @@ class Pipeline:
             gate.name: runner.run(GateStep(gate, dataset), items.to_gate(generated)) for gate in self.gates
         }
         pairs = items.to_quality(generated, sources)
-        quality = [runner.run(step, pairs) for step in self._quality_steps()]
+        quality = [runner.run(step, pairs) for step in self.quality_steps()]
         verdicts = {name: self._verdict(name, scores) for name in generated}
         images = items.join_images(generated, sources, captions, controls, verdicts, quality)
         predictions = self.predict(runner, items.to_predict(images, sources, dataset))
@@ -144,7 +144,7 @@ class Pipeline:
             *(("control", 1) for _ in self.conditionings),
             ("generate", images),
             *((GateStep(gate, self.dataset).name, images) for gate in self.gates),
-            *((step.name, images) for step in self._quality_steps()),
+            *((step.name, images) for step in self.quality_steps()),
             *(("predict", 1 + images + renders) for _ in self.models),
         ]
 
@@ -157,7 +157,8 @@ class Pipeline:
             predictions += items.join_predictions(model.name, images, records)
         return predictions
 
-    def _quality_steps(self) -> list[SimilarityStep | NetworksStep]:
+    def quality_steps(self) -> list[SimilarityStep | NetworksStep]:
+        """Returns the steps that measure the quality of images."""
         networks = [NetworksStep(self.quality)] if self.quality and self.quality.figures else []
         return [SimilarityStep(), *networks]
 
