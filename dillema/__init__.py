@@ -12,9 +12,10 @@ __version__ = "0.2.0"
 def run(overrides: Sequence[str] = ()) -> "RunFolder":
     """Runs a job in this process, as `python -m dillema` does, and returns its run folder.
 
-    Takes `job=run` (the default), `judge`, `report` and `retrain`. Works in a notebook and leaves no state
-    of Hydra behind. Raises a UserError for a mistake in the configuration, or when the machine lacks
-    something that the run needs.
+    Takes all jobs. `job=report` returns the folder of the run; that of a job that makes no run, such as
+    `compare`, holds no results. Works in a notebook, in threads and inside of another application of Hydra,
+    and leaves no state of Hydra behind. Raises a UserError for a mistake in the configuration, or when the
+    machine lacks something that the run needs.
     """
     from .entry import run_job
 

@@ -9,7 +9,7 @@ Every method that takes a batch keeps these promises:
 
 - It returns one result an item, in order.
 - The result of an item depends only on the item and its seed, not on the batch, on earlier calls or on the
-  process.
+  process. On a GPU alone, its last bits may depend on the batch (see `dillema.execution.each_alone`).
 - When one item fails, its exception takes the place of its result, or is raised. After a raised exception
   the batch is tried again item by item.
 - An `ItemError` concerns one item. A `UserError` ends the run.

@@ -1,6 +1,8 @@
 """Finds and composes the configuration, and builds the objects that its blocks describe."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,9 @@ Block = NewType("Block", DictConfig)
 
 Blocks = NewType("Blocks", DictConfig)
 """The options of a group that may have several in one run, by name."""
+
+
+_COMPOSING = threading.RLock()  # Hydra's state is that of the process
 
 
 @dataclass
@@ -59,6 +64,7 @@ class Config:
     seed: NotNegative
     counterfactuals: Positive
     images_per_counterfactual: Positive
+    correct_captions: bool
     placebo: Literal[0, 1]
     max_failures: NotNegative
     retry_failed: bool
@@ -120,7 +126,10 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     """
     import hydra
 
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="dillema"):
+    with (
+        _no_other_hydra(),
+        hydra.initialize_config_dir(str(conf_dir()), version_base="1.3", job_name="dillema"),
+    ):
         try:
             return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
         except YAMLError as error:
@@ -128,6 +137,20 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         except (OSError, ValueError, RecursionError) as error:
             options = ", ".join(override for override in overrides if "." not in override.partition("=")[0])
             raise UserError(f"the options {options:.500} cannot be read: {error}") from error
+
+
+@contextmanager
+def _no_other_hydra() -> Iterator[None]:
+    """Keeps other threads from composing, and sets aside the state of an application that uses Hydra."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    with _COMPOSING:
+        outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            yield
+        finally:
+            GlobalHydra.instance().hydra = outer  # of the instance that Hydra has put in its place
 
 
 def read_yaml(path: Path) -> Any:

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
@@ -234,35 +234,48 @@ def _hints(target: Any) -> dict[str, Any]:
 
 def fits(value: Any, hint: Any) -> bool:
     """Returns whether a plain value of YAML fits a type hint; True for hints that no YAML value can meet."""
+    return make_check(hint)(value)
+
+
+def make_check(hint: Any) -> Callable[[Any], bool]:
+    """Returns `fits` for one hint. Files of many lines need it: reading a hint takes longer than a check."""
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is Annotated:
+        check = make_check(arguments[0])
         constraints = [extra for extra in arguments[1:] if isinstance(extra, Constraint)]
-        return fits(value, arguments[0]) and all(constraint.holds(value) for constraint in constraints)
+        return lambda value: check(value) and all(constraint.holds(value) for constraint in constraints)
     if origin in (Union, UnionType):
-        return any(fits(value, choice) for choice in arguments)
+        checks = [make_check(choice) for choice in arguments]
+        return lambda value: any(check(value) for check in checks)
     if origin is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in arguments)
+        return lambda value: any(value == choice and type(value) is type(choice) for choice in arguments)
     if origin in (int, float):
-        return isinstance(value, (int, origin)) and not isinstance(value, bool)
+        return lambda value: isinstance(value, (int, origin)) and not isinstance(value, bool)
     if origin in (bool, NoneType):
-        return isinstance(value, origin)
+        return lambda value: isinstance(value, origin)
     if origin in (str, Path):
-        return isinstance(value, str)
-    return _fits_collection(value, origin, arguments)
+        return lambda value: isinstance(value, str)
+    return _make_collection_check(origin, arguments)
 
 
-def _fits_collection(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
-    if not inspect.isclass(origin):
-        return True
-    if issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            return False
-        return not arguments or all(fits(k, arguments[0]) and fits(v, arguments[1]) for k, v in value.items())
+def _make_collection_check(origin: Any, arguments: tuple[Any, ...]) -> Callable[[Any], bool]:
+    checks = [make_check(argument) for argument in arguments]
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        if not checks:
+            return lambda value: isinstance(value, dict)
+        of_key, of_value = checks
+        return lambda value: (
+            isinstance(value, dict) and all(of_key(key) and of_value(part) for key, part in value.items())
+        )
     if origin is tuple and arguments and arguments[-1] is not ...:
-        return isinstance(value, list) and len(value) == len(arguments) and all(map(fits, value, arguments))
-    if issubclass(origin, Collection):
-        return isinstance(value, list) and (not arguments or all(fits(item, arguments[0]) for item in value))
-    return True
+        return lambda value: (
+            isinstance(value, list)
+            and len(value) == len(checks)
+            and all(check(item) for check, item in zip(checks, value, strict=True))
+        )
+    if inspect.isclass(origin) and issubclass(origin, Collection):
+        return lambda value: isinstance(value, list) and (not checks or all(map(checks[0], value)))
+    return lambda value: True
 
 
 PLAIN_NAMES: dict[Any, str] = {

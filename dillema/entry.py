@@ -5,20 +5,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from .config import build, compose, without_hydra
 from .config_check import check, check_inputs
 from .context import JobContext, group_options
-from .errors import machine_errors
+from .errors import UserError, machine_errors
 from .overrides import prepare
 from .run_folder import RunFolder
 
 
 def run_job(overrides: Sequence[str]) -> RunFolder:
     """Returns the run folder of a job, which holds no finished run for a shard; see `dillema.run`."""
-    arguments = prepare(overrides)
-    composed = compose(arguments)
+    arguments = prepare(_check_overrides(overrides))
+    try:
+        composed = compose(arguments)
+    except HydraException as error:
+        raise UserError(str(error)) from error
     prepared = [argument for argument in arguments if not argument.startswith("hydra.")]
     OmegaConf.resolve(composed.hydra.run)
     check(composed)
@@ -28,8 +32,22 @@ def run_job(overrides: Sequence[str]) -> RunFolder:
     options = group_options(composed.hydra.runtime.choices)
     _write_settings(folder, cfg, composed.hydra, prepared)
     with _logging(folder), machine_errors():
-        build(cfg.job)(JobContext(cfg, folder, tuple(prepared), options))
-    return RunFolder(folder) if cfg.shard else RunFolder.open(folder)
+        result = build(cfg.job)(JobContext(cfg, folder, tuple(prepared), options))
+    return result if isinstance(result, RunFolder) else RunFolder(folder)
+
+
+def _check_overrides(overrides: Sequence[str]) -> Sequence[str]:
+    """Returns overrides; raises a UserError for what is no list of settings, and for flags."""
+    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+        raise UserError(
+            "dillema.run takes a list of settings, as in dillema.run(['dataset.limit=24']), "
+            f"not {overrides!r}"
+        )
+    if flags := [override for override in overrides if override.startswith("-")]:
+        raise UserError(
+            f"dillema.run takes no flags, such as {flags[0]}: for a sweep, call it once for each run"
+        )
+    return overrides
 
 
 def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides: Sequence[str]) -> None:

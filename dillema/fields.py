@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from .errors import UserError
@@ -53,8 +52,9 @@ BatchSize = Annotated[int, TRANSIENT, Constraint("of at least 1", lambda value: 
 
 def is_inside(name: str) -> bool:
     """Returns whether a relative path stays in its folder."""
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    parts = name.split("/")  # a path of pathlib takes ten times as long, and a run has many names
+    is_relative = parts[0] != "" and ".." not in parts and "\0" not in name
+    return is_relative and any(part not in ("", ".") for part in parts)
 
 
 def marked_fields(backend: type, mark: Mark) -> tuple[str, ...]:

@@ -61,6 +61,12 @@ def find_weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from find_weights(value, f"{path}.{key}")
 
 
+def find_shared_weights(captioner: Any, gates: Any) -> set[str]:
+    """Returns the weights that a captioner and a gate, or two gates, name in their settings."""
+    named = [value for node in (captioner, gates) for _, value in find_weights(node, "")]
+    return {value for value in named if named.count(value) > 1}
+
+
 def find_family(weights: str) -> str:
     """Returns the architecture of weights of transformers, such as "segformer"; "" if it is unknown.
 

@@ -4,7 +4,8 @@ import errno
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,12 +17,31 @@ if TYPE_CHECKING:
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory")
+ROOM = 2  # times the size of a network that is kept, which must be free for others
 NOT_THERE = "does not have it, or keeps it private"
 UNREACHABLE = "cannot be reached"
 
 # diffusers imports bitsandbytes where it is installed, which warns of a package that only speeds up 4-bit
 # weights on a CPU
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+_kept: dict[str, dict[Any, Any]] = {}
+"""The networks that several back-ends use, by their weights and by how they were opened; see `sharing`."""
+
+
+@contextmanager
+def sharing(names: Collection[str]) -> Iterator[None]:
+    """Opens the networks of these weights only once, and lets them go at the end.
+
+    While other weights are in use, they wait in the memory of the machine. Where it has no room, and where
+    their weights are quantised, they are opened again instead.
+    """
+    _kept.update({_locate(name): {} for name in names})
+    try:
+        yield
+    finally:
+        _kept.clear()
 
 
 def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
@@ -41,6 +61,7 @@ def load(kind: Any, name: str, instead: str, **options: Any) -> Any:
     """
     from safetensors import SafetensorError
 
+    _make_room()
     unusable = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, MemoryError)
     # both, where both are imported: a pipeline of diffusers holds models of transformers
     for library in {"transformers", "diffusers"} & set(sys.modules):
@@ -76,6 +97,7 @@ def file(name: str, instead: str) -> Path:
     """
     import huggingface_hub
 
+    _make_room()
     if Path(name).is_file():
         return Path(name)
     *owner, path = name.split("/", 2)
@@ -115,6 +137,31 @@ def network(
             numbers.
     """
     target, number_type = placement(device, dtype)
+    kept = _kept.get(_locate(name)) if not quantization else None
+    if kept and (kind, number_type) in kept:
+        model = kept[kind, number_type]
+    else:
+        model = _open(kind, name, instead, target, number_type, quantization)
+    if quantization:
+        return model.eval()
+    try:
+        model = model.to(target).eval()
+    except RuntimeError as error:
+        raise _problem(name, error) or error from error
+    if kept is not None:
+        kept[kind, number_type] = model
+    return model
+
+
+def _open(
+    kind: Any,
+    name: str,
+    instead: str,
+    target: str,
+    number_type: "torch.dtype",
+    quantization: dict[str, Any] | None,
+) -> Any:
+    """Returns a model of transformers; raises a UserError when the checkpoint lacks weights."""
     options: dict[str, Any] = {"dtype": number_type, "output_loading_info": True}
     if quantization:
         options |= {"quantization_config": quantization, "device_map": {"": target}}
@@ -124,12 +171,28 @@ def network(
             f"{name} was not trained for this task: "
             f"it lacks weights of {type(model).__name__} ({', '.join(missing[:3])}, ...)"
         )
-    if quantization:
-        return model.eval()
-    try:
-        return model.to(target).eval()
-    except RuntimeError as error:
-        raise _problem(name, error) or error from error
+    return model
+
+
+def _locate(name: str) -> str:
+    """Returns the path of a folder, or a hub id as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def _make_room() -> None:
+    """Moves the networks that are kept out of the GPU, and lets those go for which there is no room."""
+    if not any(_kept.values()):
+        return
+    import psutil  # type: ignore[import-untyped]
+    import torch
+
+    for kept in _kept.values():
+        for opened, model in list(kept.items()):
+            if psutil.virtual_memory().available < ROOM * model.get_memory_footprint():
+                del kept[opened]
+            elif model.device.type == "cuda":
+                model.to("cpu")
+                torch.cuda.empty_cache()
 
 
 def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
@@ -149,6 +212,11 @@ def placement(device: str, dtype: DType) -> "tuple[str, torch.dtype]":
         return device, torch.bfloat16 if has_bfloat16 else torch.float16
     has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return device, torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def is_on_cpu(device: str) -> bool:
+    """Returns whether a setting of the device stands for the CPU."""
+    return placement(device, "float32")[0].startswith("cpu")
 
 
 def _unused_keys(model: Any, missing: Any) -> set[str]:

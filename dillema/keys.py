@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
 from .fields import TRANSIENT, WEIGHTS, marked_fields
 
 
@@ -16,13 +17,20 @@ def identity(backend: Any) -> Any:
 
     Fields hinted `Transient` are left out. A field hinted `Weights` is replaced by a hash of the file or
     folder that it names; a name that is no path (a hub id) stays as it is. The identity of a back-end inside
-    a back-end is computed in the same way.
+    a back-end is computed in the same way. Raises a UserError for an object whose settings cannot be told.
     """
     if isinstance(backend, (list, tuple)):
         return [identity(part) for part in backend]
     if isinstance(backend, Mapping):
         return {str(name): identity(part) for name, part in backend.items()}
     if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
+        # the text of an object that tells nothing but where it lies in memory
+        if not isinstance(backend, str) and " at 0x" in repr(backend):
+            name = f"{type(backend).__module__}.{type(backend).__qualname__}"
+            raise UserError(
+                f"{name} is no dataclass: its settings cannot be told, and records of it would be those of "
+                "another object. Write @dataclass above the class, and its settings as fields"
+            )
         return backend
     backend_class = type(backend)
     transient = marked_fields(backend_class, TRANSIENT)

@@ -3,8 +3,8 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 from .backend import (
@@ -19,12 +19,14 @@ from .backend import (
     Quality,
     Renders,
 )
+from .counterfactual.labels import read_synonyms
+from .counterfactual.naming import ClassNames
 from .errors import UserError
 from .execution import overlap
 from .image_size import ImageSize
 from .runner import Outcome, Runner
 from .steps import items
-from .steps.caption import CaptionStep
+from .steps.caption import CaptionItem, CaptionStep
 from .steps.control import ControlStep
 from .steps.gate import GateStep
 from .steps.generate import GenerateStep
@@ -35,7 +37,8 @@ from .steps.quality import NetworksStep, SimilarityStep
 from .steps.rewrite import RewriteStep
 from .steps.source import SourceStep
 from .steps.verdict import FAILED, verdict
-from .types import Sample, Verdict
+from .task import get_task
+from .types import Caption, Sample, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class Pipeline:
     Attributes:
         counterfactuals: How many variants each source has.
         images_per_counterfactual: How many images are generated of each variant, each from its own noise.
+        correct_captions: Whether a caption that contradicts the class of its source is corrected.
+        synonyms: A file with synonyms of the classes, see `read_synonyms`; None for none.
         placebos: How many times (0 or 1) each source is painted again from its unchanged caption.
         seed: Every random choice follows from it.
     """
@@ -73,6 +78,8 @@ class Pipeline:
     quality: Quality | None = None
     counterfactuals: int = 3
     images_per_counterfactual: int = 1
+    correct_captions: bool = True
+    synonyms: str | None = None
     placebos: int = 0
     seed: int = 0
 
@@ -90,18 +97,22 @@ class Pipeline:
         executor, size = runner.executor, runner.executor.block_size
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         blocks = overlap(partial(self.run_block, runner), parts, executor.blocks, executor.stop)
-        done = 0
+        done, runner.in_parts = 0, len(parts) > 1
         for part, block in zip(parts, blocks, strict=True):
             yield block
             done += len(part)
             if len(parts) > 1:
                 log.info("%d of %d sources are done", done, len(ordered))
+        runner.in_parts = False
+        runner.refuse_total_failures()
 
     def run_block(self, runner: Runner, samples: Sequence[Sample]) -> Block:
         """Returns the results of some samples."""
         dataset, seed = self.dataset, self.seed
         sources = runner.run(SourceStep(dataset, self.size), samples)
         captions = runner.run(CaptionStep(self.captioner, dataset), items.to_caption(sources, seed))
+        if self.correct_captions:
+            captions = {name: self._correct(caption) for name, caption in captions.items()}
         keywords = runner.run(
             KeywordsStep(self.editor, dataset.vary), items.to_keywords(captions, dataset, seed)
         )
@@ -131,7 +142,8 @@ class Pipeline:
             "generated": len(counterfactuals),
             "valid": sum(image.verdict.valid for image in counterfactuals),
         }
-        counts |= {"placebos": len(images) - len(counterfactuals)}
+        corrected = sum(bool(caption.value.uncorrected) for caption in captions.values())
+        counts |= {"placebos": len(images) - len(counterfactuals), "corrected_captions": corrected}
         return Block(images, predictions, counts)
 
     def list_steps(self) -> list[tuple[str, float]]:
@@ -156,6 +168,21 @@ class Pipeline:
             records = runner.run(step, [item for item, _ in images])
             predictions += items.join_predictions(model.name, images, records)
         return predictions
+
+    @cached_property
+    def _class_names(self) -> ClassNames:
+        synonyms = read_synonyms(self.synonyms) if self.synonyms else {}
+        return ClassNames(self.dataset.classes, synonyms)
+
+    def _correct(self, caption: Outcome[CaptionItem]) -> Outcome[CaptionItem]:
+        """Returns a caption that names no other class than its source's, as it is where it names none."""
+        label = get_task(self.dataset.task).label_name(caption.item.sample, self.dataset)
+        if not label:
+            return caption
+        text = self._class_names.correct(caption.value.text, self.dataset.classes.index(label))
+        if text == caption.value.text:
+            return caption
+        return replace(caption, value=Caption(text, uncorrected=caption.value.text))
 
     def quality_steps(self) -> list[SimilarityStep | NetworksStep]:
         """Returns the steps that measure the quality of images."""

@@ -27,7 +27,7 @@ from typing import Any
 
 from . import predictions
 from .config import read_yaml
-from .config_check import describe, fits
+from .config_check import describe, fits, make_check
 from .decoding import read_text_file
 from .errors import UserError
 from .fields import FileName
@@ -54,12 +54,14 @@ METADATA_VALUES: dict[str, Any] = {
     **dict.fromkeys(("reasons", "label_columns"), list[str]),
     **dict.fromkeys(("scores", "quality"), _Numbers | None),
     **{"edits": list[_Texts], "seed": int, "checked": bool, "controls": list[FileName]},
-    **{"method": str | None, "alternatives": dict[str, list[str]] | None},
+    **{"uncorrected_caption": str | None, "method": str | None, "alternatives": dict[str, list[str]] | None},
     **{"attributes": dict[str, str | None] | None, "licences": list[str] | None},
 }
 """The values of a line of metadata.jsonl that are read again, and their types."""
 
 FAILURE_VALUES = dict.fromkeys(("step", "id", "message", "raw"), str)
+
+KEPT_IMAGES = 20_000  # of a part, which are read once a job: 60 MB; those of larger sets are read each time
 
 PREVIEW = "preview.html"
 COUNTED_IMAGES, REJECTED_IMAGES = "images", "rejected"  # the folders of a generated set
@@ -212,6 +214,11 @@ class RunFolder:
             )
         return results
 
+    @cached_property
+    def _kept(self) -> dict[str, tuple[Any, list[StoredImage]]]:
+        """Returns the images of each part that were read, with the state of their file then."""
+        return {}
+
     @property
     def labels(self) -> Labels:
         """Returns the properties of the data set."""
@@ -294,14 +301,26 @@ class RunFolder:
 
     def images(self, part: str) -> Iterator[StoredImage]:
         """Yields the images of `generated` or of `placebo`, in their order."""
-        file, lines = self.path / part / METADATA, 0
+        file, count = self.path / part / METADATA, "placebos" if part == "placebo" else part
+        status = file.stat() if file.is_file() else None
+        state = status and (status.st_ino, status.st_mtime_ns, status.st_size)
+        if state and part in self._kept and self._kept[part][0] == state:
+            yield from self._kept[part][1]
+            self._check_count(file, len(self._kept[part][1]), count)
+            return
+        lines, kept = 0, []
         for row in read_metadata(self.path / part):
             lines += 1
             try:
-                yield self._image(part, row)
+                image = self._image(part, row)
             except (KeyError, TypeError) as error:  # a column of the label, or a part of an edit
                 raise UserError(f"{file}, the line of {row['file_name']}, is damaged: {error}") from error
-        self._check_count(file, lines, "placebos" if part == "placebo" else part)
+            if lines <= KEPT_IMAGES:
+                kept.append(image)
+            yield image
+        self._check_count(file, lines, count)
+        if lines == len(kept):
+            self._kept[part] = state, kept
 
     def _check_count(self, file: Path, lines: int, name: str) -> None:
         """Raises a UserError if a file of a finished run has lost or gained lines."""
@@ -319,7 +338,7 @@ class RunFolder:
             file=row["file_name"],
             source=row["source"],
             group=row["group"],
-            caption=Caption(row["caption"]),
+            caption=Caption(row["caption"], row.get("uncorrected_caption") or ""),
             counterfactual=Counterfactual(
                 row["counterfactual"], edits, row.get("method") or "", alternatives
             ),
@@ -362,21 +381,18 @@ def read_lines(file: Path, values: Mapping[str, Any] = MappingProxyType({})) -> 
     if not file.is_file():
         raise UserError(f"{file} is no file")
     number = 1
+    checks = {name: make_check(hint) for name, hint in values.items()}
     with file.open(encoding="utf-8-sig") as lines:
         try:
             for line in lines:
-                yield _read_line(line, values)
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("it is no mapping")
+                for name, check in checks.items():
+                    if not check(row.get(name)):
+                        must_be = describe(values[name])
+                        raise ValueError(f"{name} must be {must_be}, not {row.get(name)!r:.60}")
+                yield row
                 number += 1
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file}, line {number}, is damaged: {error}") from error
-
-
-def _read_line(line: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the mapping in a line of JSON; raises a ValueError for a value of another type."""
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise ValueError("it is no mapping")
-    for name, hint in values.items():
-        if not fits(row.get(name), hint):
-            raise ValueError(f"{name} must be {describe(hint)}, not {row.get(name)!r:.60}")
-    return row

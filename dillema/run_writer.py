@@ -126,6 +126,7 @@ class RunWriter:
         counterfactual = image.counterfactual
         row |= {"source": image.sample.id, "group": image.sample.group, "caption": image.caption.text}
         row |= {
+            "uncorrected_caption": image.caption.uncorrected or None,
             "counterfactual": counterfactual.text,
             "edits": [asdict(edit) for edit in counterfactual.edits],
         }

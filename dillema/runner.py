@@ -79,6 +79,8 @@ class Runner:
         max_failures: Items of the run that may fail before it stops.
         retry_failed: Whether items that failed in an earlier run are tried again.
         allow_total_failure: Whether all items of a step may fail.
+        in_parts: Whether `run` gets the items of a step in parts. A part may then fail as a whole;
+            `refuse_total_failures` is called at the end.
         after_batch: Called with a step and the finished items of a batch, each with the file of its image.
         forecast: What is known about the steps to come, for the time that is left.
         failures: The failed items: step, id, message and raw reply.
@@ -91,44 +93,73 @@ class Runner:
     max_failures: int = 50
     retry_failed: bool = False
     allow_total_failure: bool = False
+    in_parts: bool = False
     after_batch: Callable[[Step[Any], Sequence[tuple[Any, Path]]], None] = lambda step, finished: None
     forecast: Forecast | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
     items: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    _finished: set[str] = field(default_factory=set, init=False, repr=False)
+    _messages: dict[tuple[str, str], list[str]] = field(default_factory=dict, init=False, repr=False)
     # blocks of sources may be in work at the same time, each in a thread of its own
     _lock: Any = field(default_factory=threading.RLock, init=False, repr=False)
 
     def run(self, step: Step[Item], items: Sequence[Item]) -> dict[str, Outcome[Item]]:
         """Returns the finished items by id, in order; computes only those that are missing.
 
-        Raises a UserError when more items of the run failed than `max_failures`, or when every item of a
-        step failed.
+        Raises a UserError when more items of the run failed than `max_failures`, or when every item failed.
         """
         step_key = [step.name, step.version, identity(step.backend)]
         keys = [digest(step_key, step.key(item)) for item in items]
+        ids = [step.item_id(item) for item in items]
         with self._lock:
             self.items[step.name] += len(items)
             records = self.store.get(keys)
             done = self._find_done(step, records)
-            self._note_failures(step, [records[key] for key in keys if key in done])
+            self._note_failures(
+                step, [(i, records[key]) for i, key in zip(ids, keys, strict=True) if key in done]
+            )
         missing = [(item, key) for item, key in zip(items, keys, strict=True) if key not in done]
         if self.forecast:
             self.forecast.begin(step.name, len(items), len(items) - len(missing))
         if missing:
-            records |= self._compute_or_wait(step, _without_repeats(missing))
+            different, repeated = _split_repeats(missing)
+            records |= self._compute_or_wait(step, different)
+            with self._lock:
+                self._note_failures(step, [(step.item_id(item), records[key]) for item, key in repeated])
         elif items:
             self._log_nothing_to_do(step, list(records.values()))
         seconds = sum(records[key].seconds for key in set(keys))
         with self._lock:
             self.seconds[step.name] = self.seconds.get(step.name, 0.0) + seconds
-        if items and not self.allow_total_failure and all(records[key].failed for key in keys):
-            self._refuse_total_failure(step, [records[key] for key in keys])
+        self._note_step(step.name, digest(step_key), [records[key] for key in keys])
+        if not self.in_parts:
+            self.refuse_total_failures()
         return {
-            step.item_id(item): Outcome(item, step.decode(records[key].value), key, self.store.image(key))
-            for item, key in zip(items, keys, strict=True)
+            item_id: Outcome(item, step.decode(records[key].value), key, self.store.image(key))
+            for item_id, item, key in zip(ids, items, keys, strict=True)
             if not records[key].failed
         }
+
+    def refuse_total_failures(self) -> None:
+        """Raises a UserError if every item that a step got so far has failed."""
+        for (name, step), messages in self._messages.items():
+            if messages and step not in self._finished and not self.allow_total_failure:
+                most_frequent = max(messages, key=messages.count)
+                raise UserError(
+                    f"all {len(messages)} items of the step {name} failed, most often because: "
+                    f"{most_frequent}. failures.jsonl lists all of them; finished work is kept. "
+                    "Remove the cause and try them again with retry_failed=true"
+                )
+
+    def _note_step(self, name: str, step: str, records: Sequence[Record]) -> None:
+        """Notes whether any item of a step, which has this name and key, has finished."""
+        with self._lock:
+            if any(not record.failed for record in records):
+                self._finished.add(step)
+            elif step not in self._finished:
+                messages = self._messages.setdefault((name, step), [])
+                messages += [record.message for record in records]
 
     def _find_done(self, step: Step[Item], records: Mapping[str, Record]) -> set[str]:
         """Returns the keys of the records that make computing their items unnecessary."""
@@ -148,7 +179,8 @@ class Runner:
                     # another run may have finished some since they were looked up
                     stored = self.store.get(claimed)
                     done = self._find_done(step, stored)
-                    self._note_failures(step, [stored[key] for key in stored if key in done])
+                    found = [(step.item_id(item), stored[key]) for item, key in missing if key in done]
+                    self._note_failures(step, found)
                 records |= {key: stored[key] for key in done}
                 left = [(item, key) for item, key in missing if key in claimed - done]
                 if left:
@@ -178,7 +210,7 @@ class Runner:
                     records |= {record.key: record for record in batch_records}
                     progress.advance(len(batch), seconds * len(batch))
                     _log_failures(progress, step.name, batch_records, batch_results)
-                    self._note_failures(step, batch_records)
+                    self._note_failures(step, [(record.item, record) for record in batch_records])
                     finished = [
                         (item, self.store.image(key)) for item, key in batch if not records[key].failed
                     ]
@@ -213,11 +245,14 @@ class Runner:
         """Returns the level of messages about a step: with many blocks, those about blocks are enough."""
         return logging.INFO if self.executor.blocks == 1 else logging.DEBUG
 
-    def _note_failures(self, step: Step[Item], records: Sequence[Record]) -> None:
-        """Adds failed records to the failures of the run; raises a UserError when there are too many."""
-        for record in records:
+    def _note_failures(self, step: Step[Item], records: Sequence[tuple[str, Record]]) -> None:
+        """Adds failed records to the failures of the run; raises a UserError when there are too many.
+
+        Each comes with the id of its item: the record may have been made for an equal item of another id.
+        """
+        for item_id, record in records:
             if record.failed:
-                failure = {"step": step.name, "id": record.item, "message": record.message, "raw": record.raw}
+                failure = {"step": step.name, "id": item_id, "message": record.message, "raw": record.raw}
                 self.failures.append(failure)
         if len(self.failures) > self.max_failures:
             last = self.failures[-1]
@@ -227,15 +262,6 @@ class Runner:
                 "Remove the cause and try them again with retry_failed=true, "
                 f"or allow more with max_failures={10 * self.max_failures or 10}"
             )
-
-    def _refuse_total_failure(self, step: Step[Item], records: Sequence[Record]) -> None:
-        messages = [record.message for record in records]
-        most_frequent = max(messages, key=messages.count)
-        raise UserError(
-            f"all {len(records)} items of the step {step.name} failed, most often because: {most_frequent}. "
-            "failures.jsonl lists all of them; finished work is kept. "
-            "Remove the cause and try them again with retry_failed=true"
-        )
 
     def _log_nothing_to_do(self, step: Step[Item], records: Sequence[Record]) -> None:
         failed = sum(record.failed for record in records)
@@ -256,9 +282,18 @@ def _log_failures(
                 log.warning("%s: %s failed: %s%s", step, record.item, record.message, trace)
 
 
-def _without_repeats(items: Sequence[tuple[Item, str]]) -> list[tuple[Item, str]]:
-    """Returns items and their keys, each key once: equal items have equal results."""
-    return list({key: (item, key) for item, key in items}.values())
+def _split_repeats(
+    items: Sequence[tuple[Item, str]],
+) -> tuple[list[tuple[Item, str]], list[tuple[Item, str]]]:
+    """Returns items and their keys, each key once, and the others: equal items have equal results."""
+    first: dict[str, tuple[Item, str]] = {}
+    repeated = []
+    for item, key in items:
+        if key in first:
+            repeated.append((item, key))
+        else:
+            first[key] = (item, key)
+    return list(first.values()), repeated
 
 
 def _traceback(error: Exception) -> str:

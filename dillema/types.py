@@ -70,9 +70,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Caption:
-    """One or more sentences about a sample."""
+    """One or more sentences about a sample.
+
+    Attributes:
+        text: The sentences.
+        uncorrected: What the captioner wrote, where `text` names the class of the label in place of another
+            one; "" elsewhere.
+    """
 
     text: str
+    uncorrected: str = ""
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ def test_a_real_data_set_brings_models_of_its_size_and_none_where_others_are_cho
         "Qwen3-VL" in cfg.captioner.model
         and "Qwen3-4B" in cfg.llm.model
         and cfg.prompt.prompt.endswith("general.txt")
+        and cfg.prompt.spans == "vocabulary"
     )
     assert "stable-diffusion-v1-5" in cfg.generator.model and "mini" not in str(cfg.model)
     assert set(cfg.conditioning.get("parts", {"canny": 0})) == (

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from dillema import hub as weights
 from dillema.run_folder import RunFolder
 from tests import tiny
 from tests.test_experiments import dillema, generated, hub, photographs, resnets, streets  # noqa: F401
@@ -38,10 +39,15 @@ def check_page(folder, *gates):
     return run
 
 
-def test_classification_asks_questions_and_compares_with_clip(dillema, resnets):
+def test_classification_asks_questions_and_compares_with_clip(dillema, resnets, monkeypatch):
     for wnid in ("n01440764", "n02109047"):
         photographs(Path("data/imagenet/val"), wnid)
-    folder = dillema("dataset=imagenet", "generator.steps=2")
+    opened, load = [], weights.load
+    monkeypatch.setattr(weights, "load", lambda kind, *names, **options: opened.append(kind.__name__) or load(
+        kind, *names, **options
+    ))  # fmt: skip
+    folder = dillema("dataset=imagenet", "generator.steps=2", "validity.questions.dtype=float32")
+    assert opened.count("AutoModelForImageTextToText") == 1  # the captioner's, which the gate asks too
     run = check_page(folder, "questions", "clip", "image")
     assert scores(folder) >= {f"questions.{name}" for name in QUESTIONS if name != "original"}
     assert scores(folder) >= {
@@ -80,3 +86,4 @@ def test_the_classes_of_cityscapes_are_compared_as_they_are(dillema, dataset):
     row = json.loads((folder / "generated" / "metadata.jsonl").read_text().splitlines()[0])
     assert not row["valid"] and any("agreement with the mask is" in reason for reason in row["reasons"])
     assert run.results["counts"]["valid"] == 0
+    assert "The gates rejected all of them" in (folder / "report.html").read_text()

@@ -2,6 +2,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import psutil
 import pytest
 import torch
 import transformers
@@ -182,3 +183,22 @@ def test_a_gpu_without_bfloat16_computes_in_float16(monkeypatch, has_bfloat16, d
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: has_bfloat16)
     assert hub.placement("cuda", "auto") == ("cuda", dtype)
     assert hub.placement("cuda", "float32") == ("cuda", torch.float32)
+
+
+def test_shared_weights_are_opened_once_while_there_is_room(tmp_path, monkeypatch):
+    tiny.classifier(tmp_path)
+
+    def open_network(dtype="float32"):
+        kind = transformers.AutoModelForImageClassification
+        return hub.network(kind, str(tmp_path), "model=mini_resnet", "cpu", dtype)
+
+    with hub.sharing([str(tmp_path)]):
+        first = open_network()
+        hub.load(transformers.AutoImageProcessor, str(tmp_path), "model=mini_resnet")
+        assert open_network() is first
+        assert open_network("bfloat16") is not first  # another number type gives other answers
+        full = psutil.virtual_memory()._replace(available=first.get_memory_footprint())
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: full)
+        hub.load(transformers.AutoImageProcessor, str(tmp_path), "model=mini_resnet")
+        assert open_network() is not first
+    assert open_network() is not open_network()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,30 @@ def test_new_thresholds_need_no_new_scores(tmp_path):
     assert all("is below 2.0" in image.verdict.reasons[0] for image in strict.generated())
 
 
+def test_a_gate_scores_again_when_the_data_set_corrects_an_attribute(tmp_path):
+    class Corrected(Noise):
+        def samples(self):
+            return [replace(s, attributes={"weather": "foggy"}) for s in super().samples()]
+
+    class Reader(Gate):
+        def score(self, samples, counterfactuals, images, dataset):
+            return [{"mean": float(s.attributes["weather"] == "foggy")} for s in samples]
+
+    for data, expected in ((Noise(), 0.0), (Corrected(), 1.0)):
+        folder = run(tmp_path, dataset=data, gates=[Reader()])
+        assert {image.verdict.scores["brightness.mean"] for image in folder.generated()} == {expected}
+
+
+def test_labels_may_be_numbers_of_numpy(tmp_path):
+    class Numpy(Noise):
+        def samples(self):
+            return [replace(s, label=np.int64(s.label)) for s in super().samples()]
+
+    parts = {"task": "classification", "count": 3}
+    folder = run(tmp_path, dataset=Numpy(**parts), models=[Model(task="classification")])
+    assert [image.label["label"] for image in folder.generated()] == [0, 0, 1, 1, 2, 2]
+
+
 def test_several_gates_must_all_pass(tmp_path):
     folder = run(tmp_path, gates=[Gate(), Gate(name="strict", least=0.5)])
     for image in folder.generated():
@@ -226,6 +251,34 @@ def test_a_step_in_which_everything_fails_ends_the_run_with_the_most_frequent_me
         UserError, match="all 12 items of the step generate failed, most often because: no street here"
     ):
         run(tmp_path, generator=Generator(fails="street"))
+
+
+def test_a_block_in_which_everything_fails_does_not_end_the_run(tmp_path, monkeypatch):
+    parts = {"dataset": Noise(count=5, damaged=4)}
+    in_one_block = left_behind(run(tmp_path, **parts))
+    monkeypatch.setattr("dillema.execution.local.Local.block_size", 4)
+    assert left_behind(run(tmp_path, "other", "elsewhere", **parts)) == in_one_block
+    with pytest.raises(UserError, match="all 12 items of the step generate failed"):
+        run(tmp_path, "failed", "failed", generator=Generator(fails="street"))
+
+
+def test_the_failures_of_equal_files_are_listed_under_the_id_of_each(tmp_path):
+    class Empty(Noise):
+        def samples(self):
+            return [
+                replace(s, read_image=bytes, read_mask=lambda: noise_image(9, 3)) if i < 2 else s
+                for i, s in enumerate(super().samples())
+            ]
+
+    class Renamed(Empty):
+        def samples(self):
+            return [replace(s, id=f"renamed-{s.id}") for s in super().samples()]
+
+    for name in ("first", "from the store"):
+        failures = run(tmp_path, name, dataset=Empty()).failures()
+        assert [failure["id"] for failure in failures] == ["scene-0", "scene-1"]
+    failures = run(tmp_path, "renamed", dataset=Renamed()).failures()
+    assert [failure["id"] for failure in failures] == ["renamed-scene-0", "renamed-scene-1"]
 
 
 def test_an_unexpected_exception_of_a_backend_is_an_items_failure_with_its_kind(tmp_path):

@@ -120,9 +120,9 @@ def test_the_page_and_the_terminal_say_what_reality_says_and_what_no_image_cover
     folder, _ = run(tmp_path, has_normal=False)
     report.write(folder)
     page = (folder.path / "report.html").read_text()
-    assert "No valid image covers these real conditions: hail." in page
+    assert "No image that counts covers these real conditions: hail." in page
     assert "real drops are measured from the 20 originals of this run" in " ".join(page.split())
-    assert "3 real images" in page and "no valid image" in page
+    assert "3 real images" in page and "no image that counts" in page
     show(folder)
     assert "Against real images of 2 conditions (real), the mean absolute error is" in caplog.text
     assert "for a rank correlation there are too few conditions" in caplog.text
@@ -143,7 +143,7 @@ def test_the_rank_correlation_has_an_interval_and_its_sign(tmp_path):
     }
     assert words.describe_reference(figures) == [
         "Against real images of 4 conditions (acdc), the mean absolute error is 5.2 points, and the rank "
-        "correlation of estimated and real drops \N{MINUS SIGN}0.80 (\N{MINUS SIGN}1.00 to 0.40).",
-        "No valid image covers these real conditions: rainy night.",
+        "correlation of estimated and real drops is \N{MINUS SIGN}0.80 (\N{MINUS SIGN}1.00 to 0.40).",
+        "No image that counts covers these real conditions: rainy night.",
     ]
     assert words.describe_reference({}) == []

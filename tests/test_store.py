@@ -51,6 +51,16 @@ def test_a_backend_without_marks_is_known_by_its_fields():
     assert identity(WithoutMarks())["version"] == 1
 
 
+def test_an_object_whose_settings_cannot_be_told_has_no_identity():
+    class Plain:
+        def __init__(self, text):
+            self.text = text
+
+    for part in (Plain("a"), [Plain("a")], {"style": Plain("a")}, lambda: "a"):
+        with pytest.raises(UserError, match="is no dataclass: its settings cannot be told"):
+            identity(part)
+
+
 def test_identity_changes_with_the_version_of_the_code(monkeypatch):
     before = digest(identity(Outer()))
     monkeypatch.setattr(Outer, "version", 2)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from .. import hub
 from ..backend import Dataset
 from ..errors import UserError
+from ..execution import each_alone
 from ..fields import BatchSize, Positive, TopP, Transient, Weights
 from ..types import Caption, Sample
 from .sampling import nucleus
@@ -43,7 +44,7 @@ class ChatCaptioner:
     quantization: dict[str, Any] | None = None
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def load(self) -> None:
         """Loads the model and its processor; raises a UserError when it has no chat template."""
@@ -67,10 +68,15 @@ class ChatCaptioner:
         )
 
     def caption(self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]) -> list[Caption]:
-        """Returns one caption a sample, made in one batch."""
+        """Returns one caption a sample; on a CPU, it does not depend on the batch."""
+        items = list(zip(samples, seeds, strict=True))
+        return each_alone(self._caption, items, hub.is_on_cpu(self.device), thread_safe=False)
+
+    def _caption(self, items: Sequence[tuple[Sample, int]]) -> list[Caption]:
+        """Returns the captions of a batch."""
         import torch
 
-        images = [sample.image for sample in samples]
+        images = [sample.image for sample, _ in items]
         for image in images:
             image.thumbnail((self.longest_side, self.longest_side))
         chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.prompt}]}]
@@ -83,7 +89,7 @@ class ChatCaptioner:
         ).to(self._network.device, self._network.dtype)
         sampling = {"do_sample": False, "num_beams": 1}
         if self.top_p is not None:
-            sampling = nucleus(self.top_p, seeds, 1)
+            sampling = nucleus(self.top_p, [seed for _, seed in items], 1)
         with torch.inference_mode():
             tokens = self._network.generate(**inputs, max_new_tokens=self.max_new_tokens, **sampling)
         replies = tokens[:, inputs["input_ids"].shape[1] :]

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 from .. import hub
 from ..backend import Dataset
 from ..errors import UserError
+from ..execution import each_alone
 from ..fields import BatchSize, Positive, TopP, Transient, Weights
+from ..llm.sampling import NOISE, Sampler
 from ..types import Caption, Sample
 from .sampling import nucleus
 
@@ -40,7 +42,7 @@ class TransformersCaptioner:
     quantization: dict[str, Any] | None = None
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Raises a UserError for several captions that would all be equal."""
@@ -68,17 +70,49 @@ class TransformersCaptioner:
         )
 
     def caption(self, samples: Sequence[Sample], dataset: Dataset, seeds: Sequence[int]) -> list[Caption]:
-        """Returns one caption a sample, made in one batch."""
+        """Returns one caption a sample; on a CPU, it does not depend on the batch.
+
+        A CPU needs batches for its short steps. The most likely text is therefore searched in a batch, and
+        again alone where rounding could have changed a token.
+        """
+        items, is_on_cpu = list(zip(samples, seeds, strict=True)), hub.is_on_cpu(self.device)
+        # the processor of a model with a prompt has a tokenizer, which threads must not share
+        thread_safe = not self.prompt
+        if not (is_on_cpu and self._takes_likeliest and self.dtype == "float32"):
+            return each_alone(self._caption, items, is_on_cpu, thread_safe)
+        sampler = Sampler(0.0, 1.0, seeds, NOISE["float32"], self._end_tokens)
+        captions = self._caption(items, [sampler])
+        doubtful = sorted(sampler.doubtful)
+        alone = each_alone(self._caption, [items[row] for row in doubtful], is_on_cpu, thread_safe)
+        again = dict(zip(doubtful, alone, strict=True))
+        return [again.get(row, caption) for row, caption in enumerate(captions)]
+
+    @property
+    def _takes_likeliest(self) -> bool:
+        """Returns whether each token is the most likely one, without a search over several texts."""
+        from transformers import GenerationMixin
+
+        # others generate with the settings of one of their parts
+        is_common = type(self._network).generate is GenerationMixin.generate
+        return self.top_p is None and is_common and (self._network.generation_config.num_beams or 1) == 1
+
+    @property
+    def _end_tokens(self) -> list[int]:
+        ends = self._network.generation_config.eos_token_id
+        return [ends] if isinstance(ends, int) else list(ends or [])
+
+    def _caption(self, items: Sequence[tuple[Sample, int]], processors: Sequence[Any] = ()) -> list[Caption]:
+        """Returns the captions of a batch; `processors` see and change the scores of each token."""
         import torch
 
-        images = [sample.image for sample in samples]
+        images = [sample.image for sample, _ in items]
         # only some processors accept a text
         text = {"text": [self.prompt] * len(images)} if self.prompt else {}
         inputs = self._processor(images=images, **text, return_tensors="pt")
         inputs = inputs.to(self._network.device, self._network.dtype)
-        sampling: dict[str, Any] = {"do_sample": False}
+        sampling: dict[str, Any] = {"do_sample": False, "logits_processor": list(processors)}
         if self.top_p is not None:
-            sampling = nucleus(self.top_p, seeds, self.num_captions)
+            sampling = nucleus(self.top_p, [seed for _, seed in items], self.num_captions)
         with torch.inference_mode():
             tokens = self._network.generate(**inputs, max_new_tokens=self.max_new_tokens, **sampling)
         decoded = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)

@@ -32,8 +32,8 @@ class Editor:
         prompt: A text file, see `read_prompt`.
         vocabulary: Files of one's own, see `vocabulary/README.md`.
         spans: Where the expressions come from. `vocabulary`: from it alone for attributes that it has, and so
-            are their values where none are listed; `model`: the language model is asked about attributes for
-            which the vocabulary finds nothing, and for values that are not listed.
+            are their values in the mode `listed` where none are listed; `model`: the language model is asked
+            about attributes for which the vocabulary finds nothing, and for values that are not listed.
         mode: `listed` takes the values that are listed. In it and in `steps`, the language model is asked
             once for a caption, for all spans and free values that are needed; a variant takes one of several
             alternatives. `steps` and `single` are the paper's (arXiv 2502.04378): the language model also
@@ -59,7 +59,7 @@ class Editor:
     max_words: Positive = 3
     optional: bool = True
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     package_data: ClassVar[tuple[Path, ...]] = (FOLDER, KINDS_FILE, WORDS)
 
     @property
@@ -101,7 +101,7 @@ class Editor:
             return Counterfactual(text, ())
         if self.mode == "single":
             matches = self._find_matches(text, expressions, label)
-            unknown = [a for a in variant.changes if not expressions[a].span]
+            unknown = [a for a in variant.changes if not expressions[a].span and self._asks_span(a)]
             offered = self._proposer.offered_spans(text, label, unknown, variant.changes, matches)
             return ask_everything(self._proposer, text, expressions, variant, offered, label, seed)
         values, alternatives = self._choose_values(text, expressions, variant, label, seed)
@@ -143,12 +143,10 @@ class Editor:
         seed: int,
     ) -> dict[str, Expression]:
         """Returns the expressions with what only the language model can tell, from one question."""
-        has_values = {a: bool(self._vocabulary.get(a).values) for a in vary}
-        asks_model = [a for a in vary if self.spans == "model" or not has_values[a]]
-        unknown = [a for a in asks_model if a not in known]
+        unknown = [a for a in vary if a not in known and self._asks_span(a)]
         offered = self._proposer.offered_spans(text, label, unknown, vary, matches)
         can_change = [a for a in vary if a in known or a in offered or self.method != "substitute"]
-        free = [a for a in can_change if a in asks_model and not vary[a]]
+        free = [a for a in can_change if not vary[a] and (self.mode == "steps" or self._asks_span(a))]
         spans, proposed = {a: e.span for a, e in known.items()}, {}
         if free:
             inserted = {a: "" for a in free if a not in offered}
@@ -165,6 +163,10 @@ class Editor:
             value = known[name].value if name in known else listed
             expressions[name] = Expression(span, value, proposed.get(name, ()))
         return expressions
+
+    def _asks_span(self, attribute: str) -> bool:
+        """Returns whether the language model is asked where the vocabulary finds no words of an attribute."""
+        return self.spans == "model" or not self._vocabulary.get(attribute).values
 
     def _choose_values(
         self, text: str, expressions: Mapping[str, Expression], variant: Variant, label: str, seed: int

@@ -46,15 +46,23 @@ def label_words(label: str) -> frozenset[str]:
 
     Synonyms are separated by commas, as in the names of ImageNet's classes.
     """
-    names = [name.strip() for name in label.casefold().split(",") if name.strip()]
-    words = {word for name in names for word in WORD.findall(name)}
+    words = set(WORD.findall(label.casefold().replace("_", " ")))
     words |= {part for word in words for part in re.split(rf"[-{APOSTROPHES}]", word) if len(part) > 2}
-    words |= {
-        kind for kind, members in _read_kinds().items() if any(_ends_with(name, members) for name in names)
-    }
+    return frozenset(form for word in words | label_kinds(label) for form in word_forms(word))
+
+
+@cache
+def label_kinds(label: str) -> frozenset[str]:
+    """Returns the kinds that the names of a label belong to: "dog" for a retriever."""
+    names = [name.strip() for name in label.casefold().replace("_", " ").split(",") if name.strip()]
     return frozenset(
-        form for word in words for form in (word, plural(word), singular(word), plural(singular(word)))
+        kind for kind, members in _read_kinds().items() if any(_ends_with(name, members) for name in names)
     )
+
+
+def word_forms(word: str) -> frozenset[str]:
+    """Returns a noun in both numbers."""
+    return frozenset((word, plural(word), singular(word), plural(singular(word))))
 
 
 def label_positions(text: str, label: str) -> list[tuple[int, int]]:

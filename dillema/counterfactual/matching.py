@@ -110,6 +110,11 @@ def negated_range(text: str, match: Match) -> Range:
     return (before.start() if before else begin), match.end
 
 
+def is_negated(text: str, position: int) -> bool:
+    """Returns whether a text says that the noun at a position is not there: "without any cars"."""
+    return _negator(text, position, "noun") is not None
+
+
 def overlaps(span: Range, others: Iterable[Range]) -> bool:
     """Returns whether a range shares a character with others."""
     return any(span[0] < end and start < span[1] for start, end in others)
@@ -174,7 +179,7 @@ def _has_determiner(text: str, position: int) -> bool:
         word = word_before(text, position)
         if word in DETERMINERS:
             return True
-        if not word or word in STOP_WORDS:
+        if not word or (word in STOP_WORDS and word != "and"):
             return False
         position = text.casefold().rindex(word, 0, position)
     return False
@@ -224,6 +229,7 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 def _proper_names(text: str) -> Iterator[Range]:
     """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
+    yield from (match.span(1) for match in re.finditer(r"\b(?:named|called) ([A-Z]\w*)", text))
     if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
         WORD.findall(text)
     ):

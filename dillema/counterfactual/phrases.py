@@ -5,15 +5,18 @@ Every change is a range of the caption and its new words, so that nothing else o
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from ..types import Edit, Expression
+from .draft import Draft, end_of_sentence
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
     APOSTROPHES,
     ARTICLES,
+    COPULAS,
+    DETERMINERS,
+    NO_SUBJECTS,
     PREPOSITIONS,
     STOP_WORDS,
     WORD,
@@ -21,57 +24,16 @@ from .words import (
     is_plural,
     plural,
     singular,
-    with_article,
     word_after,
     word_before,
 )
 
 MOVED_PREPOSITIONS = frozenset(["in", "on", "at", "inside", "upon", "onto", "into"])
 """Prepositions that depend on the place: "on a beach", but "in a forest". The others ("near") stay."""
-
-
-@dataclass
-class Draft:
-    """A caption in the course of being rewritten.
-
-    Attributes:
-        label: Where the words of the label stand.
-        changes: The ranges that change, with their new words.
-        endings: The phrases that are added to the sentence, with their order.
-    """
-
-    text: str
-    label: Sequence[Range]
-    changes: dict[Range, str] = field(default_factory=dict)
-    endings: list[tuple[int, str]] = field(default_factory=list)
-
-    def is_free(self, span: Range) -> bool:
-        """Returns whether a range holds neither a word of the label nor an earlier change."""
-        return not overlaps(span, self.label) and not overlaps(span, self.changes)
-
-    def replace(self, span: Range, words: str) -> bool:
-        """Replaces a range (an empty one: inserts), unless it is not free. Returns whether it did."""
-        if not self.is_free(span) or (span[0] == span[1] and span in self.changes):
-            return False
-        self.changes[span] = words
-        return True
-
-    def delete(self, span: Range) -> bool:
-        """Deletes a range with the space, the comma or the "and" that joins it."""
-        return self.replace(_joined_range(self.text, span), "")
-
-    def finish(self) -> str:
-        """Returns the rewritten caption."""
-        if self.endings:
-            position = _end_of_sentence(self.text)
-            phrases = " ".join(words for _, words in sorted(self.endings, key=lambda ending: ending[0]))
-            comma = "," if _needs_comma(self.text[:position]) else ""
-            self.changes[position, position] = f"{comma} {phrases}"
-        text = self.text
-        for (start, end), words in sorted(self.changes.items(), reverse=True):
-            is_capital = self.text[start : start + 1].isupper()
-            text = _join(text[:start], words, text[end:], is_capital)
-        return text.upper() if self.text.isupper() else text
+WAYS = frozenset(["along", "down", "up"])
+"""Prepositions of places that have a length; others have an inside: "down a road", "through a kitchen"."""
+LIES = re.compile(r"\s+(on|over) (top of )?(the|its|his|her|their) \w+")
+"""What follows a weather that lies on something: "snow on its roof"."""
 
 
 def rewrite_by_phrases(
@@ -92,7 +54,7 @@ def rewrite_by_phrases(
         own = [m for m in matches if m.attribute == name]
         span = expressions[name].span
         phrase = _replace_expression(draft, attribute, value, own, span) if span else ""
-        phrase = phrase or _insert(draft, attribute, value, places or [text])
+        phrase = phrase or _insert(draft, attribute, value, places or [text], matches)
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
             if match.negated and match.value.name == value.name:
@@ -115,7 +77,12 @@ def _replace_expression(
         main = _match_of_unknown_words(draft, attribute, span)
     if main is None:
         return ""
-    words = _replace_match(draft, attribute, value, main)
+    listed = [m for m in own if m is not main and _is_in_list(draft.text, main, m, own)]
+    same = [m for m in listed if m.value.name == value.name and (attribute.scene or len(listed) == 1)]
+    if same and draft.delete(main.range):  # "rainy and foggy" is not to become "foggy and foggy"
+        words = draft.text[slice(*same[0].range)]
+    else:
+        words = _replace_match(draft, attribute, value, main)
     for match in own:
         is_same = match.value.name == main.value.name
         is_same_object = attribute.scene or attribute.prepositions
@@ -127,6 +94,16 @@ def _replace_expression(
         if not (words and is_redundant and draft.delete(match.range)):
             words = _replace_match(draft, attribute, value, match) or words
     return words
+
+
+def _is_in_list(text: str, first: Match, second: Match, matches: Sequence[Match]) -> bool:
+    """Returns whether nothing but commas, "and" and other expressions stands between two expressions."""
+    start, end = min(first.end, second.end), max(first.start, second.start)
+    between = text[start:end]
+    for match in matches:
+        if start <= match.start and match.end <= end:
+            between = between.replace(text[slice(*match.range)], "")
+    return bool(re.fullmatch(r"(\s|,|and|or)+", between))
 
 
 def _is_coordinated(draft: Draft, match: Match) -> bool:
@@ -161,12 +138,19 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
         draft.delete(_phrase_range(draft.text, match.range))
         return ""
     text = draft.text
+    lies = match.form == "noun" and attribute.uncountable and LIES.match(text, match.end)
+    if lies and (before := re.search(r"\bwith\s+$", text[: match.start])):
+        phrase = value.write("phrase") or ""
+        return phrase if draft.replace((before.start(), lies.end()), phrase) else ""
     if (
         match.form == "noun"
         and not attribute.uncountable
         and is_plural(text[match.start : match.end].split()[-1])
     ):
-        words = plural(singular(words)) if " " not in words else plural(words)
+        if attribute.prepositions and word_before(text, match.start) == "the":
+            words = singular(words)  # "the mountains" are one place
+        else:
+            words = plural(singular(words)) if " " not in words else plural(words)
     start = match.start
     if match.form == "noun" and attribute.uncountable and word_before(text, start) in ARTICLES:
         start = text.casefold().rindex(word_before(text, start), 0, start)
@@ -186,15 +170,20 @@ def _move_preposition(draft: Draft, value: Value, match: Match) -> None:
         position = draft.text.casefold().rindex(word, 0, position)
         if word in PREPOSITIONS:
             preposition = (value.write("phrase") or word).split()[0]
+            if word in WAYS and preposition == "in":
+                draft.replace((position, position + len(word)), "through")
             if word in MOVED_PREPOSITIONS and preposition in PREPOSITIONS and preposition != word:
                 draft.replace((position, position + len(word)), preposition)
             return
 
 
-def _insert(draft: Draft, attribute: Attribute, value: Value, places: Sequence[str]) -> str:
+def _insert(
+    draft: Draft, attribute: Attribute, value: Value, places: Sequence[str], matches: Sequence[Match]
+) -> str:
     """Puts a value into a caption that does not express the attribute. Returns the words inserted.
 
-    `places` tell whether the scene is in a room: the new places, or else the caption.
+    `places` tell whether the scene is in a room: the new places, or else the caption. `matches` are the
+    expressions of all attributes.
     """
     words = value.write("modifier")
     if attribute.nouns and words:
@@ -208,8 +197,49 @@ def _insert(draft: Draft, attribute: Attribute, value: Value, places: Sequence[s
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
     if any(compile_pattern(room).search(place) for room in attribute.rooms for place in places):
         phrase = attribute.indoors.format(noun=value.write("noun"))
+    if attribute.nouns and phrase.startswith("with "):
+        if attribute.worn and (person := _end_of_subject(draft, matches, attribute.people)):
+            phrase = attribute.worn.format(value=words)
+            if draft.replace((person, person), f" {phrase}"):
+                return phrase
+        if (end := _end_of_subject(draft, matches)) and _add_after(draft, end, phrase):
+            return phrase
     draft.endings.append((attribute.order, phrase))
     return phrase
+
+
+def _add_after(draft: Draft, position: int, phrase: str) -> bool:
+    """Inserts a phrase with "with" after a noun, before another such phrase. Returns whether it did."""
+    following = re.match(r"\s+with\b", draft.text[position:])
+    if following:
+        return draft.replace((position, position + following.end()), f" {phrase} and")
+    return draft.replace((position, position), f" {phrase}")
+
+
+def _end_of_subject(
+    draft: Draft, matches: Sequence[Match], nouns: frozenset[str] = frozenset()
+) -> int | None:
+    """Returns the end of the first noun phrase, or of the first that ends with one of the nouns.
+
+    None where it is the end of the sentence, too. What expresses an attribute is no subject.
+    """
+    taken = [*draft.label, *draft.changes, *(m.range for m in matches)]
+    text, last = draft.text, end_of_sentence(draft.text)
+    for match in WORD.finditer(text, 0, last):
+        word, after = match[0].casefold(), word_after(text, match.end())
+        if nouns:  # what follows "people", or "man" and ends with "s", is a verb
+            is_head = not is_content(after) or is_plural(word) or after.endswith("s")
+            is_head = is_head and singular(word) in nouns
+        else:
+            is_adjective = after in ("and", "or") or text.startswith(",", match.end()) or word.endswith("ly")
+            is_head = is_content(word) and not is_content(after) and not is_adjective
+        if not is_head or after in ("of", *DETERMINERS) or re.search(rf"[{APOSTROPHES}]s?$", match[0]):
+            continue
+        before = word_before(text, match.start())
+        is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())
+        if is_noun and word not in NO_SUBJECTS and not overlaps(match.span(), taken):
+            return match.end() if match.end() < last else None
+    return None
 
 
 def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
@@ -256,7 +286,7 @@ def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match])
         for match in compile_pattern(pattern).finditer(draft.text):
             if not words and overlaps(match.span(), [m.range for m in matches]):
                 continue
-            if words:
+            if words and words.casefold() not in draft.text.casefold():
                 draft.replace(match.span(), words)
             else:
                 draft.delete(match.span())
@@ -268,63 +298,3 @@ def _phrase_range(text: str, span: Range) -> Range:
     is_prepositional = before is not None and before[1].casefold() in PREPOSITIONS
     is_head = not is_content(word_after(text, span[1]))
     return (before.start(), span[1]) if before and is_prepositional and is_head else span
-
-
-def _joined_range(text: str, span: Range) -> Range:
-    """Returns a range with the space, the comma or the "and" that joins it to its neighbours."""
-    start, end = span
-    after = re.match(r"(\s+and|\s*,)\s+", text[end:])
-    before = re.search(r"(,\s*|\s+and\s+|,\s+and\s+)$", text[:start])
-    is_last = not text[end:].strip(" .!?")
-    if before and (is_last or text[end : end + 1] == "," or not after):
-        return before.start(), end
-    if after:
-        return start, end + after.end()
-    spaces = re.match(r"\s+", text[end:])
-    if spaces:
-        return start, end + spaces.end()
-    leading = re.search(r"\s+$", text[:start])
-    return (leading.start() if leading else start), end
-
-
-def _end_of_sentence(text: str) -> int:
-    """Returns the position after the last word of the first sentence."""
-    for match in re.finditer(r"[.!?]+(?=[\"\u201d]?(\s|$))", text):
-        word = re.search(r"[\w.]+$", text[: match.start()])
-        if not (word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc")) and text[match.end() :].strip()):
-            return match.start()
-    return len(text.rstrip(" ,;"))
-
-
-def _needs_comma(sentence: str) -> bool:
-    """Returns whether a phrase at the end needs a comma before it."""
-    last_part = re.split(r"[,;]", sentence)[-1]
-    has_clause = bool(
-        re.search(r"\b(that|which|who|while|but|as|reading|says|saying|where|because)\b", sentence)
-    )
-    is_short_part = "," in sentence and len(last_part.split()) < 4
-    ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
-    return has_clause or is_short_part or ends_with_quote or len(sentence.split()) > 14
-
-
-def _join(before: str, words: str, after: str, is_capital: bool) -> str:
-    """Returns the parts as one text: an article before, and a capital letter, follow the new words."""
-    following = words + after if words else after
-    if is_capital:
-        following = following[:1].upper() + following[1:]
-        if not words.strip() or words.endswith(" "):  # an insertion or a deletion, before the old first word
-            following = (
-                following[: len(words)] + _lower_first(following[len(words) :]) if words else following
-            )
-    article = re.search(rf"(?<![\w{APOSTROPHES}-])(an?)(\s+)$", before, re.IGNORECASE)
-    if article and following.strip():
-        new = with_article(following.strip().split()[0])
-        new = new.capitalize() if article[1][0].isupper() else new
-        before = before[: article.start()] + new + article[2]
-    return before + following
-
-
-def _lower_first(text: str) -> str:
-    """Returns a text whose first word is no longer the first of its sentence."""
-    first = WORD.match(text)
-    return text[:1].lower() + text[1:] if first and first[0][1:].islower() else text

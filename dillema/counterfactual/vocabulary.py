@@ -65,6 +65,7 @@ class Attribute:
         prepositions: Whether a value has its own preposition ("on a beach", "in a forest"), as places have.
         heads: For places that are not listed: the nouns that go with each preposition other than "in".
         indoors: The phrase inserted into a caption that names one of `rooms`; {noun} is filled in.
+        worn: The phrase inserted after one of `people` (nouns); {value} is filled in.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Attribute:
     prepositions: bool = False
     indoors: str = ""
     rooms: tuple[str, ...] = ()
+    worn: str = ""
+    people: frozenset[str] = frozenset()
     nouns: tuple[frozenset[str], ...] = ()
     joined: frozenset[str] = frozenset()
     heads: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -180,6 +183,8 @@ def _read_attribute(file: Path) -> Attribute:
             prepositions=bool(content.get("prepositions", False)),
             indoors=str(content.get("indoors", {}).get("phrase", "")),
             rooms=tuple(content.get("indoors", {}).get("nouns", ())),
+            worn=str(content.get("worn", {}).get("phrase", "")),
+            people=frozenset(content.get("worn", {}).get("nouns", ())),
             nouns=tuple(frozenset(group) for group in content.get("nouns", ())),
             joined=frozenset(content.get("joined", ())),
             heads={p: frozenset(nouns) for p, nouns in content.get("heads", {}).items()},

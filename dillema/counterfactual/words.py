@@ -19,6 +19,7 @@ COPULAS = frozenset(_LISTS["copulas"])
 NEGATIONS = frozenset(_LISTS["negations"])
 STOP_WORDS = PREPOSITIONS | DETERMINERS | COPULAS | frozenset(_LISTS["function_words"])
 VERBS = frozenset(_LISTS["verbs"])
+NO_SUBJECTS = frozenset(_LISTS["no_subjects"])
 NO_PARTICIPLES = frozenset(_LISTS["no_participles"])
 
 
@@ -67,5 +68,5 @@ def word_after(text: str, position: int) -> str:
 
 def is_content(word: str) -> bool:
     """Returns whether a word may be the noun or the adjective that goes on a noun phrase."""
-    is_participle = bool(re.fullmatch(r"\w{2,}ing|\w+(?<!e)ed", word)) and word not in NO_PARTICIPLES
+    is_participle = bool(re.fullmatch(r"[\w-]{2,}ing|[\w-]+(?<!e)ed", word)) and word not in NO_PARTICIPLES
     return bool(word) and word not in STOP_WORDS and word not in VERBS and not is_participle

@@ -6,9 +6,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from ..errors import UserError, machine_errors
+from ..errors import UserError, machine_errors, shorten
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,21 @@ def run_batch(
     return [result for item in batch for result in run_batch(work, [item])]
 
 
+def load(backend: Any) -> None:
+    """Loads a back-end; raises a UserError when the memory does not suffice, or an error of the back-end."""
+    with machine_errors():
+        try:
+            backend.load()
+        except Exception as error:
+            if not is_memory_error(error):
+                raise
+            raise UserError(
+                f"memory does not suffice to load {type(backend).__name__}: {shorten(str(error), 500)}. "
+                "Finished work is kept. What helps: a smaller model, dtype=bfloat16 or float16, quantization "
+                "or offload where the option has them, or other programs ended"
+            ) from error
+
+
 def is_memory_error(error: BaseException) -> bool:
     """Returns whether an exception says that the memory of the machine or of a GPU did not suffice."""
     if isinstance(error, MemoryError):
@@ -51,8 +66,9 @@ def is_memory_error(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
-    # messages of PyTorch's CPU allocator: the first on Windows, the second on Linux and macOS
-    messages = ("not enough memory", "can't allocate memory")
+    # messages of PyTorch: of its CPU allocator on Windows, on Linux and macOS; of a GPU without room for a
+    # context, and of GPUs that are not of CUDA; of cuBLAS and cuDNN
+    messages = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
 
 

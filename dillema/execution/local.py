@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..backend import Work
 from ..fields import WEIGHTS, Positive, Transient, marked_fields
-from .batch import release_memory, run_batch
+from .batch import load, release_memory, run_batch
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Local:
             log.info("loading %s", describe(backend))
         # a copy is loaded, so that the configured back-end stays small and its settings stay as given
         loaded = copy.deepcopy(backend)
-        loaded.load()
+        load(loaded)
         self._configured, self._loaded = backend, loaded
 
     def unload(self) -> None:

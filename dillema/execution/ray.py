@@ -18,7 +18,7 @@ from typing import Any
 from ..backend import Work
 from ..errors import ItemError, UserError
 from ..fields import Positive, Transient, Weight
-from .batch import run_batch
+from .batch import load, run_batch
 
 log = logging.getLogger(__name__)
 
@@ -289,7 +289,7 @@ class _Worker:
                 "must see the working folder, the data and the store under the same paths"
             ) from error
         if self._backend is not None:
-            self._backend.load()
+            load(self._backend)
 
     def work(self, step: Work, batch: Sequence[Any]) -> list[Any]:
         """Returns the results of a batch."""

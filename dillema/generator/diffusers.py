@@ -105,7 +105,7 @@ class ControlNetGenerator:
         from .speed import GuidanceLimit, TextEmbeddings, prepare
 
         device, dtype = hub.placement(self.device, self.dtype)
-        pipeline = self._open(dtype)
+        pipeline = self.open_pipeline(dtype)
         if self.lora is not None:
             merge(pipeline, hub.file(self.lora, ALTERNATIVE))
         prepare(pipeline, self.compile)
@@ -132,9 +132,9 @@ class ControlNetGenerator:
         batch = list(zip(samples, counterfactuals, controls, seeds, strict=True))
         if not self._is_on_cpu:
             return self._paint(self._pipeline, batch)
-        from .speed import side_by_side
+        from .speed import paint_side_by_side
 
-        images = side_by_side(self._pipeline, self._paint, [[request] for request in batch])
+        images = paint_side_by_side(self._pipeline, self._paint, [[request] for request in batch])
         return [image for (image,) in images]
 
     def _paint(self, pipeline: Any, batch: Sequence[Request]) -> list[Image.Image | ItemError]:
@@ -166,7 +166,7 @@ class ControlNetGenerator:
         names = (self.model, *self._controlnets().values(), self.lora, self.vae)
         return [name for name in names if name is not None]
 
-    def _open(self, dtype: Any) -> Any:
+    def open_pipeline(self, dtype: Any) -> Any:
         """Returns the pipeline, with its ControlNets, autoencoder and scheduler."""
         import diffusers
 

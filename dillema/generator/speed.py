@@ -3,12 +3,12 @@
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from ..execution import side_by_side
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -136,30 +136,16 @@ def _second_half(tensors: Any) -> Any:
     return tensors.chunk(2)[1]
 
 
-def side_by_side(pipeline: Any, work: Callable[[Any, Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Returns what `work(pipeline, item)` returns for each item, with an item on each core.
-
-    An image then depends neither on its batch nor on the number of cores, both of which change the rounding
-    of a joint computation. Cores that share one computation also wait for each other, which takes long when
-    other processes use some of them.
-    """
-    cores = torch.get_num_threads()
-    pipelines: SimpleQueue[Any] = SimpleQueue()
-    for _ in range(cores):
-        own = copy.copy(pipeline)  # shares the networks
-        own.scheduler = copy.deepcopy(pipeline.scheduler)
-        pipelines.put(own)
+def paint_side_by_side(
+    pipeline: Any, work: Callable[[Any, Item], Result], items: Sequence[Item]
+) -> list[Result]:
+    """Returns what `work(pipeline, item)` returns for each item, with an item on each core."""
+    of_thread = threading.local()
 
     def run(item: Item) -> Result:
-        torch.set_num_threads(1)  # holds for this thread
-        own = pipelines.get()
-        try:
-            return work(own, item)
-        finally:
-            pipelines.put(own)
+        if not hasattr(of_thread, "pipeline"):
+            of_thread.pipeline = copy.copy(pipeline)  # shares the networks
+            of_thread.pipeline.scheduler = copy.deepcopy(pipeline.scheduler)
+        return work(of_thread.pipeline, item)
 
-    try:
-        with ThreadPoolExecutor(cores) as threads:
-            return list(threads.map(run, items))
-    finally:
-        torch.set_num_threads(cores)  # of threads that are started later
+    return side_by_side(run, items)

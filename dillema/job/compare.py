@@ -171,12 +171,14 @@ def list_differences(
 
 
 def find_settings_without_effect(runs: Sequence[Run]) -> list[str]:
-    """Returns a sentence for each setting that changes no generated image."""
+    """Returns a sentence for each setting that changes no generated image, no verdict and no figure."""
     equal_by_setting: dict[str, list[bool]] = {}
     for first, second in combinations(runs, 2):
         names = [name for name in first.settings if first.settings[name] != second.settings[name]]
         if len(names) == 1 and first.folder.count_generated():
-            is_equal = first.images_digest == second.images_digest
+            is_equal = first.images_digest == second.images_digest and all(
+                first.folder.results[part] == second.folder.results[part] for part in ("counts", "models")
+            )
             equal_by_setting.setdefault(names[0], []).append(is_equal)
     return [
         f"{name} has no effect here: same images." for name, equal in equal_by_setting.items() if all(equal)

@@ -1,6 +1,8 @@
 """The job that applies other thresholds to a finished run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -9,6 +11,7 @@ from ..config import build, refuse
 from ..config_check import check_block
 from ..context import JobContext
 from ..errors import UserError
+from ..fields import TRANSIENT, marked_fields
 from ..overrides import gate_options, split_options
 from ..run_folder import RunFolder
 from .rejudge import judge_again
@@ -21,10 +24,12 @@ def judge(context: JobContext) -> RunFolder:
     """Copies a finished run with the verdicts of other thresholds or fewer gates; returns the new folder.
 
     Needs no data, models or store. The gates and thresholds are those of the run, except where the
-    configuration gives others. Raises a UserError for a gate whose scores the run does not have.
+    configuration gives others. Raises a UserError for a gate whose scores the run does not have, and
+    for a setting of a gate that is no threshold.
     """
     source = open_run(context)
     blocks = choose_gates(source, context)
+    refuse([*_find_new_scores(source.settings.select("validity") or {}, blocks)])
     gates_with_scores = {name.partition(".")[0] for name in predictions.score_names(source.predictions_file)}
     for block in blocks.values():
         gate = build(block)
@@ -61,3 +66,22 @@ def choose_gates(source: RunFolder, context: JobContext) -> Mapping[str, DictCon
         gates[name] = block
     refuse([mistake for name in gates for mistake in check_block(gates[name], f"validity.{name}")])
     return gates
+
+
+def _find_new_scores(earlier: Mapping[str, Any], blocks: Mapping[str, DictConfig]) -> Iterator[str]:
+    """Yields a message for each gate with a setting by which the scores of the run were not made."""
+    for name, block in blocks.items():
+        if name not in earlier:
+            continue
+        gate, made_with = build(block), build(OmegaConf.create(earlier[name]))
+        if type(gate) is not type(made_with):
+            yield f"validity.{name}: the scores of the run are those of {type(made_with).__name__}"
+            continue
+        transient = marked_fields(type(gate), TRANSIENT)
+        for field in fields(gate) if is_dataclass(gate) else ():
+            value = getattr(gate, field.name)
+            if field.init and field.name not in transient and value != getattr(made_with, field.name):
+                yield (
+                    f"validity.{name}.{field.name}: is no threshold, and the run's scores were made with "
+                    f"{getattr(made_with, field.name)!r:.200}; job=score makes new ones"
+                )

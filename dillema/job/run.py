@@ -11,12 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .. import attribute_check, estimate, licences, predictions, report, tracking
+from .. import attribute_check, estimate, hub, licences, predictions, report, tracking
 from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
 from ..errors import NoWeights, UserError, machine_errors
+from ..gate_check import find_shared_weights
 from ..keys import digest
 from ..overrides import prefetch_command
 from ..pipeline import Block, Pipeline, sort_samples
@@ -63,7 +64,8 @@ def run(context: JobContext) -> RunFolder:
     with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
         try:
-            folder = generate(context, pipeline, runner, start)
+            with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
+                folder = generate(context, pipeline, runner, start)
         except UserError as error:
             fetch = prefetch_command(context.overrides) if isinstance(error, NoWeights) else ""
             report.write_failed(RunFolder(context.folder), str(error), fetch)
@@ -93,6 +95,8 @@ def build_pipeline(context: JobContext) -> Pipeline:
         quality=build(cfg.quality) if cfg.get("quality") else None,
         counterfactuals=cfg.counterfactuals,
         images_per_counterfactual=cfg.images_per_counterfactual,
+        correct_captions=cfg.correct_captions,
+        synonyms=cfg.prompt.get("synonyms"),
         placebos=cfg.placebo,
         seed=cfg.seed,
     )
@@ -119,7 +123,8 @@ def run_shard(context: JobContext, start: float) -> RunFolder:
     pipeline, runner = build_pipeline(context), build_runner(context)
     runner.allow_total_failure = True  # the shards together decide; `max_failures` holds for each
     shard = Shard.parse(context.cfg.shard)
-    totals = process(context, pipeline, runner, shard)
+    with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
+        totals = process(context, pipeline, runner, shard)
     results = ShardResults(
         shard=str(shard),
         run=_describe(context, pipeline),

@@ -91,7 +91,10 @@ def describe_work(cfg: DictConfig, pipeline: Pipeline) -> dict[str, Any]:
         "gates": {gate.name: identity(gate) for gate in pipeline.gates},
         "model": {model.name: identity(model) for model in pipeline.models},
         "quality": identity(pipeline.quality),
-        **{name: values[name] for name in ("seed", "counterfactuals", "placebo", "size", "save_controls")},
+        **{
+            name: values[name]
+            for name in ("seed", "counterfactuals", "correct_captions", "placebo", "size", "save_controls")
+        },
     }
     as_json: dict[str, Any] = json.loads(json.dumps(described, default=str))
     return as_json

@@ -2,7 +2,11 @@
 
 import json
 import logging
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +28,22 @@ NO_GPU = (
     "llm.gpu_layers=%s has no effect: this llama-cpp-python was built for the CPU alone. For CUDA: "
     "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir llama-cpp-python"
 )
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
+TRIAL = """
+import os, sys
+from llama_cpp import llama_cpp
+parameters = llama_cpp.llama_model_default_params()
+parameters.n_gpu_layers, parameters.use_extra_bufts = 0, False
+model = llama_cpp.llama_model_load_from_file(os.fsencode(sys.argv[1]), parameters)
+context = model and llama_cpp.llama_init_from_model(model, llama_cpp.llama_context_default_params())
+if context:
+    text = "".join(map(chr, range(1, 0x800))).encode()
+    tokens = (llama_cpp.llama_token * len(text))()
+    vocabulary = llama_cpp.llama_model_get_vocab(model)
+    llama_cpp.llama_tokenize(vocabulary, text, len(text), tokens, len(tokens), True, True)
+    llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(tokens, 1))
+"""
+"""Opens a file, splits a text of many characters into tokens, and lets the model read one, on the CPU."""
 
 
 @dataclass
@@ -61,7 +81,8 @@ class LlamaCpp:
                     f"llm.model: {file.absolute()} is no GGUF file. "
                     "Older formats (GGML) and safetensors must be converted to GGUF first"
                 )
-        self._llama: Any = self._open(file)
+        _try_in_another_process(file)
+        self._llama: Any = self.open(file)
         self._prefixes: dict[str, _Prefix] = {}
         self._current: _Prefix | None = None
         try:
@@ -112,7 +133,7 @@ class LlamaCpp:
         llama_cpp.llama_sampler_free(sampler)
         return grammar
 
-    def _open(self, file: Path) -> Any:
+    def open(self, file: Path) -> Any:
         """Returns the model; raises a UserError with llama.cpp's own reason."""
         import llama_cpp
 
@@ -171,6 +192,19 @@ class LlamaCpp:
             self._llama.load_state(prefix.state)  # copies far more than the prefix, in 50 ms
             self._current = prefix
         self._llama.n_tokens = length
+
+
+def _try_in_another_process(file: Path) -> None:
+    """Raises a UserError for a file at which llama.cpp ends its process, as it does for some damaged ones."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "GGML_NO_BACKTRACE": "1"}
+    command = [sys.executable, "-c", TRIAL, str(file)]
+    trial = subprocess.run(command, env=environment, capture_output=True, check=False)
+    if -trial.returncode in CRASHES:
+        reason = re.findall("ASSERT.*", trial.stderr.decode(errors="replace"))
+        words = ", ".join([signal.Signals(-trial.returncode).name, *reason[:1]])[:500]
+        raise UserError(
+            f"llm.model: llama.cpp crashes on {file.absolute()} ({words}). Is it damaged? Fetch it again"
+        )
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class ModuleModel(Trainable):
     batch_size: BatchSize = 8
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    thread_safe: ClassVar[bool] = False  # a network of the user's may keep values between its layers
     class_names: ClassVar[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
@@ -64,6 +65,7 @@ class ModuleModel(Trainable):
         from torchvision.transforms import v2
 
         self._device, _ = hub.placement(self.device, "float32")
+        self._fixed_batch: int | None = None
         self._network = self._load_program() if self.network is None else self._load_network(self.network)
         steps = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)]
         if self.crop is not None:
@@ -82,14 +84,21 @@ class ModuleModel(Trainable):
         import torch
 
         pixels = torch.stack([self._transform(image) for image in images])
-        output: Any = self._network(pixels.to(self._device))
-        if isinstance(output, Mapping):
-            output = output["out" if "out" in output else "logits"]
-        return map_logits(output, images, self.class_map)
+        size = self._fixed_batch or len(images)
+        filling = pixels[-1:].expand(-len(images) % size, -1, -1, -1)
+        parts = torch.cat([pixels, filling]).to(self._device).split(size)
+        output = torch.cat([self._find_logits(self._network(part)) for part in parts])
+        return map_logits(output[: len(images)], images, self.class_map)
 
     def saved(self, folder: Path) -> Self:
         """Returns this model with the weights of a folder."""
         return replace(self, checkpoint=str(folder / SAVED_WEIGHTS), prefix="")
+
+    def _find_logits(self, output: Any) -> "Tensor":
+        if isinstance(output, Mapping):
+            output = output["out" if "out" in output else "logits"]
+        logits: Tensor = output
+        return logits
 
     def _load_program(self) -> Any:
         import torch
@@ -105,9 +114,15 @@ class ModuleModel(Trainable):
                 "none"
             )
         try:
-            if self.checkpoint.endswith(".pt2"):
-                return torch.export.load(self.checkpoint).module().to(self._device)
             check_archive(self.checkpoint)
+            if self.checkpoint.endswith(".pt2"):
+                program = torch.export.load(self.checkpoint)
+                first_input = program.graph_signature.user_inputs[0]
+                images = next(node for node in program.graph.nodes if node.name == first_input)
+                count = images.meta["val"].shape[0]
+                # a program that was exported without dynamic shapes takes batches of one size
+                self._fixed_batch = count if isinstance(count, int) else None
+                return program.module().to(self._device)
             return torch.jit.load(self.checkpoint, map_location=self._device).eval()
         except Exception as error:
             raise UserError(

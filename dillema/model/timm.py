@@ -34,7 +34,7 @@ class TimmClassification(Trainable):
     batch_size: BatchSize = 16
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         """Replaces a leading ~ of a path by the home folder."""

@@ -29,7 +29,7 @@ class _Torchvision(Trainable):
     batch_size: BatchSize = 16
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     task: ClassVar[str]
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from PIL import Image
 
+from .. import hub
+from ..execution import each_alone
 from .logits import finish_prediction
 from .weights import SAVED_WEIGHTS
 
@@ -17,10 +19,13 @@ if TYPE_CHECKING:
 class Trainable:
     """A model whose network can be trained, and whose class saves and loads the weights.
 
-    `load` must set `_network`.
+    `load` must set `_network`, and a field `device` is its device (see `hub.placement`). `thread_safe` says
+    whether several threads may use the network at the same time.
     """
 
     trainable: ClassVar[bool] = True
+    thread_safe: ClassVar[bool] = True
+    device: Any
     _network: Any
 
     @property
@@ -34,11 +39,11 @@ class Trainable:
         raise NotImplementedError
 
     def predict(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
-        """Returns the logits of each image."""
+        """Returns the logits of each image; on a CPU, they do not depend on the batch."""
         import torch
 
-        with torch.inference_mode():
-            return finish_prediction(self.logits(images))
+        outputs = each_alone(self._predict, images, hub.is_on_cpu(self.device), self.thread_safe)
+        return torch.stack(outputs) if outputs and outputs[0].ndim == 1 else outputs
 
     def save(self, folder: Path) -> None:
         """Writes the weights of the loaded network to a folder."""
@@ -50,6 +55,12 @@ class Trainable:
             for name, value in self._network.state_dict().items()
         }
         save_file(state, folder / SAVED_WEIGHTS)
+
+    def _predict(self, images: Sequence[Image.Image]) -> "list[Tensor]":
+        import torch
+
+        with torch.inference_mode():
+            return list(finish_prediction(self.logits(images)))
 
     def saved(self, folder: Path) -> Self:
         """Returns this model, not loaded, with the weights that `save` wrote to a folder."""

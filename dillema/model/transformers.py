@@ -32,7 +32,7 @@ class _Transformers(Trainable):
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     auto_class: ClassVar[str]
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from .. import hub
 from ..errors import ItemError, NoWeights, UserError
+from ..execution import each_alone
 from ..fields import BatchSize, Transient, Weights
 from ..model.weights import read_weights
 
@@ -54,7 +55,7 @@ class Networks:
     batch_size: BatchSize = 16
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -80,8 +81,15 @@ class Networks:
         self, originals: Sequence[Image.Image], images: Sequence[Image.Image], texts: Sequence[str]
     ) -> list[dict[str, float]]:
         """Returns each image's LPIPS to its original (0: equal) and CLIP score (0 to 100) with its text."""
+        # the tokenizer keeps the padding of the last call, so that threads must not share it
+        triples = list(zip(originals, images, texts, strict=True))
+        return each_alone(self._score, triples, hub.is_on_cpu(self.device), thread_safe=False)
+
+    def _score(self, triples: Sequence[tuple[Image.Image, Image.Image, str]]) -> list[dict[str, float]]:
+        """Returns the figures of a batch."""
         import torch
 
+        originals, images, texts = zip(*triples, strict=True)
         scores: dict[str, list[float]] = {}
         with torch.inference_mode():
             if self.lpips:
@@ -150,9 +158,15 @@ class Networks:
         batches = [
             images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)
         ]
-        with torch.no_grad(), ThreadPoolExecutor(self.batch_size) as threads:
-            features = [self._encode(list(threads.map(_open, batch))) for batch in batches]
-        table = torch.cat(features)
+        is_on_cpu = hub.is_on_cpu(self.device)
+        features: list[Tensor] = []
+        with ThreadPoolExecutor(self.batch_size) as threads:
+            for batch in batches:
+                opened = list(threads.map(_open, batch))
+                if _is_file(self.features or ""):
+                    _check_sizes(opened)
+                features += each_alone(self._encode, opened, is_on_cpu)
+        table = torch.stack(features)
         if not table.isfinite().all():
             raise ItemError(
                 f"quality.features={self.features} gives features of an image that are not finite: its "
@@ -160,17 +174,24 @@ class Networks:
             )
         return table
 
-    def _encoder(self, name: str) -> Callable[[Sequence[Image.Image]], "Tensor"]:
-        """Returns a function that computes the features of images (images, k)."""
+    def _encoder(self, name: str) -> Callable[[Sequence[Image.Image]], "list[Tensor]"]:
+        """Returns a function that computes the features of each image (k)."""
+        import torch
         import transformers
 
         if _is_file(name):
             inception = _load_inception(name).to(self._device)
-            return lambda images: inception(_pixels(images).to(self._device))[0].cpu()
+
+            @torch.no_grad()
+            def encode_inception(images: Sequence[Image.Image]) -> "list[Tensor]":
+                return list(inception(_pixels(images).to(self._device))[0].cpu())
+
+            return encode_inception
         processor = hub.load(transformers.AutoImageProcessor, name, WITHOUT_DOWNLOAD)
         network = hub.network(transformers.AutoModel, name, WITHOUT_DOWNLOAD, self.device, "float32")
 
-        def encode(images: Sequence[Image.Image]) -> "Tensor":
+        @torch.no_grad()
+        def encode(images: Sequence[Image.Image]) -> "list[Tensor]":
             pixels = processor(list(images), return_tensors="pt")["pixel_values"].to(self._device)
             output = network(pixel_values=pixels).get("pooler_output")
             if output is None:
@@ -178,7 +199,7 @@ class Networks:
                     f"quality.features={name} gives no pooled output: choose an encoder that does, such as "
                     "facebook/dinov2-base"
                 )
-            return output.flatten(1).float().cpu()
+            return list(output.flatten(1).float().cpu())
 
         return encode
 
@@ -203,15 +224,19 @@ def _pixels(images: Sequence[Image.Image]) -> "Tensor":
     """Returns images as bytes (images, 3, height, width); raises an ItemError for images of several sizes."""
     import torch
 
-    if len(sizes := {f"{image.width} x {image.height}" for image in images}) > 1:
-        raise ItemError(
-            f"LPIPS and Inception take images of one size, not of {' and '.join(sorted(sizes))} pixels"
-        )
+    _check_sizes(images)
     return (
         torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in images]))
         .permute(0, 3, 1, 2)
         .contiguous()
     )
+
+
+def _check_sizes(images: Sequence[Image.Image]) -> None:
+    if len(sizes := {f"{image.width} x {image.height}" for image in images}) > 1:
+        raise ItemError(
+            f"LPIPS and Inception take images of one size, not of {' and '.join(sorted(sizes))} pixels"
+        )
 
 
 def _fetch(address: str, setting: str) -> str:

@@ -62,7 +62,8 @@
     const text = row.text.map(([piece]) => piece).join("");
     const figures = [
       figure(loading, row.original, `original image of ${row.source}`, errors[0],
-        small("original"), ...answers(0), markedText(row.caption)),
+        small("original"), ...answers(0), markedText(row.caption),
+        ...(row.uncorrected ? [small(`the captioner wrote: ${row.uncorrected}`)] : [])),
       figure(loading, row.image, text, errors[1],
         small("counterfactual"), ...answers(1), markedText(row.text), ...edits, ...reasons,
         ...row.scores.map(small)),

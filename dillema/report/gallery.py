@@ -17,6 +17,7 @@ from ..run_folder import RunFolder, StoredImage
 from ..task import Answer, get_task
 from ..types import COUNTERFACTUAL, ORIGINAL
 from .thumbnails import SIZE, embed, place_pictures, read_small_copy
+from .words import name_edit
 
 SHOWN_IMAGES = 2_000  # more make a page that browsers are slow to open
 REJECTED_EXAMPLES = 6
@@ -111,7 +112,7 @@ def find_example(
 
 
 def find_rejected(folder: RunFolder) -> list[dict[str, Any]]:
-    """Returns the pictures of some rejected images with their reasons, different gates first."""
+    """Returns the pictures of some rejected images with edits and reasons, different gates first."""
     first_by_gates: dict[frozenset[str], StoredImage] = {}
     others: list[StoredImage] = []
     for image in folder.generated():
@@ -120,8 +121,15 @@ def find_rejected(folder: RunFolder) -> list[dict[str, Any]]:
             others.append(image)
     chosen = [*first_by_gates.values(), *others][:REJECTED_EXAMPLES]
     return [
-        _embed_both(image, folder) | {"id": image.id, "reasons": image.verdict.reasons} for image in chosen
+        _embed_both(image, folder)
+        | {"id": image.id, "edits": _name_edits(image), "reasons": image.verdict.reasons}
+        for image in chosen
     ]
+
+
+def _name_edits(image: StoredImage) -> list[str]:
+    rows = [(edit.attribute, edit.original, edit.replacement) for edit in image.counterfactual.edits]
+    return [name_edit(dict(zip(("attribute", "from", "to"), row, strict=True))) for row in rows]
 
 
 def lost_confidence(before: Answer, after: Answer) -> float:
@@ -215,6 +223,7 @@ def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, 
         "file": quote(f"{image.part}/{image.file}"),
         "source": image.source,
         "caption": mark_spans(image.caption.text, (edit.original for edit in edits)),
+        "uncorrected": image.caption.uncorrected,
         "text": mark_spans(text, (edit.words for edit in edits)),
         "edits": [[edit.attribute, edit.original, edit.replacement] for edit in edits],
         "checked": image.verdict.checked,

@@ -225,19 +225,19 @@ def describe_reference(figures: Figures) -> list[str]:
     if not reference:
         return []
     uncovered = name_conditions(reference["uncovered"])
-    gap = [f"No valid image covers these real conditions: {uncovered}."] if uncovered else []
-    conditions = count(reference["compared"], "condition")
+    gap = [f"No image that counts covers these real conditions: {uncovered}."] if uncovered else []
+    conditions, name = count(reference["compared"], "condition"), reference["name"]
     if not reference["compared"]:
-        return [f"Real images of {reference['name']} have no condition in common with valid images.", *gap]
+        return [f"Real images of {name} have no condition in common with images that count.", *gap]
     error = points(reference["mean_absolute_error"])
-    name = reference["name"]
     sentence = f"Against real images of {conditions} ({name}), the mean absolute error is {error} points"
     if reference["rank_correlation"] is None:
         return [f"{sentence}; for a rank correlation there are too few conditions.", *gap]
     low, high = reference["rank_low"], reference["rank_high"]
     bounds = "" if low is None else f" ({low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}")
     correlation = f"{reference['rank_correlation']:.2f}".replace("-", "\N{MINUS SIGN}")
-    return [f"{sentence}, and the rank correlation of estimated and real drops {correlation}{bounds}.", *gap]
+    drops = "the rank correlation of estimated and real drops"
+    return [f"{sentence}, and {drops} is {correlation}{bounds}.", *gap]
 
 
 def name_condition(condition: Mapping[str, str]) -> str:

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar
 
+from PIL import Image
+
 from ..backend import Conditioning, Dataset, Size
-from ..types import Sample
+from ..errors import ItemError
+from ..types import Control, Sample
 from .base import Step, StepResult, dataset_key
 
 
@@ -52,11 +56,27 @@ class ControlStep(Step[ControlItem]):
 
     def work(self, backend: Conditioning, batch: Sequence[ControlItem]) -> Sequence[StepResult | Exception]:
         """Returns the control images; the value of a result is the weight of the image."""
-        controls = [backend.control(item.sample, self.dataset, item.size) for item in batch]
-        return [StepResult(control.weight, control.image) for control in controls]
+        return [
+            check_control(backend.control(item.sample, self.dataset, item.size), item.size) for item in batch
+        ]
 
     def _content(self, sample: Sample) -> str:
         try:
             return str(self.conditioning.content(sample))  # type: ignore[attr-defined]  # see ReadsMore
         except Exception:  # `work` meets the same error and records it
             return f"{sample.id} cannot be read"
+
+
+def check_control(control: Any, size: Size) -> StepResult | Exception:
+    """Returns a control image as a result; an ItemError for what is no RGB image of this size."""
+    if not isinstance(control, Control) or not isinstance(control.image, Image.Image):
+        return ItemError(f"the conditioning returned {control!r:.200} instead of a control image")
+    image, weight = control.image, control.weight
+    if image.mode != "RGB" or image.size != size:
+        return ItemError(
+            f"the conditioning returned an image of {image.width}x{image.height} pixels in {image.mode} "
+            f"instead of {size[0]}x{size[1]} in RGB"
+        )
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not isfinite(weight):
+        return ItemError(f"the conditioning returned the weight {weight!r:.200} instead of a number")
+    return StepResult(weight, image)

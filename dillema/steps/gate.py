@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isnan
+from math import isinf, isnan
 from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
 
 from ..backend import Dataset, Gate
+from ..errors import ItemError
 from ..image_size import in_equal_sizes
 from ..types import Counterfactual, Sample
 from .base import Step, StepResult, dataset_key, open_image
@@ -50,11 +51,12 @@ class GateStep(Step[GateItem]):
         return item.variant_id
 
     def key(self, item: GateItem) -> Any:
-        """Returns what scores depend on: the image, its source, and the edits."""
+        """Returns what scores depend on: the image, its source with its attributes, and the edits."""
         counterfactual = item.counterfactual
         edits = [asdict(edit) for edit in counterfactual.edits]
         texts = [counterfactual.caption, counterfactual.text]
-        return [dataset_key(self.dataset), item.source_key, item.image_key, texts, edits]
+        source = [item.source_key, dict(item.sample.attributes)]
+        return [dataset_key(self.dataset), source, item.image_key, texts, edits]
 
     def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[StepResult | Exception]:
         """Returns the scores by name, without NaN."""
@@ -63,12 +65,7 @@ class GateStep(Step[GateItem]):
         scores = in_equal_sizes(
             lambda part: self._score(backend, part), pairs, [image.size for image in images]
         )
-        return [
-            row
-            if isinstance(row, Exception)
-            else StepResult({name: float(v) for name, v in row.items() if not isnan(v)})
-            for row in scores
-        ]
+        return [row if isinstance(row, Exception) else _check_scores(row, self.gate) for row in scores]
 
     def _score(
         self, backend: Gate, pairs: Sequence[tuple[GateItem, Image.Image]]
@@ -77,3 +74,15 @@ class GateStep(Step[GateItem]):
         samples = [item.sample for item, _ in pairs]
         counterfactuals = [item.counterfactual for item, _ in pairs]
         return backend.score(samples, counterfactuals, [image for _, image in pairs], self.dataset)
+
+
+def _check_scores(scores: Mapping[str, float], gate: Gate) -> StepResult | Exception:
+    """Returns scores without NaN as a result; an ItemError for one that is infinite or not of the gate."""
+    for name, value in scores.items():
+        if name not in gate.scores:
+            return ItemError(
+                f"the gate returned a score {name}, which is not one of {', '.join(gate.scores)}"
+            )
+        if isinf(value):
+            return ItemError(f"the score {name} is {value}")
+    return StepResult({name: float(value) for name, value in scores.items() if not isnan(value)})

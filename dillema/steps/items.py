@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from ..backend import Dataset, EditStrategy, Renders, Vary
+from ..errors import UserError, shorten
 from ..image_size import Size
 from ..keys import seed_for
 from ..task import get_task
@@ -151,11 +152,18 @@ def to_keywords(captions: Outcomes, dataset: Dataset, seed: int) -> list[Keyword
 def plan(
     keywords: Outcomes, sources: Outcomes, strategy: EditStrategy, vary: Vary, count: int, seed: int
 ) -> list[PlannedVariant]:
-    """Returns the variants of every source. Each source is planned alone."""
+    """Returns the variants of every source. Each source is planned alone.
+
+    Raises a UserError for a plan that is not as `EditStrategy` promises, because figures would be wrong: a
+    variant that occurs twice would count twice, and one without changes would be a second placebo.
+    """
     planned = []
     for name, outcome in keywords.items():
         expressions = _with_attributes(outcome.value, sources[name].item.attributes)
         variants = strategy.plan(name, expressions, vary, count, seed)
+        if mistake := _find_mistake(variants, expressions, count):
+            shown = shorten(repr(variants), 300)
+            raise UserError(f"edits: {type(strategy).__name__} planned {shown} for {name}: {mistake}")
         planned += [PlannedVariant(f"{name}_{i}", name, i, variant) for i, variant in enumerate(variants)]
     return planned
 
@@ -337,6 +345,21 @@ def join_predictions(
         for item, record in predicted
         if record.source_id in with_original & with_counterfactual
     ]
+
+
+def _find_mistake(variants: Any, expressions: Mapping[str, Expression], count: int) -> str:
+    """Returns what is wrong with a plan; "" if nothing is."""
+    if not isinstance(variants, list) or not all(isinstance(variant, Variant) for variant in variants):
+        return "it must be a list of Variant"
+    if len(variants) > count:
+        return f"at most {count} variants are asked for (counterfactuals={count})"
+    if not all(variant.changes for variant in variants):
+        return "a variant changes nothing"
+    if unknown := {name for variant in variants for name in variant.changes} - expressions.keys():
+        return f"the caption expresses no {min(unknown)}"
+    if any(variant in variants[:index] for index, variant in enumerate(variants)):
+        return "two variants are equal"
+    return ""
 
 
 def _with_attributes(

@@ -54,11 +54,11 @@ class Classification(Task):
 
     def read_truth(self, sample: Sample, size: Size) -> Callable[[], Truth]:
         """Returns a function that returns the class id."""
-        return partial(_read_label, cast(int, sample.label))
+        return partial(_read_label, int(cast(int, sample.label)))  # it may be a number of numpy
 
     def export(self, sample: Sample, dataset: Dataset, size: Size, folder: Path, name: str) -> dict[str, Any]:
         """Writes no file: the label is a column."""
-        return {"label": sample.label, "label_name": self.label_name(sample, dataset)}
+        return {"label": int(cast(int, sample.label)), "label_name": self.label_name(sample, dataset)}
 
     def export_folder(self, sample: Sample, dataset: Dataset) -> str:
         """Returns the name of the class; with its id where that name cannot be a folder's."""

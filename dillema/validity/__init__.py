@@ -11,13 +11,16 @@ from ..types import Sample
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_DIGITS = 6  # of a score just below its floor: "0.50, below 0.5" would contradict itself
+
 
 def below(scores: Mapping[str, float], score: str, floor: float | None, meaning: str) -> list[str]:
     """Returns the reason against an image whose score is below a floor; none if either is missing."""
     value = scores.get(score)
     if floor is None or value is None or value >= floor:
         return []
-    return [f"{meaning} is {value:.2f}, below {floor:g}"]
+    digits = next((n for n in range(2, MOST_DIGITS) if float(f"{value:.{n}f}") < floor), MOST_DIGITS)
+    return [f"{meaning} is {value:.{digits}f}, below {floor:g}"]
 
 
 def read_original(sample: Sample, image: Image.Image) -> Image.Image:

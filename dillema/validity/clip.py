@@ -9,6 +9,7 @@ from PIL import Image
 
 from .. import hub
 from ..backend import Dataset, Threshold
+from ..execution import each_alone
 from ..fields import BatchSize, Positive, Transient, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, read_original, unit
@@ -65,7 +66,7 @@ class ClipGate:
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scores: ClassVar[tuple[str, ...]] = get_args(Score)
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "image_image": Threshold("minimum.image_image", "label"),
@@ -96,7 +97,7 @@ class ClipGate:
     ) -> list[dict[str, float]]:
         """Returns the scores that apply to each image."""
         originals = [read_original(sample, image) for sample, image in zip(samples, images, strict=True)]
-        features = self._encode_images([*originals, *images])
+        features = each_alone(self._encode_images, [*originals, *images], hub.is_on_cpu(self.device))
         pairs = zip(features[: len(images)], features[len(images) :], strict=True)
         rows = []
         for sample, counterfactual, (original, generated) in zip(
@@ -154,7 +155,7 @@ class ClipGate:
         cosines_of_edits = [float(words @ self._encode_phrase(label)) for words in replaced]
         return row | ({"label_distance": 1 - max(cosines_of_edits)} if cosines_of_edits else {})
 
-    def _encode_images(self, images: Sequence[Image.Image]) -> "Tensor":
+    def _encode_images(self, images: Sequence[Image.Image]) -> "list[Tensor]":
         import torch
 
         pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
@@ -162,7 +163,7 @@ class ClipGate:
             output = self._network.get_image_features(
                 pixel_values=pixels.to(self._network.device, self._network.dtype)
             )
-        return unit(output.pooler_output)
+        return list(unit(output.pooler_output))
 
     def _encode_text(self, text: str) -> "Tensor":
         import torch

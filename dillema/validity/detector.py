@@ -8,6 +8,7 @@ from PIL import Image
 
 from .. import hub
 from ..backend import Dataset, Threshold
+from ..execution import each_alone
 from ..fields import BatchSize, Share, Transient, Weights
 from ..types import Counterfactual, Sample
 from . import below, label_name, read_original
@@ -35,7 +36,7 @@ class DetectorGate:
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scores: ClassVar[tuple[str, ...]] = ("label", "original_label", "overlap")
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "label": Threshold("min_label", "label"),
@@ -68,7 +69,11 @@ class DetectorGate:
         originals = [read_original(samples[position], images[position]) for position in positions]
         generated = [images[position] for position in positions]
         texts = [self.prompt.format(label=labels[position]).lower() for position in positions]
-        before, after = self._detect(originals, texts), self._detect(generated, texts)
+        # its tokenizer keeps the padding of the last call, so that threads must not share it
+        before, after = (
+            each_alone(self._detect, list(zip(side, texts, strict=True)), hub.is_on_cpu(self.device), False)
+            for side in (originals, generated)
+        )
         for position, (original_score, original_box), (score, box) in zip(
             positions, before, after, strict=True
         ):
@@ -85,10 +90,11 @@ class DetectorGate:
             *below(scores, "overlap", self.min_overlap, "overlap with the object of the original"),
         ]
 
-    def _detect(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[tuple[float, "Tensor"]]:
-        """Returns confidence and corners of the best box in each image."""
+    def _detect(self, pairs: Sequence[tuple[Image.Image, str]]) -> list[tuple[float, "Tensor"]]:
+        """Returns confidence and corners of the best box for the text in each image."""
         import torch
 
+        images, texts = zip(*pairs, strict=True)
         pixels = self._processor.image_processor(list(images), return_tensors="pt")
         # the processor of OWLv2 would pad each text separately
         tokens = self._processor.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")

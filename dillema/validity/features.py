@@ -9,6 +9,7 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset, Threshold
 from ..errors import UserError
+from ..execution import each_alone
 from ..fields import BatchSize, Cosine, Share, Transient, Weight, Weights
 from ..types import Counterfactual, Sample
 from . import below, read_original, unit
@@ -35,7 +36,7 @@ class FeaturesGate:
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scores: ClassVar[tuple[str, ...]] = ("similarity", "change", "hash_change")
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "similarity": Threshold("min_similarity", "label"),
@@ -67,15 +68,17 @@ class FeaturesGate:
     ) -> list[dict[str, float]]:
         """Returns the similarity of each image and, for edited images, how much changed."""
         originals = [read_original(sample, image) for sample, image in zip(samples, images, strict=True)]
-        cosines = (self._encode(originals) * self._encode(images)).sum(1)
+        is_on_cpu = hub.is_on_cpu(self.device)
+        features = [each_alone(self._encode, side, is_on_cpu) for side in (originals, images)]
         rows = []
-        for counterfactual, original, image, cosine in zip(
-            counterfactuals, originals, images, cosines, strict=True
+        for counterfactual, original, image, before, after in zip(
+            counterfactuals, originals, images, *features, strict=True
         ):
-            row = {"similarity": float(cosine)}
+            cosine = float(before @ after)
+            row = {"similarity": cosine}
             if counterfactual.edits:
                 bits = self._hash(original) - self._hash(image)
-                row |= {"change": 1 - float(cosine), "hash_change": bits / 64}
+                row |= {"change": 1 - cosine, "hash_change": bits / 64}
             rows.append(row)
         return rows
 
@@ -87,11 +90,11 @@ class FeaturesGate:
             *below(scores, "hash_change", self.min_hash_change, "change of the perceptual hash"),
         ]
 
-    def _encode(self, images: Sequence[Image.Image]) -> "Tensor":
+    def _encode(self, images: Sequence[Image.Image]) -> "list[Tensor]":
         """Returns one feature vector of length 1 an image."""
         import torch
 
         pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             output = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype))
-        return unit(output.pooler_output)
+        return list(unit(output.pooler_output))

@@ -15,7 +15,7 @@ from PIL import Image
 from .. import hub
 from ..backend import Dataset, Threshold, Vary
 from ..errors import ItemError, UserError
-from ..execution import in_threads
+from ..execution import each_alone, in_threads
 from ..fields import BatchSize, Positive, Share, Transient, Weights
 from ..keys import seed_for
 from ..server import Server
@@ -144,6 +144,8 @@ class TransformersQuestions(QuestionsGate):
     quantization: Mapping[str, Any] | None = None
     device: Transient[str] = "auto"
 
+    version: ClassVar[int] = 2
+
     def load(self) -> None:
         """Loads the model and its processor; raises a UserError when it has no chat template."""
         import transformers
@@ -166,9 +168,10 @@ class TransformersQuestions(QuestionsGate):
 
     def answer(self, questions: Sequence[Question]) -> list[list[float]]:
         """Returns the probability of each choice, a batch of questions at a time."""
-        answers = []
+        answers: list[list[float]] = []
         for start in range(0, len(questions), self.batch_size):
-            answers += self._answer_batch(questions[start : start + self.batch_size])
+            batch = questions[start : start + self.batch_size]
+            answers += each_alone(self._answer_batch, batch, hub.is_on_cpu(self.device), thread_safe=False)
         return answers
 
     def _answer_batch(self, questions: Sequence[Question]) -> list[list[float]]:

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from PIL import Image
 
 from .. import hub
 from ..backend import Dataset, Threshold
 from ..errors import UserError
+from ..execution import each_alone
 from ..fields import BatchSize, Share, Transient, Weights
 from ..types import Counterfactual, Sample
 from . import below
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -31,7 +35,7 @@ class ReaderGate:
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     scores: ClassVar[tuple[str, ...]] = ("edited",)
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "edited": Threshold("min_edited", "edit"),
@@ -66,13 +70,9 @@ class ReaderGate:
         dataset: Dataset,
     ) -> list[dict[str, float]]:
         """Returns the lowest probability of an edited value; no score for a placebo."""
-        import torch
-
-        pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
-        with torch.inference_mode():
-            logits = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype)).logits
+        logits = each_alone(self._classify, images, hub.is_on_cpu(self.device))
         rows = []
-        for counterfactual, row in zip(counterfactuals, logits.float().cpu(), strict=True):
+        for counterfactual, row in zip(counterfactuals, logits, strict=True):
             probabilities = [
                 float(row[self._indices[edit.attribute]].softmax(0)[values.index(edit.replacement)])
                 for edit in counterfactual.edits
@@ -84,3 +84,12 @@ class ReaderGate:
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
         """Returns whether the classifier misses an edit."""
         return below(scores, "edited", self.min_edited, "probability of what was edited")
+
+    def _classify(self, images: Sequence[Image.Image]) -> "list[Tensor]":
+        """Returns the logits of each image."""
+        import torch
+
+        pixels = self._processor(list(images), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            output = self._network(pixel_values=pixels.to(self._network.device, self._network.dtype))
+        return list(output.logits.float().cpu())

@@ -47,7 +47,7 @@ class SegmenterGate:
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     scores: ClassVar[tuple[str, ...]] = ("agreement", "worst_class")
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "agreement": Threshold("min_agreement", "label"),

@@ -107,6 +107,21 @@ def test_without_listed_values_the_vocabulary_has_some():
     assert editor.llm.questions == []
 
 
+@pytest.mark.parametrize("mode", ["steps", "single"])
+def test_in_the_papers_modes_the_vocabulary_can_find_the_spans_and_the_model_the_values(mode):
+    caption, variant = Caption("a foggy moor"), Variant({"weather": (), "background": ()})
+    reply = {"new weather": "rainy", "new background": "harbour"}
+    sentence = {"caption": "a rainy moor by a harbour"}
+    replies = [{a: [value] for a, value in reply.items()}, sentence]
+    replies = replies if mode == "steps" else [reply | sentence]
+    editor = scripted(*replies, prompt=GENERAL, mode=mode, spans="vocabulary")
+    expressions = editor.keywords(caption, dict(variant.changes), "", 0)
+    result = editor.rewrite(caption, expressions, variant, "", 0)
+    assert [(e.original, e.replacement) for e in result.edits] == [("foggy", "rainy"), ("", "harbour")]
+    fields = set(editor.llm.questions[0][1]["properties"])
+    assert fields - {"caption"} == {"new weather", "new background"}
+
+
 def test_that_a_model_cannot_tell_is_an_answer():
     caption = Caption("a dreary moor")
     assert scripted({}).keywords(caption, {"weather": ["foggy"]}, "", 0) == {"weather": Expression("")}

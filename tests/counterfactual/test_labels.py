@@ -15,6 +15,7 @@ from dillema.errors import UserError
         ("goose", "goose geese"),
         ("buses", "bus buses"),
         ("golden retriever", "golden retriever retrievers dog dogs puppy puppies"),
+        ("golden_retriever", "golden retriever retrievers dog dogs"),
         ("sports car, sport car", "sports car cars"),
         ("red fox, Vulpes vulpes", "red fox foxes vulpes"),
         ("tabby, tabby cat", "cat cats kitten"),

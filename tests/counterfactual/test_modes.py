@@ -1,5 +1,9 @@
 """The paper's modes with language models in transformers and behind a server."""
 
+import json
+import time
+import zlib
+
 import pytest
 
 from dillema.config import package_file
@@ -10,7 +14,7 @@ from dillema.llm.openai import OpenAILanguageModel
 from dillema.llm.transformers import TransformersLanguageModel
 from dillema.types import Caption, Variant
 from tests.llm.checkpoints import TEMPLATE, save
-from tests.server import started
+from tests.server import serving, started
 
 GENERAL = package_file("dillema", "counterfactual/prompts/general.txt")
 FREE = {"weather": [], "background": []}
@@ -51,6 +55,36 @@ def test_with_a_model_of_transformers_of_random_weights(tmp_path, mode):
         most = ATTEMPTS + 1 if mode == "steps" else ATTEMPTS
         assert len(requests) <= most * len(CAPTIONS)
     assert results[0] == results[1]
+
+
+def reply_by_content(request, headers):
+    """Returns a reply that fits the schema and follows from the request; some take longer than others."""
+    number = zlib.crc32(json.dumps([request["messages"], request["seed"]]).encode())
+    words = ["windy", "harbour", "snowy", "garden", "a red bus on a windy street"]
+
+    def fill(field):
+        if field["type"] == "array":
+            return [fill(field["items"])]
+        return field["enum"][number % len(field["enum"])] if "enum" in field else words[number % len(words)]
+
+    time.sleep(number % 5 / 100)
+    fields = request["response_format"]["json_schema"]["schema"]["properties"]
+    return json.dumps({name: fill(field) for name, field in fields.items()})
+
+
+@pytest.mark.parametrize("mode", ["listed", "steps", "single"])
+def test_requests_to_a_server_at_the_same_time_change_nothing(mode):
+    with serving(reply_by_content) as (address, requests):
+        results = []
+        for batch_size in (3, 1):
+            llm = OpenAILanguageModel("any", address, batch_size=batch_size)
+            editor = Editor(llm, GENERAL, mode=mode)
+            editor.load()
+            results.append(counterfactuals(editor, []))
+        assert results[0] == results[1]
+        half = len(requests) // 2
+        first, second = (sorted(map(json.dumps, part)) for part in (requests[:half], requests[half:]))
+        assert first == second
 
 
 @pytest.mark.slow

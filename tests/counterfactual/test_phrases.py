@@ -40,6 +40,7 @@ def rewrite(text, label="", **edits):
         # insertion
         ("a street with parked cars", {"weather": ("", "foggy")}, "a street with parked cars in thick fog"),
         ("A dog sleeps. It is old.", {"time_of_day": ("", "night")}, "A dog sleeps at night. It is old."),
+        ("an empty room", {"weather": ("", "rainy")}, "an empty room with rain outside"),
         ("a cat on a sofa", {"weather": ("", "rainy")}, "a cat on a sofa with rain outside"),
         ("geese", {"weather": ("", "foggy"), "place": ("", "office")}, "geese in an office with fog outside"),
         ("a sofa", {"weather": ("", "rainy"), "place": ("", "beach")}, "a sofa on a beach in the rain"),
@@ -52,7 +53,23 @@ def rewrite(text, label="", **edits):
         ("a chair", {"colour": ("", "red"), "material": ("", "wooden")}, "a red wooden chair"),
         ("a road at dusk", {"road_surface": ("", "wet")}, "a wet road at dusk"),
         ("a street", {"mood": ("", "gloomy")}, "a street with gloomy mood"),
+        ("a man at a bus stop in fog", {"colour": ("", "red")}, "a man in red at a bus stop in fog"),
+        ("Two kids run at noon", {"colour": ("", "blue")}, "Two kids in blue run at noon"),
+        ("a road under a blue sky", {"colour": ("", "red")}, "a road with red accents under a blue sky"),
+        ("a square with a market", {"colour": ("", "red")}, "a square with red accents and a market"),
+        ("here, the road is wet", {"colour": ("", "red")}, "here, the road with red accents is wet"),
+        # once, and nothing that cannot be
+        ("a rainy, foggy and cold day", {"weather": ("rainy", "foggy")}, "a foggy and cold day"),
+        ("rain, wind and clouds", {"weather": ("rain", "clear")}, "sunshine"),
+        ("a car with snow on its roof", {"weather": ("snow", "foggy")}, "a car in thick fog"),
+        ("a street after the rain", {"weather": ("after the rain", "snowy")}, "a street in falling snow"),
+        ("a dog in the afternoon sun", {"time_of_day": ("afternoon", "night")}, "a dog in the night air"),
+        ("the sun sets here", {"time_of_day": ("the sun sets", "night")}, "the moon is shining here"),
+        ("shops open as night falls", {"time_of_day": ("as night falls", "dawn")}, "shops open at dawn"),
+        ("on a cold and windy day", {"time_of_day": ("day", "dusk")}, "on a cold and windy evening"),
         # places
+        ("a dog runs along a beach", {"place": ("beach", "kitchen")}, "a dog runs through a kitchen"),
+        ("a kite over the mountains", {"place": ("mountains", "lake")}, "a kite over the lake"),
         ("a dog on a sunny beach", {"background": ("beach", "forest")}, "a dog in a sunny forest"),
         ("cows in fields", {"background": ("fields", "desert")}, "cows in deserts"),
         ("a dog on a beach", {"background": ("beach", "old bridge")}, "a dog on an old bridge"),
@@ -85,6 +102,7 @@ def test_the_edits_hold_the_words_that_were_written():
         ("a fog bank in fog", "fog bank", {"weather": ("", "rainy")}, "a fog bank in fog in the rain"),
         ('a "red" sign', "", {"colour": ("", "blue")}, 'a "red" sign with blue accents'),
         ("the White House", "", {"colour": ("", "blue")}, "the White House with blue accents"),
+        ("a girl called Dawn", "", {"time_of_day": ("", "night")}, "a girl called Dawn at night"),
     ],
 )  # fmt: skip
 def test_labels_quotations_and_names_stay(text, label, edits, expected):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from dillema.errors import ItemError, UserError
 from dillema.execution.local import Local
@@ -86,6 +87,31 @@ def test_one_item_that_does_not_fit_the_memory_ends_the_run_with_what_helps():
             raise MemoryError
 
     with pytest.raises(UserError, match=r"generator\.offload"):
+        list(Local().map(Limited(Doubler()), [[1, 2]]))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: out of memory"), MemoryError()],
+    ids=repr,
+)
+def test_a_model_that_does_not_fit_the_memory_ends_the_run_with_what_helps(error):
+    @dataclass
+    class Large(Doubler):
+        def load(self):
+            raise error
+
+    with pytest.raises(UserError, match=r"memory does not suffice to load Large.*dtype"):
+        list(Local().map(Doubling(Large()), [[1]]))
+
+
+@pytest.mark.parametrize("message", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"])
+def test_a_gpu_without_room_is_nobodys_item(message):
+    class Limited(Doubling):
+        def work(self, backend, batch):
+            raise RuntimeError(message)
+
+    with pytest.raises(UserError, match="single item"):
         list(Local().map(Limited(Doubler()), [[1, 2]]))
 
 

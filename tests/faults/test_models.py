@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dillema.counterfactual.edits import Random
 from dillema.errors import UserError
-from dillema.types import Caption, Control
+from dillema.types import Caption, Control, Variant
 from tests.backends import SIZE, Captioner, Conditioning, Editor, Gate, Generator, Model, Noise, run_pipeline
 
 COUNT = 4  # sources, each with one counterfactual
@@ -136,6 +137,8 @@ SCORES = {
     "NaN": lambda results: [{"mean": float("nan")} for _ in results],
     "nothing": lambda results: [{} for _ in results],
     "another score": lambda results: [{"other": 1.0} for _ in results],
+    "a score too many": lambda results: [{"mean": 1.0, "other": 1.0} for _ in results],
+    "infinity": lambda results: [{"mean": float("inf")} for _ in results],
 }
 
 
@@ -179,13 +182,48 @@ def test_one_item_that_does_not_fit_the_memory_ends_the_run_with_what_helps(tmp_
     assert run(tmp_path, conditionings={"grey": Conditioning()}).results["counts"]["generated"] == COUNT
 
 
-def test_a_control_image_of_another_kind_is_an_items_failure(tmp_path):
+CONTROLS = {
+    "None": None,
+    "no image": Control(None, 1.0),
+    "another size": Control(Image.new("RGB", (3, 3)), 1.0),
+    "grey": Control(Image.new("L", SIZE), 1.0),
+    "no number": Control(Image.new("RGB", SIZE), float("nan")),
+}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_image_of_another_kind_is_an_items_failure(tmp_path, name):
+    wrong = CONTROLS[name]
+
     class Wrong(Conditioning):
         def control(self, sample, dataset, size):
-            return None if sample.id == "scene-1" else Control(image((3, 3)), 1.0)
+            good = super().control(sample, dataset, size)
+            return wrong if sample.id == "scene-1" else good
 
     folder = run(tmp_path, conditionings={"grey": Wrong()})
     assert {failure["id"] for failure in folder.failures()} == {"scene-1"}
+    assert folder.results["counts"]["generated"] == COUNT - 1
+
+
+PLANS = {
+    "None": (None, "list of Variant"),
+    "a text": (["foggy"], "list of Variant"),
+    "too many": ([Variant({"weather": (value,)}) for value in ("rainy", "foggy")], "at most 1 variant"),
+    "no change": ([Variant({})], "changes nothing"),
+    "another attribute": ([Variant({"colour": ("red",)})], "expresses no colour"),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_that_breaks_its_contract_is_refused(tmp_path, name):
+    plan, message = PLANS[name]
+
+    class Wrong(Random):
+        def plan(self, *arguments):
+            return plan
+
+    with pytest.raises(UserError, match=rf"edits: Wrong planned .* for scene-0: .*{message}"):
+        run(tmp_path, edits=Wrong())
 
 
 def test_an_editor_that_returns_nothing_costs_its_source(tmp_path):

@@ -16,6 +16,7 @@ from .commands import SMALL, Command, started
 
 PAUSE = "0.02"
 STEPS = ("Captioner", "Editor", "Conditioning", "Generator", "Gate", "Model")
+SOME_STOPS = (("Captioner", signal.SIGINT, True), ("Gate", signal.SIGHUP, False))
 STOPPED = "the same command goes on from here"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 IN_FLIGHT = (
@@ -85,6 +86,14 @@ def statuses(folder):
         return [status for (status,) in rows]
 
 
+def wait_for_text(command: Command, text: str, seconds: float = 60):
+    """Waits until a command has written a text to the screen."""
+    end = time.monotonic() + seconds
+    while text not in command.output:
+        assert time.monotonic() < end, f"no {text!r}: {command.output}"
+        time.sleep(0.005)
+
+
 def stop(command, signal_number, again=False):
     """Sends a signal, and another one soon after it; returns the exit code and the seconds until the end."""
     start = time.monotonic()
@@ -117,6 +126,26 @@ def test_a_run_that_is_killed_and_then_stopped_goes_on_to_the_same_end(
     assert statuses(folder)[2:] == ["FINISHED"]
 
 
+def stop_in(step, signal_number, again, commands, folder):
+    """Stops a command while a back-end works, and checks how it ends."""
+    command = commands.start(folder, *SMALL, PAUSE=PAUSE)
+    wait_for(command, folder, step)
+    code, seconds = stop(command, signal_number, again)
+    assert (code, seconds < 3) == (CODES[signal_number], True), f"{step}: {seconds:.1f} s {command.output}"
+    assert STOPPED in command.output and "Traceback" not in command.output, f"{step}: {command.output}"
+
+
+def test_a_run_is_stopped_by_two_interrupts_and_by_the_end_of_its_terminal(
+    commands, undisturbed, tmp_path, mlflow_tables
+):
+    folder = home(tmp_path, mlflow_tables)
+    for step, signal_number, again in SOME_STOPS:
+        stop_in(step, signal_number, again, commands, folder)
+    assert statuses(folder) == ["KILLED"] * len(SOME_STOPS)
+    commands.run(folder, *SMALL)
+    assert left_behind(folder) == undisturbed[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("signal_number", CODES)
@@ -124,13 +153,7 @@ def test_a_run_stops_in_every_step(commands, undisturbed, tmp_path, mlflow_table
     expected, _ = undisturbed
     folder = home(tmp_path, mlflow_tables)
     for step in STEPS:
-        command = commands.start(folder, *SMALL, PAUSE=PAUSE)
-        wait_for(command, folder, step)
-        code, seconds = stop(command, signal_number, again)
-        assert (code, seconds < 3) == (CODES[signal_number], True), (
-            f"{step}: {seconds:.1f} s {command.output}"
-        )
-        assert STOPPED in command.output and "Traceback" not in command.output, f"{step}: {command.output}"
+        stop_in(step, signal_number, again, commands, folder)
     assert set(statuses(folder)) == {"KILLED"}
     commands.run(folder, *SMALL)
     assert left_behind(folder) == expected

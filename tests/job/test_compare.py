@@ -222,6 +222,16 @@ def test_a_setting_without_effect_is_named(folder_of_runs, capsys):
     assert "has no effect" not in text
 
 
+def test_a_threshold_that_changes_verdicts_alone_has_an_effect(folder_of_runs):
+    for name, threshold, valid in (("one", 0.5, 1), ("two", 0.9, 0)):
+        content = results(0.2, 0.1, 0.3)
+        content["counts"] |= {"generated": 1, "valid": valid}
+        write_run(Path(name), content, {}, {"validity": {"segmenter": {"min_agreement": threshold}}})
+        write_images(Path(name), "k")
+    _, text = start(folder_of_runs, "one", "two")
+    assert "has no effect" not in text
+
+
 def test_two_settings_that_differ_make_a_heat_map(folder_of_runs):
     for i, (llm, edits) in enumerate((("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"))):
         write_run(Path(str(i)), results(0.1 * i + 0.1, 0.0, 0.5), {"llm": llm, "edits": edits}, {})

@@ -1,17 +1,22 @@
 """Which gates and thresholds job=judge uses."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
 from dillema.config import compose, without_hydra
 from dillema.context import JobContext
-from dillema.job.judge import choose_gates
+from dillema.errors import UserError
+from dillema.job.judge import choose_gates, judge
 from dillema.overrides import prepare
 from dillema.run_folder import RunFolder
 from dillema.steps.verdict import verdict
 from dillema.validity.combination import CombinationGate
 from dillema.validity.image import ImageGate
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "segmentation"
 OPTION = """\
 # @package validity
 image:
@@ -34,9 +39,13 @@ def run(tmp_path):
     return RunFolder(tmp_path / "run")
 
 
-def choose(run, tmp_path, *arguments):
+def make_context(run, tmp_path, *arguments):
     overrides = prepare(["job=judge", f"run={run.path}", *arguments])
-    gates = choose_gates(run, JobContext(without_hydra(compose(overrides)), tmp_path, tuple(overrides)))
+    return JobContext(without_hydra(compose(overrides)), tmp_path, tuple(overrides))
+
+
+def choose(run, tmp_path, *arguments):
+    gates = choose_gates(run, make_context(run, tmp_path, *arguments))
     return {name: block.get("min_contrast", block.get("min_agreement")) for name, block in gates.items()}
 
 
@@ -53,6 +62,20 @@ def test_an_option_that_the_run_did_not_use_brings_its_thresholds(run, tmp_path)
     (tmp_path / "conf" / "validity" / "calibrated.yaml").write_text(OPTION)
     search = f"hydra.searchpath=[file://{tmp_path}/conf]"
     assert choose(run, tmp_path, search, "validity=calibrated") == {"image": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validity.segmenter.min_class_share=0.5"], r"validity.segmenter.min_class_share: is no threshold"),
+        (["validity.segmenter.model=other"], r"validity.segmenter.model: is no threshold.*job=score"),
+        (["validity=segmenter_cityscapes"], r"(?s)model: is no threshold.*kind: is no threshold.*'pixels'"),
+    ],
+)
+def test_settings_by_which_the_scores_were_not_made_are_refused(run, tmp_path, arguments, message):
+    shutil.copytree(GOLDEN, run.path, dirs_exist_ok=True)
+    with pytest.raises(UserError, match=message):
+        judge(make_context(run, tmp_path, *arguments))
 
 
 def test_a_combination_judges_in_the_place_of_its_gates():

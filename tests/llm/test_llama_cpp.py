@@ -109,6 +109,10 @@ def test_files_that_cannot_be_used(tmp_path):
     file.write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(UserError, match=r"cannot load .*old\.gguf"):
         LlamaCpp(str(file)).load()
+    tiny.gguf(file)
+    file.write_bytes(file.read_bytes().replace(b"<0x41>", b"<0x42>", 1))  # llama.cpp aborts its process
+    with pytest.raises(UserError, match=r"crashes on .*old\.gguf \(SIGABRT, ASSERT.*damaged"):
+        LlamaCpp(str(file)).load()
 
 
 def test_memory_that_does_not_suffice_is_said():

@@ -62,6 +62,10 @@ def test_programs_of_torch_need_no_class(network, expected, tmp_path):
     for name in ("program.pt", "program.pt2"):
         torch.testing.assert_close(predicted(None, str(tmp_path / name), trust=True), expected)
     torch.testing.assert_close(predicted(None, str(tmp_path / "program.pt")), expected)
+    exported = ModuleModel("m", None, str(tmp_path / "program.pt2"), trust=True, **PLAIN)
+    exported.load()  # for two images
+    for logits in (exported.predict([*IMAGES, IMAGES[0]]), exported.logits([*IMAGES, IMAGES[0]])):
+        torch.testing.assert_close(logits, expected[[0, 1, 0]])
     with pytest.raises(UserError, match=r"runs pickled code when it is opened.*set model\.m\.trust=true"):
         predicted(None, str(tmp_path / "program.pt2"))
 

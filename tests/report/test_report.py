@@ -149,9 +149,15 @@ def test_rejections_are_counted_by_gate_attribute_and_value(folder):
         assert [part.rate for _, part in values] == sorted((p.rate for _, p in values), reverse=True)
 
 
-def test_examples_of_rejected_images_come_with_their_reasons(folder):
+def test_examples_of_rejected_images_come_with_their_edits_and_reasons(folder):
     examples = gallery.find_rejected(folder)
-    reasons = {image.id: image.verdict.reasons for image in folder.generated()}
+    page = (folder.path / "report.html").read_text()
+    images = {image.id: image for image in folder.generated()}
+    reasons = {name: image.verdict.reasons for name, image in images.items()}
+    for example in examples:
+        edits = images[example["id"]].counterfactual.edits
+        assert example["edits"] == [f"{e.attribute}: {e.original} → {e.replacement}" for e in edits] != []
+        assert all(f'<p class="soft">{edit}</p>' in page for edit in example["edits"])
     assert 0 < len(examples) <= gallery.REJECTED_EXAMPLES
     assert all(example["reasons"] == reasons[example["id"]] != () for example in examples)
     assert len({example["id"] for example in examples}) == len(examples)
@@ -308,6 +314,7 @@ def test_a_page_of_a_run_without_images_says_so(folder, tmp_path):
     report.write(RunFolder.open(empty))
     page = re.sub(r"\s+", " ", Path(empty / "report.html").read_text())
     assert "No counterfactual is valid, so nothing can be said about brightest." in page
+    assert "rejected all of them" not in page
     assert "There are none: no counterfactual was generated." in page
 
 

@@ -59,6 +59,7 @@ def test_a_placebo_and_values_that_the_model_does_not_know_have_no_score_and_pas
 def test_the_threshold_decides_from_the_stored_score(model):
     gate = ReaderGate(model, ATTRIBUTES, min_edited=0.8)
     assert gate.reasons({"edited": 0.79}) == ["probability of what was edited is 0.79, below 0.8"]
+    assert gate.reasons({"edited": 0.7996}) == ["probability of what was edited is 0.7996, below 0.8"]
     assert gate.reasons({"edited": 0.8}) == []
 
 

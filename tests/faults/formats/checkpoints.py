@@ -1,6 +1,7 @@
 """Weights: of safetensors, of torch, of training scripts, and GGUF."""
 
 import json
+import random
 import struct
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,19 @@ def _read_program(folder: Path) -> Any:
     return {name: value.numpy().tobytes() for name, value in model._network.state_dict().items()}
 
 
+def _write_exported(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    network = Network()
+    network.load_state_dict(state())
+    torch.export.save(torch.export.export(network, (torch.zeros(2, 3, 32, 32),)), folder / "program.pt2")
+
+
+def _read_exported(folder: Path) -> Any:
+    model = ModuleModel("m", None, str(folder / "program.pt2"), device="cpu", trust=True)
+    model.load()
+    return {name: value.numpy().tobytes() for name, value in model._network.state_dict().items()}
+
+
 def _write_gguf(folder: Path) -> None:
     from tests.tiny import gguf
 
@@ -92,8 +106,16 @@ def _write_gguf(folder: Path) -> None:
 
 def _read_gguf(folder: Path) -> Any:
     llm = LlamaCpp(str(folder / "model.gguf"), context=128, threads=1, temperature=0)
-    llm.load()
-    return Accepted("loaded")
+    llm.load([[{"role": "user", "content": "a day in the sun"}]])
+    return Accepted("nothing in the file tells other weights apart")
+
+
+def _damage_header(path: Path, rng: random.Random) -> None:
+    """Changes a bit or a byte of what llama.cpp reads before the weights, in which most damages are."""
+    content = bytearray(path.read_bytes())
+    place = rng.randrange(content.rindex(b".weight") + 50)
+    content[place] = rng.randrange(256) if rng.random() < 0.5 else content[place] ^ 1 << rng.randrange(8)
+    path.write_bytes(content)
 
 
 FORMATS = [
@@ -128,4 +150,6 @@ FORMATS = [
         BYTES,
     ),
     Format("program of torch", "program.pt", partial(_write, "program.pt"), _read_program, BYTES | PATHS),
+    Format("exported program of torch", "program.pt2", _write_exported, _read_exported, BYTES | PATHS),
+    Format("GGUF", "model.gguf", _write_gguf, _read_gguf, BYTES | PATHS | {"header": _damage_header}),
 ]

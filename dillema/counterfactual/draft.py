@@ -1,0 +1,113 @@
+"""A caption in the course of being rewritten: its ranges that change, and how the parts are joined."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .matching import Range, overlaps
+from .words import APOSTROPHES, WORD, with_article
+
+
+@dataclass
+class Draft:
+    """A caption in the course of being rewritten.
+
+    Attributes:
+        label: Where the words of the label stand.
+        changes: The ranges that change, with their new words.
+        endings: The phrases that are added to the sentence, with their order.
+    """
+
+    text: str
+    label: Sequence[Range]
+    changes: dict[Range, str] = field(default_factory=dict)
+    endings: list[tuple[int, str]] = field(default_factory=list)
+
+    def is_free(self, span: Range) -> bool:
+        """Returns whether a range holds neither a word of the label nor an earlier change."""
+        return not overlaps(span, self.label) and not overlaps(span, self.changes)
+
+    def replace(self, span: Range, words: str) -> bool:
+        """Replaces a range (an empty one: inserts), unless it is not free. Returns whether it did."""
+        if not self.is_free(span) or (span[0] == span[1] and span in self.changes):
+            return False
+        self.changes[span] = words
+        return True
+
+    def delete(self, span: Range) -> bool:
+        """Deletes a range with the space, the comma or the "and" that joins it."""
+        return self.replace(_joined_range(self.text, span), "")
+
+    def finish(self) -> str:
+        """Returns the rewritten caption."""
+        if self.endings:
+            position = end_of_sentence(self.text)
+            phrases = " ".join(words for _, words in sorted(self.endings, key=lambda ending: ending[0]))
+            comma = "," if _needs_comma(self.text[:position]) else ""
+            self.changes[position, position] = f"{comma} {phrases}"
+        text = self.text
+        for (start, end), words in sorted(self.changes.items(), reverse=True):
+            is_capital = self.text[start : start + 1].isupper()
+            text = _join(text[:start], words, text[end:], is_capital)
+        return text.upper() if self.text.isupper() else text
+
+
+def _joined_range(text: str, span: Range) -> Range:
+    """Returns a range with the space, the comma or the "and" that joins it to its neighbours."""
+    start, end = span
+    after = re.match(r"(\s+and|\s*,)\s+", text[end:])
+    before = re.search(r"(,\s*|\s+and\s+|,\s+and\s+)$", text[:start])
+    is_last = not text[end:].strip(" .!?")
+    is_in_list = bool(before and before[0].strip() == ",")  # of "a, b and c", "a and c" is left
+    if before and (is_last or is_in_list or text[end : end + 1] == "," or not after):
+        return before.start(), end
+    if after:
+        return start, end + after.end()
+    spaces = re.match(r"\s+", text[end:])
+    if spaces:
+        return start, end + spaces.end()
+    leading = re.search(r"\s+$", text[:start])
+    return (leading.start() if leading else start), end
+
+
+def end_of_sentence(text: str) -> int:
+    """Returns the position after the last word of the first sentence."""
+    for match in re.finditer(r"[.!?]+(?=[\"\u201d]?(\s|$))", text):
+        word = re.search(r"[\w.]+$", text[: match.start()])
+        if not (word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc")) and text[match.end() :].strip()):
+            return match.start()
+    return len(text.rstrip(" ,;"))
+
+
+def _needs_comma(sentence: str) -> bool:
+    """Returns whether a phrase at the end needs a comma before it."""
+    last_part = re.split(r"[,;]", sentence)[-1]
+    has_clause = bool(
+        re.search(r"\b(that|which|who|while|but|as|reading|says|saying|where|because)\b", sentence)
+    )
+    is_short_part = "," in sentence and len(last_part.split()) < 4
+    ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
+    return has_clause or is_short_part or ends_with_quote or len(sentence.split()) > 14
+
+
+def _join(before: str, words: str, after: str, is_capital: bool) -> str:
+    """Returns the parts as one text: an article before, and a capital letter, follow the new words."""
+    following = words + after if words else after
+    if is_capital:
+        following = following[:1].upper() + following[1:]
+        if not words.strip() or words.endswith(" "):  # an insertion or a deletion, before the old first word
+            following = (
+                following[: len(words)] + _lower_first(following[len(words) :]) if words else following
+            )
+    article = re.search(rf"(?<![\w{APOSTROPHES}-])(an?)(\s+)$", before, re.IGNORECASE)
+    if article and following.strip():
+        new = with_article(following.strip().split()[0])
+        new = new.capitalize() if article[1][0].isupper() else new
+        before = before[: article.start()] + new + article[2]
+    return before + following
+
+
+def _lower_first(text: str) -> str:
+    """Returns a text whose first word is no longer the first of its sentence."""
+    first = WORD.match(text)
+    return text[:1].lower() + text[1:] if first and first[0][1:].islower() else text
