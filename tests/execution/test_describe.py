@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from omegaconf import OmegaConf
-
 from dillema.config import build
 from dillema.execution.local import describe
 from tests.test_config import composed
@@ -12,7 +10,7 @@ from tests.test_config import composed
 def test_a_back_end_is_called_by_its_setting():
     cfg = composed()
     parts = (cfg.captioner, cfg.prompt, cfg.generator, cfg.validity.reader, cfg.model.mini_segformer)
-    names = [describe(build(OmegaConf.create(part))) for part in parts]
+    names = [describe(build(part)) for part in parts]
     assert names == ["captioner", "llm", "generator", "validity=reader", "model=mini_segformer"]
 
 
