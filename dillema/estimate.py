@@ -60,14 +60,14 @@ class Estimate:
         if self.is_finished:
             return "All images and answers of this run are in the store"
         parts = [f"{self.images} images", f"{gigabytes(self.disk)} of disk ({gigabytes(self.free)} are free)"]
-        if self.seconds is not None:
-            parts.append(format_duration(self.seconds))
-            if self.price is not None:
-                parts.append(f"a cost of {self.seconds / 3600 * self.price:.2f}")
-            parts[-1] += " for the steps that have run here before" if self.unknown else ""
-        text = f"This run takes at most about {', '.join(parts)}, without what the store has already"
+        duration = [] if self.seconds is None else [format_duration(self.seconds)]
+        if self.seconds is not None and self.price is not None:
+            duration.append(f"a cost of {self.seconds / 3600 * self.price:.2f}")
+        parts += [] if self.unknown else duration
+        text = f"This run takes at most about {', '.join(parts)}; finished work in the store is left out"
         if self.unknown:
             text += f". Not known yet is the time of {', '.join(self.unknown)}: no run has measured it here"
+            text += f". The other steps take {', '.join(duration)}" if duration else ""
         return text
 
 

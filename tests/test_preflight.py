@@ -180,6 +180,7 @@ PARTS = {"captioner": Captioner(**SLOW), "editor": Editor(**SLOW), "generator": 
 
 
 def test_the_estimate_comes_before_the_first_caption_and_holds(tmp_path, caplog):
+    run_pipeline(tmp_path / "before", tmp_path / "other", models=[Model()])  # imports what the steps need
     caplog.set_level(logging.INFO)
     folder, runner = run_pipeline(tmp_path / "a", tmp_path / "store", placebos=1, models=[Model()], **PARTS)
     messages = [record.getMessage() for record in caplog.records]
@@ -208,6 +209,10 @@ def test_the_estimate_leaves_out_what_the_store_has(tmp_path):
     assert more.images == 6 and more.unknown == () and not more.is_finished
     other = estimate.estimate(replace(pipeline, models=[Model(gain=2.0)]), runner, samples)
     assert other.images == 0 and other.unknown == ("predict",)
+    whole = estimate.Estimate(9, 120.0, ("predict",), 1e9, 5e9).text.partition(". Not known yet")
+    assert "2 minutes" not in whole[0] and whole[2].endswith(
+        "The other steps take 2 minutes"
+    )  # no two bounds
 
 
 def test_the_only_item_of_a_check_tells_no_speed(tmp_path):
