@@ -78,7 +78,8 @@ def estimate(
     chosen = samples[:: -(-len(samples) // LOOKED_UP)] if samples else []
     lookup = _Lookup(runner.store, runner.executor, retry_failed=runner.retry_failed)
     pipeline.run_block(lookup, chosen)
-    seconds, images, files, unknown, is_finished = 0.0, 0.0, 0.0, [], True
+    seconds, images, files, unknown = 0.0, 0.0, 0.0, []
+    is_finished = len(chosen) == len(samples)  # otherwise it is not known of the others
     for step, each in _list_steps(pipeline, runner.executor.devices):
         missing = lookup.count_missing(step, each * len(chosen)) * len(samples) / max(len(chosen), 1)
         is_finished = is_finished and not missing
