@@ -62,7 +62,7 @@ def test_captions_can_stay_as_they_are_and_are_not_made_again(base, folder):
     kept = run(base, "kept", correct_captions=False)
     assert all(image.caption.text.startswith(TEXT) for image in kept.generated())
     assert not any(image.caption.uncorrected for image in kept.generated())
-    assert kept.results["counts"]["corrected_captions"] == 0
+    assert "corrected_captions" not in kept.results["counts"]
     assert "Captioner" not in Captioner.loads
 
 

@@ -7,8 +7,8 @@ from ..benchmark import Measuring, describe_machine, write_results
 from ..context import JobContext
 from ..execution.local import Local
 from ..fields import Positive
-from ..pipeline import sort_samples
 from ..preflight import check_models, check_weights
+from ..steps.source import sort_samples
 from ..store import Store
 from .run import build_pipeline
 

@@ -20,7 +20,7 @@ from ..errors import NoWeights, UserError, machine_errors
 from ..gate_check import find_shared_weights
 from ..keys import digest
 from ..overrides import prefetch_command
-from ..pipeline import Block, Pipeline, sort_samples
+from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
 from ..progress import Forecast
 from ..reference import describe_reference, predict_reference
@@ -29,6 +29,8 @@ from ..run_writer import RunWriter
 from ..runner import Runner
 from ..shard import Shard
 from ..steps.items import GeneratedImage
+from ..steps.results import Block
+from ..steps.source import sort_samples
 from ..steps.verdict import score_names
 from ..store import Store
 from .figures import compute_figures, describe_distance, measure_distance

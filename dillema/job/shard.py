@@ -93,7 +93,15 @@ def describe_work(cfg: DictConfig, pipeline: Pipeline) -> dict[str, Any]:
         "quality": identity(pipeline.quality),
         **{
             name: values[name]
-            for name in ("seed", "counterfactuals", "correct_captions", "placebo", "size", "save_controls")
+            for name in (
+                "seed",
+                "counterfactuals",
+                "images_per_counterfactual",
+                "correct_captions",
+                "placebo",
+                "size",
+                "save_controls",
+            )
         },
     }
     as_json: dict[str, Any] = json.loads(json.dumps(described, default=str))

@@ -261,36 +261,6 @@ def to_quality(generated: Outcomes, sources: Outcomes) -> list[QualityItem]:
     return items
 
 
-def join_images(
-    generated: Outcomes, sources: Outcomes, captions: Outcomes, controls: Mapping[str, Outcomes],
-    verdicts: Mapping[str, Verdict], quality: Sequence[Outcomes],
-) -> list[GeneratedImage]:  # fmt: skip
-    """Returns the generated images with the results of all steps."""
-    images = []
-    for name, image in generated.items():
-        source_id = image.item.sample.id
-        figures: dict[str, float] = {}
-        for outcomes in quality:
-            figures |= outcomes[name].value if name in outcomes else {}
-        images.append(
-            GeneratedImage(
-                id=name,
-                sample=image.item.sample,
-                caption=captions[source_id].value,
-                counterfactual=image.item.counterfactual,
-                seed=image.item.seed,
-                path=image.image,
-                original=sources[source_id].image,
-                controls={
-                    conditioning: outcomes[source_id].image for conditioning, outcomes in controls.items()
-                },
-                verdict=verdicts[name],
-                quality=figures,
-            )
-        )
-    return images
-
-
 def to_predict(
     images: Sequence[GeneratedImage], sources: Outcomes, dataset: Dataset
 ) -> list[tuple[PredictItem, ImageRecord]]:
@@ -328,23 +298,6 @@ def read_size(path: Path) -> Size:
     """Returns the size of an image in the store."""
     with path.open("rb") as file, Image.open(file) as image:
         return image.size
-
-
-def join_predictions(
-    model: str, images: Sequence[tuple[PredictItem, ImageRecord]], outcomes: Outcomes
-) -> list[Prediction]:
-    """Returns the predictions of a model.
-
-    Sources without a prediction of the original, or of any counterfactual, are left out.
-    """
-    predicted = [(item, record) for item, record in images if item.image_id in outcomes]
-    with_original = {record.source_id for _, record in predicted if record.kind == ORIGINAL}
-    with_counterfactual = {record.source_id for _, record in predicted if record.kind == COUNTERFACTUAL}
-    return [
-        Prediction(model, record, outcomes[item.image_id].value)
-        for item, record in predicted
-        if record.source_id in with_original & with_counterfactual
-    ]
 
 
 def _find_mistake(variants: Any, expressions: Mapping[str, Expression], count: int) -> str:

@@ -1,5 +1,6 @@
 """Reads every sample once, so that damaged samples fail before any other step."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,10 +9,13 @@ from PIL import Image
 
 from ..backend import Dataset
 from ..dataset import check_sample
+from ..errors import UserError
 from ..image_size import ImageSize
 from ..task import get_task
 from ..types import Sample
 from .base import Step, StepResult, dataset_key
+
+SAFE_ID = re.compile(r"\w[\w.-]*")  # ids become file names
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,18 @@ def sample_content(sample: Sample) -> str:
         return sample.digest
     except Exception:  # `work` meets the same error and records it
         return f"{sample.id} cannot be read"
+
+
+def sort_samples(samples: Sequence[Sample]) -> list[Sample]:
+    """Returns the samples by id; raises a UserError for ids that are repeated or cannot be file names."""
+    ids: set[str] = set()
+    for sample in samples:
+        if not SAFE_ID.fullmatch(sample.id):
+            raise UserError(
+                f"the data set has a sample called {sample.id!r}: ids name files, "
+                "so they may only hold letters, digits, '_', '-' and '.'"
+            )
+        if sample.id in ids:
+            raise UserError(f"the data set has two samples called {sample.id}: ids must be unique")
+        ids.add(sample.id)
+    return sorted(samples, key=lambda sample: sample.id)
