@@ -2,9 +2,11 @@
 
 import logging
 import os
-import shlex
+import shutil
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import hydra
@@ -17,11 +19,12 @@ from dillema.config import build, compose, conf_dir, refuse
 from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError, machine_errors
-from dillema.overrides import choose_values, prepare, typed_overrides
+from dillema.overrides import choose_values, prefetch_command, prepare
 
 log = logging.getLogger("dillema")
 
 STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
+OWN_FILES = (".hydra", "dillema.log")  # which Hydra writes to the folder of every job
 SWEEP_FLAGS = ("-m", "--multirun")
 
 
@@ -75,7 +78,12 @@ def run_hydra(cfg: DictConfig) -> float | None:
         is_ours = not isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1"
         log.error(error, exc_info=is_ours)
         if isinstance(error, NoWeights):
-            log.error("This command fetches everything that the run needs: %s", _prefetch_command())
+            log.error(
+                "This command fetches everything that the run needs: %s",
+                prefetch_command(HydraConfig.get().overrides.task),
+            )
+        if isinstance(error, UserError) and not is_sweep:
+            _remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
         if is_sweep:
             # sys.exit would end the other runs of the sweep, too; Hydra raises this error again at the end
             raise SweepError(str(error)) from error
@@ -99,10 +107,12 @@ def _check_early(arguments: list[str]) -> None:
     refuse(list(mistakes))
 
 
-def _prefetch_command() -> str:
-    overrides = typed_overrides(HydraConfig.get().overrides.task)
-    others = [override for override in overrides if not override.startswith(("job=", "job."))]
-    return shlex.join(["python", "-m", "dillema", "job=prefetch", *others])
+def _remove_if_empty(folder: Path) -> None:
+    """Removes the folder of a job that failed if the job wrote nothing to it but its log and settings."""
+    if all(file.name in OWN_FILES for file in folder.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # other jobs of this day have folders
+            folder.parent.rmdir()
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:

@@ -72,8 +72,9 @@ def size_errors(address: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # the HTTP libraries raise errors of many types
+        reason = one_line(error).rstrip(".")
         raise UserError(
-            f"{address} is not a path on this machine, and its size cannot be found: {one_line(error)}. "
+            f"{address} is not a path on this machine, and its size cannot be found: {reason}. "
             "Prefetch needs a network"
         ) from error
 

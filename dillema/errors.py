@@ -37,7 +37,14 @@ class NoWeights(UserError):
     """Weights are not on this machine and cannot be downloaded.
 
     The command also shows how job=prefetch fetches them.
+
+    Attributes:
+        reason: Why, in a few words for a list; "" where only the message says it.
     """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @contextmanager

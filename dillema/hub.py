@@ -295,7 +295,8 @@ def _no_weights(name: str, what: str, instead: str, reason: str, error: Exceptio
         f"{HF_HUB_CACHE} does not hold it (or not all of it), and the Hugging Face hub {reason}.\n"
         f"Give the path of a {what}, or fetch it while there is a network (job=prefetch), "
         f"or use what needs no download: {instead}.\n"
-        f"({_first_line(error)})"
+        f"({_first_line(error)})",
+        f"No weights for '{name}': they are not on this machine, and the Hugging Face hub {reason}",
     )
 
 

@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from .backend import Dataset
 from .config import build, compose, conf_dir, package_file
 from .dataset import describe
-from .dataset.classes import draft_classes, read_classes
+from .dataset import shift as shift_classes
+from .dataset.classes import count_values, draft_classes, read_classes
 from .dataset.files import list_files, read_later
 from .dataset.folder import CLASSES_FILE
 from .dataset.layout import Layout, find_classes_file, recognise
@@ -25,6 +26,11 @@ from .overrides import OWN_OPTIONS, prepare
 
 CHECKPOINTS = {"classification": "vit_base", "segmentation": "segformer_cityscapes"}
 """Options that open any checkpoint of transformers for a task."""
+FIRST_LOOK = 24  # images
+NO_GPU = (
+    "PyTorch finds no GPU here. The captioner, language model and generator of this configuration are made "
+    "for one and take long without it: the first lines of their files in conf/ say how long."
+)
 
 
 def init(arguments: Sequence[str]) -> None:
@@ -35,6 +41,7 @@ def init(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser("dillema init", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the data is")
     parser.add_argument("--name", help="of the configuration file; the default is the name of the folder")
+    parser.add_argument("--force", action="store_true", help="writes the configuration file again")
     options = parser.parse_args(arguments)
     root = options.folder.expanduser()
     if not root.is_dir():
@@ -46,8 +53,9 @@ def init(arguments: Sequence[str]) -> None:
         )
     name = _choose_name(options.name or root.resolve().name)
     path = Path(OWN_OPTIONS, "experiment", f"{name}.yaml")
-    if path.exists():
-        raise UserError(f"{path} exists already: delete it, or choose another name with --name")
+    if path.exists() and not options.force:
+        raise UserError(f"{path} exists already: write it again with --force, or choose another with --name")
+    earlier = path.read_text(encoding="utf-8") if path.exists() else None
     _say(f"{root}: {layout.kind}, read by {layout.option}", layout.notes)
     settings, notes = _add_classes_file(layout, name)
     _say("", [*notes, *describe_lists(root, settings)])
@@ -57,11 +65,13 @@ def init(arguments: Sequence[str]) -> None:
         samples = dataset.samples()
     except UserError as error:
         path.unlink()
+        if earlier is not None:
+            write_atomically(path, earlier)
         raise UserError(f"{root} cannot be read yet: {error}") from error
     _say(describe(dataset, samples), list_problems(dataset, samples))
     model = _choose_model(layout, dataset)
     write_atomically(path, _write_experiment(layout, settings, name, model))
-    _show_command(path, name, model, dataset.task)
+    _show_command(path, name, model, dataset.task, len(samples))
 
 
 def _add_classes_file(layout: Layout, name: str) -> tuple[dict[str, Any], list[str]]:
@@ -75,13 +85,16 @@ def _add_classes_file(layout: Layout, name: str) -> tuple[dict[str, Any], list[s
         count = len(read_classes(str(found)).names)
         if found != root / CLASSES_FILE:
             settings["classes_file"] = str(found)
-        return settings, [f"{found} names {count} classes"]
+        draft_file = Path(OWN_OPTIONS, f"{name}_classes.csv")
+        unused = [f"{draft_file} of an earlier time is not used any more"] if draft_file.exists() else []
+        return settings, [f"{found} names {count} classes", *unused]
     if "masks" not in settings:
         return settings, []
     folder = root / settings["masks"] / settings.get("split", "")
     suffix = settings.get("mask_suffix", ".png")
     names = [name for name in list_files(folder) if name.endswith(suffix)]
-    draft = draft_classes([read_later(folder, name) for name in names])
+    masks = [read_later(folder, name) for name in names]
+    draft = draft_classes(masks)
     if not draft:
         return settings, []
     file = Path(OWN_OPTIONS, f"{name}_classes.csv")
@@ -90,8 +103,8 @@ def _add_classes_file(layout: Layout, name: str) -> tuple[dict[str, Any], list[s
         return settings, [f"{file} of an earlier time names {len(read_classes(str(file)).names)} classes"]
     write_atomically(file, draft + "\n")
     return settings, [
-        f"no classes file: wrote {file} from the masks, with {len(draft.splitlines()) - 1} classes. "
-        "Give them their names there"
+        f"no classes file: wrote {file} from the masks, with {len(draft.splitlines()) - 1} classes, of which "
+        f"{count_values(masks)} occur in the masks looked at. Give them their names there"
     ]
 
 
@@ -127,16 +140,22 @@ def _choose_model(layout: Layout, dataset: Dataset) -> str:
         names = [*imagenet.classes(), *imagenet.classes().values()]
         return "resnet18" if names_match(scored, names) else ""
     cityscapes = read_classes(package_file("dillema", "dataset/cityscapes.csv")).names
-    return "segformer_cityscapes" if names_match(scored, cityscapes) else ""
+    shift = [name for i, name in enumerate(shift_classes.CLASSES) if i not in shift_classes.IGNORED]
+    # the option has a mapping to the names of SHIFT, which needs all of them
+    has_shift = names_match(shift, dataset.classes) and names_match(scored, shift)
+    return "segformer_cityscapes" if has_shift or names_match(scored, cityscapes) else ""
 
 
-def _show_command(path: Path, name: str, model: str, task: str) -> None:
+def _show_command(path: Path, name: str, model: str, task: str, samples: int) -> None:
+    import torch
+
     command = shlex.join(["python", "-m", "dillema", f"experiment={name}"])
     lines = [
         f"Wrote {path}: change it as you like.",
         *([] if model else _explain_models(task)),
+        *([] if torch.cuda.is_available() else [NO_GPU]),
         "",
-        f"A first look, on 24 images:\n  {command} dataset.limit=24",
+        *([f"A first look, on 24 images:\n  {command} dataset.limit=24"] if samples > FIRST_LOOK else []),
         f"All weights beforehand (their sizes: job.dry_run=true):\n  {command} job=prefetch",
         f"The whole run:\n  {command}",
     ]

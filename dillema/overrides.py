@@ -1,6 +1,7 @@
 """Prepares the overrides of the command line for Hydra."""
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,6 +119,12 @@ def typed_overrides(overrides: Sequence[str]) -> list[str]:
     ]
 
 
+def prefetch_command(overrides: Sequence[str]) -> str:
+    """Returns the command that fetches all weights of a run with these overrides."""
+    others = [o for o in typed_overrides(overrides) if not o.startswith(("job=", "job.", "hydra."))]
+    return shlex.join(["python", "-m", "dillema", "job=prefetch", *others])
+
+
 def _prepare_one(argument: str, override: Override) -> list[str]:
     key = override.key_or_group
     if override.type is not OverrideType.CHANGE or key.startswith("hydra") or _group_folder(key).is_dir():
@@ -159,10 +166,10 @@ def _check_option(override: Override) -> None:
         files = [place / f"{option}.yaml" for place in folders]
         if isinstance(option, str) and option not in options and not any(map(_is_file, files)):
             near = difflib.get_close_matches(option, options, n=1)
-            hint = f"did you mean {group}={near[0]}? " if near else ""
+            hint = f"; did you mean {group}={near[0]}?" if near else "."
             name = shorten(option, 300)
             raise UserError(
-                f"{group}={name}: there is no such option; {hint}The options are {', '.join(options)}"
+                f"{group}={name}: there is no such option{hint} The options are {', '.join(options)}"
             )
 
 

@@ -113,7 +113,7 @@ class Pipeline:
             gate.name: runner.run(GateStep(gate, dataset), items.to_gate(generated)) for gate in self.gates
         }
         pairs = items.to_quality(generated, sources)
-        quality = [runner.run(step, pairs) for step in self._quality_steps()]
+        quality = [runner.run(step, pairs) for step in self.quality_steps()]
         verdicts = results.join_verdicts(generated, self.gates, scores)
         images = results.join_images(generated, sources, captions, controls, verdicts, quality)
         predictions = self.predict(runner, items.to_predict(images, sources, dataset))
@@ -130,7 +130,7 @@ class Pipeline:
             *(("control", 1) for _ in self.conditionings),
             ("generate", images),
             *((GateStep(gate, self.dataset).name, images) for gate in self.gates),
-            *((step.name, images) for step in self._quality_steps()),
+            *((step.name, images) for step in self.quality_steps()),
             *(("predict", 1 + images + renders) for _ in self.models),
         ]
 
@@ -145,6 +145,7 @@ class Pipeline:
             predictions += results.join_predictions(model.name, images, records)
         return predictions
 
-    def _quality_steps(self) -> list[SimilarityStep | NetworksStep]:
+    def quality_steps(self) -> list[SimilarityStep | NetworksStep]:
+        """Returns the steps that measure the quality of images."""
         networks = [NetworksStep(self.quality)] if self.quality and self.quality.figures else []
         return [SimilarityStep(), *networks]

@@ -1,7 +1,7 @@
 """Looks for mistakes before the first caption, and estimates what the run costs."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .downloads import (
 )
 from .errors import NoWeights, UserError
 from .memory import find_problems, measure_stages
-from .needs import ENDINGS, Need, build_parts, list_needs
+from .needs import ENDINGS, Need, build_parts, list_needs, list_uses, name_stage
 from .pipeline import Pipeline
 from .runner import Runner
 from .server import Server
@@ -51,17 +51,19 @@ def check_weights(cfg: DictConfig) -> None:
     large, and the first server that does not answer.
     """
     parts = build_parts(cfg)
-    found, problems, is_missing = [], [], False
+    found, missing, problems = [], [], []
     for need in list_needs(parts):
         try:
             found.append((need, _find(need)))
+        except NoWeights as error:
+            missing.append(need)
+            problems.append(f"{need.setting}={need.address}: {error.reason or error}")
         except UserError as error:
-            is_missing = is_missing or isinstance(error, NoWeights)
             problems.append(f"{need.setting}={need.address}: {error}")
-    problems += find_problems(measure_stages(found))
+    problems += [*find_problems(measure_stages(found)), *_advise(missing, parts)]
     if problems:
         message = "\n".join(problems)
-        raise NoWeights(message) if is_missing else UserError(message)
+        raise NoWeights(message) if missing else UserError(message)
     for server in _list_servers(parts):
         server.connect()
 
@@ -76,6 +78,8 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
         runner.store, runner.executor, runner.max_failures, runner.retry_failed, allow_total_failure=True
     )
     first = sorted(samples, key=lambda sample: sample.id)[:SAMPLES]
+    if pipeline.models:
+        log.info("Checking the models on the first %d images", len(first))
     sources = probe.run(SourceStep(pipeline.dataset, pipeline.size), first)
     if not sources:
         return  # the run itself reports what is wrong with the samples
@@ -89,6 +93,25 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
             "model=%s: loaded, its classes fit, and it predicts the original of %s",
             model.name,
             item.sample.id,
+        )
+
+
+def _advise(missing: Sequence[Need], parts: Mapping[str, Any]) -> Iterator[str]:
+    """Yields, once for all missing weights, which other settings open them and what helps."""
+    addresses = {need.address: need.setting for need in missing}
+    uses = [use for use in list_uses(parts) if addresses.get(use.address, use.setting) != use.setting]
+    for use in uses:
+        yield f"{use.setting}={use.address}: the same weights"
+    if missing:
+        stages = [name_stage(setting) for setting in (*addresses.values(), *(use.setting for use in uses))]
+        groups = dict.fromkeys(stage.partition(".")[0] for stage in stages)
+        instead = ", ".join(INSTEAD.get(group, f"another option of {group}") for group in groups)
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        yield (
+            f"Give the path of a folder or file for each, or fetch all of them into {HF_HUB_CACHE} while "
+            "there is a network (job=prefetch with the same settings), or use what needs no download: "
+            f"{instead}"
         )
 
 

@@ -22,7 +22,8 @@ class Forecast:
     """Estimates how long the steps of a run will still take.
 
     The time of an item of a step is that in this run, else that in earlier runs, else a typical one, scaled
-    to what the other steps took.
+    to what the other steps took. The first batch, which waits for imports and warm-up, tells the time only as
+    long as there is no other.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Forecast:
         self._position = -1
         self._items_left = 0
         self._measured: dict[str, tuple[int, float]] = {}
+        self._first: dict[str, tuple[int, float]] = {}
         self._start = time.perf_counter()
 
     def begin(self, step: str, items: int, finished: int) -> None:
@@ -54,6 +56,9 @@ class Forecast:
         """Notes that items of the step at work were computed in some seconds."""
         self._items_left -= items
         step = self.steps[max(self._position, 0)][0]
+        if step not in self._first:
+            self._first[step] = items, seconds
+            return
         count, total = self._measured.get(step, (0, 0.0))
         self._measured[step] = count + items, total + seconds
 
@@ -76,16 +81,17 @@ class Forecast:
         return f"{100 * self.share:.0f} %, {format_time_left(self.seconds_left)}"
 
     def _seconds_of_item(self, step: str) -> float:
-        if step in self._measured:
-            items, seconds = self._measured[step]
+        if step in self._first:
+            items, seconds = self._measured.get(step, self._first[step])
             return seconds / items
         return self._usual_seconds.get(step, self._scale * _typical_seconds(step))
 
     @property
     def _scale(self) -> float:
         """Returns how much longer than typical the measured steps took."""
-        typical = sum(items * _typical_seconds(step) for step, (items, _) in self._measured.items())
-        return sum(seconds for _, seconds in self._measured.values()) / typical if typical else 1.0
+        measured = self._measured or self._first
+        typical = sum(items * _typical_seconds(step) for step, (items, _) in measured.items())
+        return sum(seconds for _, seconds in measured.values()) / typical if typical else 1.0
 
 
 class StepProgress:
@@ -94,6 +100,8 @@ class StepProgress:
     def __init__(self, step: str, total: int, bar: Progress, forecast: Forecast | None) -> None:
         self.step, self.total, self.bar, self.forecast = step, total, bar, forecast
         self.done = 0
+        self.first = 0, 0.0  # items and seconds of the first batch
+        self.seconds = 0.0
         self.start = self.logged = time.perf_counter()
         self.all_steps = bar.add_task("all steps", total=1.0, count="", note="") if forecast else None
         self.task = bar.add_task(step, total=total, count=f"0/{total}", note="")
@@ -101,10 +109,18 @@ class StepProgress:
 
     def advance(self, items: int, seconds: float) -> None:
         """Shows that more items are done, which took some seconds."""
+        self.first = self.first if self.done else (items, seconds)
         self.done += items
+        self.seconds += seconds
         if self.forecast:
             self.forecast.advance(items, seconds)
         self._show()
+
+    @property
+    def seconds_each(self) -> float:
+        """Returns the seconds of an item, without the first batch if there is another."""
+        items, seconds = self.first if self.done > self.first[0] else (0, 0.0)
+        return (self.seconds - seconds) / (self.done - items)
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
@@ -115,7 +131,7 @@ class StepProgress:
 
     def _show(self) -> None:
         now = time.perf_counter()
-        rate = f"{self.done / (now - self.start):.1f}/s" if self.done else ""
+        rate = format_rate(self.done, now - self.start) if self.done else ""
         self.bar.update(self.task, completed=self.done, count=f"{self.done}/{self.total}", note=rate)
         if self.forecast and self.all_steps is not None:
             count, _, note = str(self.forecast).partition(", ")
@@ -138,6 +154,11 @@ def show_progress(
         *columns, console=console, transient=True, disable=not (is_alone and console.is_terminal)
     ) as bar:
         yield StepProgress(step, total, bar, forecast)
+
+
+def format_rate(items: int, seconds: float) -> str:
+    """Returns a speed: "12.5/s", or "2.5 s each"."""
+    return f"{items / seconds:.1f}/s" if seconds < items else f"{seconds / items:.1f} s each"
 
 
 def format_time_left(seconds: float) -> str:

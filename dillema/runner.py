@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from .backend import Executor
 from .errors import MESSAGE_LENGTH, ItemError, UserError, shorten
 from .keys import digest, identity
-from .progress import Forecast, StepProgress, show_progress
+from .progress import Forecast, StepProgress, format_rate, show_progress
 from .speeds import note_speed
 from .steps.base import Step, StepResult
 from .store import RAW_LIMIT, Images, Record, Store, storable
@@ -218,10 +218,11 @@ class Runner:
                 batch_start = time.perf_counter()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start
-        note_speed(self.store.folder, step, elapsed / len(records))
+        if len(records) > 1:  # one item, as that of a check, takes the time of imports and warm-up
+            note_speed(self.store.folder, step, progress.seconds_each)
         log.log(
-            self._level, "%s: %d in %.1f s, %.1f/s%s", step.name, len(records), elapsed,
-            len(records) / elapsed, f", {failed} failed" if failed else "",
+            self._level, "%s: %d in %.1f s, %s%s", step.name, len(records), elapsed,
+            format_rate(len(records), elapsed), f", {failed} failed" if failed else "",
         )  # fmt: skip
         return records
 

@@ -196,11 +196,15 @@ class Store:
         return records
 
     def usual_seconds(self) -> dict[str, float]:
-        """Returns the mean seconds of an item of each step, over the records written last."""
+        """Returns the mean seconds of an item of each step, over the records written last.
+
+        The slowest is left out, which may have waited for imports; so is a step with one record.
+        """
         with usable(self.folder.absolute()):
             rows = self._database.execute(
-                "SELECT step, avg(seconds) FROM (SELECT step, seconds FROM records WHERE status = 'done' "
-                f"ORDER BY rowid DESC LIMIT {RECENT_RECORDS}) GROUP BY step"
+                "SELECT step, (sum(seconds) - max(seconds)) / (count(*) - 1) "
+                "FROM (SELECT step, seconds FROM records WHERE status = 'done' "
+                f"ORDER BY rowid DESC LIMIT {RECENT_RECORDS}) GROUP BY step HAVING count(*) > 1"
             )
             return dict(rows.fetchall())
 

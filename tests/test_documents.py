@@ -80,12 +80,13 @@ def test_the_recipe_for_a_researcher(dillema, tmp_path):
     for seed, path in enumerate(folder.rglob("*.jpg")):
         tiny.image(seed, (128, 80)).save(path)
     dillema(recipe("-m", "dataset=shift"))
-    (sweep,) = (tmp_path / "multirun").glob("*/*/results.json/../..") or (None,)
-    assert len(list(sweep.glob("*/results.json"))) == 4  # two language models, two conditionings
+    runs = list((tmp_path / "multirun").glob("*/*/*/results.json"))
+    assert len(runs) == 4  # two language models, two conditionings
+    (sweep,) = {run.parent.parent for run in runs}
 
-    *job, runs = recipe("job=compare")
-    assert runs.startswith("job.runs=[outputs/")
-    output = dillema([*job, f"job.runs=[{sweep.relative_to(tmp_path)}]"])
+    *job, folders = recipe("job=compare")
+    assert folders.startswith("job.runs=[outputs/") and "multirun/2026-11-22]" in folders
+    output = dillema([*job, f"job.runs=[{sweep.parent.relative_to(tmp_path)}]"])
     assert all(name in output for name in ("llama2_q4", "llama2_q5", "canny", "soft_edge"))
 
 

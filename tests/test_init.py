@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -111,13 +112,44 @@ def test_what_is_missing_is_counted_with_examples_and_a_classes_file_is_drafted(
         if i != 5:
             mask(tmp_path / "mine" / "masks" / "val" / f"{i}.png", i % 3)
     printed = look("mine")
-    assert "dataset.split also takes train" in printed and "with 3 classes" in printed
+    assert "dataset.split also takes train" in printed
+    assert "with 3 classes, of which 3 occur in the masks looked at" in printed
     assert "1 image without a mask, such as 5.jpg: they fail in a run" in printed and "60x40 (7)" in printed
     draft = Path("conf/mine_classes.csv").read_text()
     assert draft.startswith("name,id,colour,ignore\nclass 0,0,#")
     data = read_data("mine")
     assert data.classes == ("class 0", "class 1", "class 2") and len(data.samples()) == 8
     assert "No model of DILLEMA has these classes" in printed
+    assert "PyTorch finds no GPU here" in printed or torch.cuda.is_available()
+    assert "A first look" not in printed  # the whole run is as small
+
+
+def test_force_writes_the_file_again_with_the_classes_that_came_later(tmp_path, look):
+    for i in range(25):
+        picture(tmp_path / "mine" / "images" / f"{i}.jpg")
+        mask(tmp_path / "mine" / "masks" / f"{i}.png", 22 * (i % 2))
+    assert "with 23 classes, of which 2 occur" in look("mine")
+    rows = [f"{name},{i},#0000{i:02x}," for i, name in enumerate(CLASSES)]
+    (tmp_path / "mine" / "classes.csv").write_text("\n".join(["name,id,colour,ignore", *rows]))
+    with pytest.raises(UserError, match=r"exists already.*--force"):
+        init(["mine"])
+    printed = look("mine", "--force")
+    assert "mine_classes.csv of an earlier time is not used any more" in printed and "A first look" in printed
+    assert read_data("mine").classes == tuple(CLASSES)
+    (tmp_path / "mine" / "classes.csv").write_text("name,id\n")
+    written = Path("conf/experiment/mine.yaml").read_text()
+    with pytest.raises(UserError):
+        init(["mine", "--force"])
+    assert Path("conf/experiment/mine.yaml").read_text() == written
+
+
+def test_the_classes_of_shift_get_a_model_that_maps_to_them(tmp_path, look):
+    picture(tmp_path / "mine" / "images" / "1.jpg")
+    mask(tmp_path / "mine" / "masks" / "1.png", 7)
+    rows = [f"{name},{i},#0000{i:02x},{'yes' if i in IGNORED else ''}" for i, name in enumerate(CLASSES)]
+    (tmp_path / "mine" / "classes.csv").write_text("\n".join(["name,id,colour,ignore", *rows]))
+    assert "No model of DILLEMA" not in look("mine")
+    assert list(composed("experiment=mine").model) == ["segformer_cityscapes"]
 
 
 def test_class_folders_get_a_model_that_knows_their_classes(tmp_path, look):

@@ -102,6 +102,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same(home: Path) -> None:
     first = newest(home)
     output = dillema(home, *QUICK)
     assert "loading" not in output
+    assert "All images and answers of this run are in the store" in output
     assert outcome(newest(home)) == outcome(first)
     assert newest(home) != first
 
@@ -181,7 +182,9 @@ def test_a_finished_run_is_judged_and_reported_again_from_a_copy_of_its_folder(
     dillema(home, *QUICK)
     copy = tmp_path / "copy"
     shutil.copytree(newest(home), copy)
-    dillema(tmp_path, "job=judge", f"run={copy}", "validity.segmenter.min_agreement=0.99")
+    output = dillema(tmp_path, "job=judge", f"run={copy}", "validity.segmenter.min_agreement=0.99")
+    assert "validity.segmenter.min_agreement: 0.5 before, 0.99 now" in output
+    assert "before, 0 now, of 4" in output and "Rejected now: val-street-" in output
     judged = newest(tmp_path)
     results, _ = outcome(judged)
     assert results["counts"]["valid"] == 0 and results["gates"] == ["segmenter", "reader", "image"]

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,27 @@ from safetensors.torch import save_file
 from dillema import estimate, gguf_header, memory
 from dillema.downloads import look_at_path
 from dillema.errors import NoWeights, UserError
+from dillema.execution.local import Local
 from dillema.memory import StageMemory, find_problems, measure_stages
 from dillema.needs import build_parts, list_needs
 from dillema.preflight import check_weights
+from dillema.runner import Runner
 from dillema.speeds import read_speed
+from dillema.steps import items
 from dillema.steps.caption import CaptionStep
+from dillema.steps.source import SourceStep
+from dillema.store import Store
 from tests import tiny
-from tests.backends import Captioner, Conditioning, Editor, Generator, Model, make_pipeline, run_pipeline
+from tests.backends import (
+    Captioner,
+    Conditioning,
+    Editor,
+    Generator,
+    Model,
+    Noise,
+    make_pipeline,
+    run_pipeline,
+)
 from tests.test_config import composed
 from tests.test_hub import GATED, small_hub  # noqa: F401  # a fixture
 
@@ -57,6 +72,17 @@ def test_all_that_is_missing_is_named_at_once(offline, tmp_path):
     settings = re.findall(r"^([\w.]+)=\S+: No weights", message, re.MULTILINE)
     assert sorted(settings) == ["captioner.model", "generator.lora", "llm.model", "validity.reader.model"]
     assert "llm=smollm2" in message and "captioner=mini" in message and "validity=none" in message
+    assert (
+        message.count("needs no download") == 1 and len(message.splitlines()) == 5
+    )  # the advice is the last
+
+
+def test_weights_that_two_options_lack_are_named_for_both(offline):
+    options = ("captioner=qwen3_vl_2b", "validity=questions")
+    with pytest.raises(NoWeights) as caught:
+        check_weights(composed(*options))
+    lines = str(caught.value).splitlines()
+    assert {line.partition("=")[0] for line in lines[:-1]} == {"captioner.model", "validity.questions.model"}
 
 
 def test_a_gated_repository_is_found_before_anything_is_loaded(small_hub):  # noqa: F811
@@ -154,21 +180,51 @@ PARTS = {"captioner": Captioner(**SLOW), "editor": Editor(**SLOW), "generator": 
 
 
 def test_the_estimate_comes_before_the_first_caption_and_holds(tmp_path, caplog):
+    run_pipeline(tmp_path / "before", tmp_path / "other", models=[Model()])  # imports what the steps need
     caplog.set_level(logging.INFO)
     folder, runner = run_pipeline(tmp_path / "a", tmp_path / "store", placebos=1, models=[Model()], **PARTS)
     messages = [record.getMessage() for record in caplog.records]
     (place,) = (i for i, text in enumerate(messages) if text.startswith("This run takes at most about"))
     assert place < next(i for i, text in enumerate(messages) if text.startswith("caption:"))
     assert "18 images" in messages[place] and "Not known yet is the time of caption" in messages[place]
-    pipeline = make_pipeline(placebos=1, models=[Model()], **PARTS)
+    pipeline = make_pipeline(placebos=1, models=[Model()], seed=1, **PARTS)  # a run of other work
     samples = pipeline.dataset.samples()
     found = estimate.estimate(pipeline, runner, samples, price=3600.0)
     assert found.images == 18 and found.unknown == ()
     took = sum(folder.results["seconds"].values())
     assert took / 2 < found.seconds < 2 * took
     assert f"a cost of {found.seconds:.2f}" in found.text
-    many = estimate.estimate(make_pipeline(images_per_counterfactual=5, **PARTS), runner, samples)
+    many = estimate.estimate(make_pipeline(images_per_counterfactual=5, seed=1, **PARTS), runner, samples)
     assert many.images == 60 and many.disk > found.disk
+
+
+def test_the_estimate_leaves_out_what_the_store_has(tmp_path):
+    _, runner = run_pipeline(tmp_path / "a", tmp_path / "store", placebos=1, models=[Model()])
+    pipeline = make_pipeline(placebos=1, models=[Model()])
+    samples = pipeline.dataset.samples()
+    again = estimate.estimate(pipeline, runner, samples)
+    assert again.is_finished and again.images == 0 and again.disk == 0 and again.seconds is None
+    assert again.text == "All images and answers of this run are in the store"
+    more = estimate.estimate(replace(pipeline, counterfactuals=3), runner, samples)
+    assert more.images == 6 and more.unknown == () and not more.is_finished
+    other = estimate.estimate(replace(pipeline, models=[Model(gain=2.0)]), runner, samples)
+    assert other.images == 0 and other.unknown == ("predict",)
+    whole = estimate.Estimate(9, 120.0, ("predict",), 1e9, 5e9).text.partition(". Not known yet")
+    assert "2 minutes" not in whole[0] and whole[2].endswith(
+        "The other steps take 2 minutes"
+    )  # no two bounds
+
+
+def test_the_only_item_of_a_check_tells_no_speed(tmp_path):
+    step = CaptionStep(Captioner(pause=0.3), Noise())
+    runner = Runner(Store(tmp_path), Local())
+    pipeline = make_pipeline()
+    samples = pipeline.dataset.samples()
+    for count, known in ((1, False), (6, True)):
+        sources = runner.run(SourceStep(pipeline.dataset, pipeline.size), samples[:count])
+        runner.run(step, items.to_caption(sources, 0))
+        assert (read_speed(tmp_path, step) is not None) == known
+        assert ("caption" in runner.store.usual_seconds()) == known
 
 
 def test_another_back_end_has_no_known_speed(tmp_path):

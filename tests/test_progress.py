@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dillema.progress import Forecast, format_time_left, show_progress
+from dillema.progress import Forecast, format_rate, format_time_left, show_progress
 from dillema.validity.image import ImageGate
 from tests.backends import Model, run_pipeline
 
@@ -59,6 +59,20 @@ def test_a_terminal_shows_one_line_for_all_steps_and_one_for_the_step(monkeypatc
     (*_, all_steps, step) = [line for line in re.split(r"[\r\n]+", shown) if line.strip()]
     assert all_steps.startswith("all steps") and "min left" in all_steps
     assert step.startswith("generate") and "8/40" in step and max(len(all_steps), len(step)) <= 80
+
+
+def test_the_first_batch_tells_the_speed_only_as_long_as_there_is_no_other():
+    forecast = Forecast(STEPS[-1:], 10, {})
+    forecast.begin("predict", 30, 0)
+    with show_progress("predict", 30, forecast) as progress:
+        progress.advance(10, 20.0)  # it waited for imports
+        assert forecast.seconds_left == pytest.approx(20 * 2.0) and progress.seconds_each == 2
+        progress.advance(10, 1.0)
+        assert forecast.seconds_left == pytest.approx(10 * 0.1) and progress.seconds_each == 0.1
+
+
+def test_a_slow_step_has_seconds_an_item():
+    assert [format_rate(30, 2.0), format_rate(2, 30.0)] == ["15.0/s", "15.0 s each"]
 
 
 def test_times_are_rounded():

@@ -215,15 +215,7 @@ def _invert_colours(colours: Mapping[int, Colour], ignored: set[int]) -> dict[Co
 
 def draft_classes(masks: Sequence[Read]) -> str:
     """Returns a draft of a classes file from the content of the first masks; "" if none is readable."""
-    ids: set[int] = set()
-    colours: set[Colour] = set()
-    for read_mask in masks[:MASKS_TO_LOOK_AT]:
-        try:
-            content = read_mask()
-            ids |= set(list_ids(decode_mask(content)))
-            colours |= set(list_colours(content))
-        except (ItemError, OSError):  # one readable mask is enough
-            continue
+    ids, colours = _find_values(masks)
     if not ids:
         return ""
     if colours or ids == {0, 255}:
@@ -233,6 +225,26 @@ def draft_classes(masks: Sequence[Read]) -> str:
         lines = [f"class {i},{i},{_choose_colour(i)}," for i in range(max(ids - {255}, default=0) + 1)]
         lines += ["void,255,#000000,yes"] if 255 in ids else []
     return "\n".join(["name,id,colour,ignore", *lines])
+
+
+def count_values(masks: Sequence[Read]) -> int:
+    """Returns how many ids or colours the first masks hold."""
+    ids, colours = _find_values(masks)
+    return len(colours or ids)
+
+
+def _find_values(masks: Sequence[Read]) -> tuple[set[int], set[Colour]]:
+    """Returns the ids of the first masks, and their colours if they are painted in colours."""
+    ids: set[int] = set()
+    colours: set[Colour] = set()
+    for read_mask in masks[:MASKS_TO_LOOK_AT]:
+        try:
+            content = read_mask()
+            ids |= set(list_ids(decode_mask(content)))
+            colours |= set(list_colours(content))
+        except (ItemError, OSError):  # one readable mask is enough
+            continue
+    return ids, colours
 
 
 def _choose_colour(class_id: int) -> str:

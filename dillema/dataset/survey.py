@@ -15,6 +15,7 @@ from .layout import find_list_files
 
 SAMPLES_TO_CHECK = 48
 EXAMPLES = 3
+RARE_CLASSES = 8  # that are named
 FEW_IMAGES = 6  # of a class, below which no figure of it is certain
 LAYOUTS = (
     "one folder for each class, images with masks (folders images/ and masks/), Cityscapes, BDD100K, ACDC, "
@@ -93,7 +94,8 @@ def _describe_rare_classes(dataset: Dataset, samples: Sequence[Sample]) -> Itera
     counts = Counter(dataset.classes[sample.label] for sample in samples if sample.label is not None)
     rare = [f"{name} ({number})" for name, number in counts.most_common()[::-1] if number < FEW_IMAGES]
     if rare:
-        yield f"classes with fewer than {FEW_IMAGES} images: {', '.join(rare[:8])}"
+        more = f" and {len(rare) - RARE_CLASSES} more" if len(rare) > RARE_CLASSES else ""
+        yield f"classes with fewer than {FEW_IMAGES} images: {', '.join(rare[:RARE_CLASSES])}{more}"
 
 
 def _read_first_line(path: Path) -> str:

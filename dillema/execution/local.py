@@ -35,7 +35,7 @@ class Local:
             return
         self.unload()
         if marked_fields(type(backend), WEIGHTS):
-            log.info("loading %s", type(backend).__name__)
+            log.info("loading %s", describe(backend))
         # a copy is loaded, so that the configured back-end stays small and its settings stay as given
         loaded = copy.deepcopy(backend)
         load(loaded)
@@ -57,3 +57,13 @@ class Local:
 
     def stop(self) -> None:
         """Does nothing: all work is done in the thread that waits for it."""
+
+
+def describe(backend: Any) -> str:
+    """Returns the setting that a back-end comes from, as far as it can be told: "model=resnet18", "llm"."""
+    package, _, rest = type(backend).__module__.partition(".")
+    group = "llm" if hasattr(backend, "llm") else rest.partition(".")[0]
+    if package != "dillema" or not group:
+        return type(backend).__name__
+    name = getattr(backend, "name", "")
+    return f"{group}={name}" if name and group in ("model", "validity") else group

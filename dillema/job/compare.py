@@ -138,7 +138,7 @@ def _list_folders(runs: Sequence[str]) -> list[Path]:
         if not inside:
             raise UserError(
                 f"job.runs: {run} holds no run: there is neither {run / RESULTS} "
-                "nor a folder in it that has one"
+                "nor a folder or a sweep in it that has one"
             )
         folders += inside
     return folders
@@ -208,10 +208,11 @@ def _find_differing(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _find_runs(folder: Path) -> list[Path]:
-    """Returns the folders of runs: a folder itself, or those in it."""
-    if (folder / RESULTS).exists():
-        return [folder]
-    return sorted(path.parent for path in folder.glob(f"*/{RESULTS}"))
+    """Returns the folders of runs: a folder itself, or those in it, also in the sweeps of a day in it."""
+    for pattern in (RESULTS, f"*/{RESULTS}", f"*/*/{RESULTS}"):
+        if found := sorted(path.parent for path in folder.glob(pattern)):
+            return found
+    return []
 
 
 def _compare_sweep(sweep: Path) -> None:

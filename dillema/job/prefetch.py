@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -12,10 +12,10 @@ from rich.table import Table
 from ..config import build
 from ..context import JobContext
 from ..dataset.huggingface import HuggingFace
-from ..downloads import Download, gigabytes, look_up, one_line, size_errors
+from ..downloads import Download, gigabytes, look_in_cache, look_up, one_line, size_errors
 from ..errors import UserError
 from ..memory import StageMemory, free_memory, measure_stages
-from ..needs import build_parts, list_needs
+from ..needs import Need, build_parts, list_needs
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def prefetch(context: JobContext, dry_run: bool = False) -> None:
 
 def _list_downloads(cfg: DictConfig) -> tuple[list[Download], list[StageMemory]]:
     """Returns what is downloaded, and the memory of each stage that has weights."""
-    found = [(need, look_up(need)) for need in list_needs(build_parts(cfg)) if not need.is_text]
+    found = list(_look_up([need for need in list_needs(build_parts(cfg)) if not need.is_text]))
     downloads = [download for need, download in found if not need.is_local]
     data = build(cfg.dataset) if "dataset" in cfg else None
     if isinstance(data, HuggingFace) and not Path(data.path).exists():
@@ -61,7 +61,25 @@ def _list_downloads(cfg: DictConfig) -> tuple[list[Download], list[StageMemory]]
     return downloads, measure_stages(found)
 
 
+def _look_up(needs: Sequence[Need]) -> Iterator[tuple[Need, Download]]:
+    """Yields the download of each need; the error of the first that fails names the others that lack weights.
+
+    They are looked for on this machine only: without a network, each request would wait in vain.
+    """
+    for i, need in enumerate(needs):
+        try:
+            yield need, look_up(need)
+        except UserError as error:
+            hub_ids = [other for other in needs[i + 1 :] if not other.is_local and "://" not in other.address]
+            lacking = [other.address for other in hub_ids if look_in_cache(other) is None]
+            also = f". Not on this machine either: {', '.join(lacking)}" if lacking else ""
+            raise UserError(f"{error}{also}") from error
+
+
 def _show(downloads: Sequence[Download]) -> None:
+    if not downloads:
+        log.info("No option of this run needs a download.")
+        return
     table = Table("what", "files", "size", "to fetch")
     for download in downloads:
         size, missing = gigabytes(download.size), gigabytes(download.missing)
@@ -79,8 +97,8 @@ def _show_memory(stages: Sequence[StageMemory]) -> None:
         table.add_row(stage.stage, stage.device, *sizes)
     Console().print(table)
     log.info(
-        "Memory of this machine's device; one stage is in memory at a time, the weights with the cache of a "
-        "language model. In use: a rough figure with activations"
+        "One stage is in memory at a time. Weights: all networks of the stage; those of a language model "
+        "with its cache of keys and values. In use: a rough figure with activations"
     )
 
 

@@ -1,9 +1,10 @@
 """Copies a finished run with the verdicts of other gates or thresholds."""
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from .. import new_verdicts
 from .. import report as page
 from ..config import build
-from ..context import JobContext
+from ..context import JobContext, flatten
 from ..errors import UserError
 from ..files import write_atomically
+from ..report import words
 from ..run_folder import (
     COUNTED_IMAGES,
     FAILURES,
@@ -31,6 +33,9 @@ from .figures import compute_figures
 from .run import point_latest
 from .summary import show
 
+log = logging.getLogger(__name__)
+
+SHOWN = 8  # names of images whose verdict has changed
 LINKED = ("generated", "placebo", "originals", "controls", "report")
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -72,7 +77,8 @@ def judge_again(
     _link_files(source.path, context.folder)
     _write_settings(source, context, blocks)
     _add_failures(source, context.folder, failures)
-    valid = _judge_images(source.path / "generated", context.folder / "generated", judge_image)
+    judged = _judge_images(source.path / "generated", context.folder / "generated", judge_image)
+    valid = sum(now for _, now in judged.values())
     _judge_images(source.path / "placebo", context.folder / "placebo", judge_image)
     write_card(context.folder, source.labels)
     new_verdicts.judge(source.predictions_file, context.folder / PREDICTIONS, judge_image, new_names)
@@ -88,6 +94,8 @@ def judge_again(
     folder.write_results(description | compute_figures(folder, description, source.models))
     page.write(folder)
     show(folder)
+    for line in (*_describe_settings(source, blocks), *_describe_verdicts(judged)):
+        log.info("%s", line)
     point_latest(context.folder)
     return folder
 
@@ -134,18 +142,18 @@ def _link_unless_metadata(source: str, target: str) -> None:
 
 def _judge_images(
     source: Path, target: Path, judge_image: Callable[[str, Mapping[str, float]], Verdict]
-) -> int:
+) -> dict[str, tuple[bool, bool]]:
     """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed.
 
-    Returns how many images count.
+    Returns for each image whether it counted before and whether it counts now.
     """
-    lines, valid = [], 0
+    lines, judged = [], {}
     for row in read_metadata(source):
         image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
         new = judge_image(image, row["scores"] or {})
+        judged[image] = row["valid"], new.valid
         row |= {"scores": dict(new.scores) or None, "valid": new.valid}
         row |= {"reasons": list(new.reasons), "checked": new.checked}
-        valid += new.valid
         earlier = row["file_name"]
         if not (target / earlier).is_file():
             raise UserError(f"{source / METADATA} names {earlier}, which is not in {source}")
@@ -158,4 +166,29 @@ def _judge_images(
     for folder in (target / COUNTED_IMAGES).iterdir():
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # torchvision refuses a class folder without images
-    return valid
+    return judged
+
+
+def _describe_settings(source: RunFolder, blocks: Mapping[str, DictConfig]) -> Iterator[str]:
+    """Yields a line for each setting of a gate that differs from that of the run, and for each other gate."""
+    earlier = source.settings.config.get("validity") or {}
+    for name in (*blocks, *(name for name in earlier if name not in blocks)):
+        if name not in blocks or name not in earlier:
+            yield f"validity={name}: {'added' if name in blocks else 'left out'}"
+            continue
+        before, now = (
+            dict(flatten(OmegaConf.to_container(OmegaConf.create(b[name])))) for b in (earlier, blocks)
+        )
+        for setting in sorted({*before, *now}):
+            if before.get(setting) != now.get(setting):
+                yield f"validity.{name}.{setting}: {before.get(setting)} before, {now.get(setting)} now"
+
+
+def _describe_verdicts(judged: Mapping[str, tuple[bool, bool]]) -> Iterator[str]:
+    """Yields a line with the numbers of valid images, and one for those that count no more or only now."""
+    before, now = (sum(valid[i] for valid in judged.values()) for i in range(2))
+    yield f"Valid images: {before} before, {now} now, of {len(judged)}"
+    for title, change in (("Rejected now", (True, False)), ("Valid now", (False, True))):
+        images = [image for image, valid in judged.items() if valid == change]
+        if images:
+            yield f"{title}: {words.join_names(images, SHOWN)}"

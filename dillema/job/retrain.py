@@ -105,6 +105,7 @@ def retrain(
     from ..retraining.training import Schedule
 
     start = time.perf_counter()
+    log.info("Importing the libraries of this run; its folder is %s", context.folder.absolute())
     with tracking.track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context)
         samples = read_samples(pipeline.dataset)
@@ -126,7 +127,7 @@ def retrain(
         tracked_run.log(folder)
     for name, figures in folder.results["models"].items():
         _show(name, figures["retraining"])
-    log.info("Folder:  %s (open report.html)", folder.path)
+    log.info("Folder:  %s (open report.html)", folder.path.absolute())
     if tracked_run.address:
         log.info("MLflow:  %s", tracked_run.address)
     point_latest(context.folder)

@@ -16,7 +16,7 @@ from ..fields import Port, Positive, Share
 from ..files import write_atomically
 from ..review.agreement import MAX_FAILED_CONTROLS, summarise_answers
 from ..review.answers import AnswerStore, read_csv, write_csv
-from ..review.items import Review
+from ..review.items import FOLDER, ITEMS, Review
 from ..review.page import render_page
 from .report import open_run
 
@@ -48,12 +48,14 @@ def review(
     With `html`, `import_csv` or `export_csv` nothing is served.
     """
     folder = open_run(context)
+    is_new = not (folder.path / FOLDER / ITEMS).exists()
     chosen = Review.open(folder, count, control_share, context.cfg.seed)
     store = AnswerStore.of(chosen)
     log.info(
-        "%d images to judge, %d answers so far; job.count and job.control_share apply to a new review",
+        "%d images to judge, %d answers so far%s",
         len(chosen.items),
         len(store.all()),
+        "" if is_new else "; these images were chosen when the review began (job.count, job.control_share)",
     )
     # all files are read before anything is added: a wrong one changes nothing
     added = [answer for name in import_csv for answer in read_csv(Path(name).expanduser(), chosen)]

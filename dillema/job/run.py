@@ -16,9 +16,10 @@ from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
-from ..errors import UserError, machine_errors
+from ..errors import NoWeights, UserError, machine_errors
 from ..gate_check import find_shared_weights
 from ..keys import digest
+from ..overrides import prefetch_command
 from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
 from ..progress import Forecast
@@ -59,6 +60,7 @@ def run(context: JobContext) -> RunFolder:
     With a shard, the folder has no figures yet, and MLflow hears nothing: `job=merge` joins the shards.
     """
     start = time.perf_counter()
+    log.info("Importing the libraries of this run; its folder is %s", context.folder.absolute())
     if context.cfg.shard is not None:
         return run_shard(context, start)
     with tracking.track(context) as tracked_run:
@@ -67,8 +69,10 @@ def run(context: JobContext) -> RunFolder:
             with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
                 folder = generate(context, pipeline, runner, start)
         except UserError as error:
-            report.write_failed(RunFolder(context.folder), str(error))
+            fetch = prefetch_command(context.overrides) if isinstance(error, NoWeights) else ""
+            report.write_failed(RunFolder(context.folder), str(error), fetch)
             raise
+        log.info("Writing the page")
         report.write(folder)
         tracked_run.log(folder)
     show(folder)
@@ -162,6 +166,7 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
         "reference": totals.reference,
     }
     models = [model.name for model in pipeline.models]
+    log.info("All images are done: computing the figures")
     folder.write_results(results | compute_figures(folder, results, models))
     return folder
 
@@ -188,11 +193,12 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         reference = build(context.cfg.reference) if context.cfg.get("reference") else None
         real_images = reference.samples(pipeline.dataset) if reference else []
         check_weights(context.cfg)
+        usual_seconds = runner.store.usual_seconds()  # without the check, which waits for imports
         check_models(pipeline, runner, samples)
         price = OmegaConf.select(context.cfg, "tracking.price_per_hour")
         estimate.show(estimate.estimate(pipeline, runner, samples, price))
         if runner.executor.blocks == 1:
-            runner.forecast = Forecast(pipeline.list_steps(), len(samples), runner.store.usual_seconds())
+            runner.forecast = Forecast(pipeline.list_steps(), len(samples), usual_seconds)
         rows = _rows(pipeline.run(runner, samples), writer, totals)
         if reference:
             totals.reference = describe_reference(reference, real_images)

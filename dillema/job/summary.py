@@ -27,7 +27,7 @@ def show(folder: RunFolder) -> None:
         log.info("%s", words.NO_MODEL)
     if results["comparisons"]:
         console.print(comparison_table("models", results["comparisons"], "Differences in points, paired"))
-    log.info("Folder:  %s (open report.html)", folder.path)
+    log.info("Folder:  %s (open report.html)", folder.path.absolute())
 
 
 def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_checked: bool) -> None:

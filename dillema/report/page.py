@@ -7,7 +7,7 @@ from ..run_folder import PREVIEW, RunFolder
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
 from .confusion import write_confusion_matrices
-from .origin import licence_rows, read_origin
+from .origin import hide_passwords, licence_rows, read_origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,14 +44,18 @@ def write_page(folder: RunFolder) -> None:
     write_atomically(folder.path / "report.html", page)
 
 
-def write_failed(folder: RunFolder, message: str) -> None:
-    """Writes report.html into the folder of a run that ended with an error."""
+def write_failed(folder: RunFolder, message: str, fetch: str = "") -> None:
+    """Writes report.html into the folder of a run that ended with an error.
+
+    `fetch` is the command that fetches the weights which the run lacks; "" if it lacks none.
+    """
     page = (
         environment()
         .get_template("failed.html.j2")
         .render(
             name=folder.name,
-            message=message,
+            lines=message.splitlines(),
+            fetch=hide_passwords(fetch),
             images=folder.count_generated(),
             checked=bool(folder.settings.config.get("validity", True)),
             failures=folder.failures(),

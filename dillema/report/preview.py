@@ -35,4 +35,6 @@ class Preview:
         is_first = not self.path.exists()
         write_atomically(self.path, page)
         if is_first and self.cards:
-            log.info("First images: %s (renewed until there are %d)", self.path, SHOWN_IMAGES)
+            log.info(
+                "First images: %s (renewed until it shows %d, which is its size)", self.path, SHOWN_IMAGES
+            )

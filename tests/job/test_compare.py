@@ -154,6 +154,11 @@ def test_runs_and_sweeps_are_compared_by_what_differs(folder_of_runs, capsys, mo
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_the_sweeps_of_a_day_are_found(folder_of_runs):
+    page, _ = start(folder_of_runs, "outputs/day/mild", "multirun/day")
+    assert [row["folder"] for row in page.tables["runs"][1:]] == ["day/mild", "sweep #1/0", "sweep #1/1"]
+
+
 def test_runs_without_a_configuration_can_be_compared(folder_of_runs):
     for name in ("one", "other"):
         Path(name).mkdir()
