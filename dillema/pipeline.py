@@ -117,8 +117,7 @@ class Pipeline:
         verdicts = results.join_verdicts(generated, self.gates, scores)
         images = results.join_images(generated, sources, captions, controls, verdicts, quality)
         predictions = self.predict(runner, items.to_predict(images, sources, dataset))
-        counts = results.count(samples, captions, rewritten, images)
-        return results.Block(images, predictions, counts)
+        return results.Block(images, predictions, results.count(samples, captions, rewritten, images))
 
     def list_steps(self) -> list[tuple[str, float]]:
         """Returns the steps of a block in their order, each with the items that a source has at most."""
