@@ -258,7 +258,8 @@ def fetched(hub, dillema, tmp_path, monkeypatch):
 def test_shift_with_what_we_would_choose_today_without_a_network(dillema, fetched, generated, requests):
     fetched("experiment=modern")
     streets("discrete/images/val/front")
-    folder = dillema("experiment=modern", "size=source")
+    # the vocabulary would know all spans of these captions, and the language model would not be asked
+    folder = dillema("experiment=modern", "size=source", "prompt.spans=model")
     results, rows = outcome(
         folder, ["segformer_cityscapes", "mask2former_cityscapes"], "segmentation", "depth", size=(128, 80)
     )

@@ -69,6 +69,7 @@ def run_printed(folder, printed, *small):
     return RunFolder.open(folder / "outputs" / "latest")
 
 
+@pytest.mark.slow
 def test_the_printed_command_makes_images_of_class_folders_before_there_is_a_model(tmp_path, look):
     for name in ("our car", "our van"):
         for i in range(2):

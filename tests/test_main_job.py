@@ -136,6 +136,7 @@ def test_classification_is_a_task_too(home: Path) -> None:
         assert set(valid.classes) <= set(labels) and len(valid) == results["counts"]["valid"]
 
 
+@pytest.mark.slow  # on small checkpoints: tests/test_experiments.py
 def test_shift_on_disk_is_read_like_the_real_one(home: Path) -> None:
     export_shift(home / "shift", "val", 2)
     dillema(home, "experiment=exported", "dataset.root=shift", "counterfactuals=1", "generator.steps=2")
@@ -144,6 +145,7 @@ def test_shift_on_disk_is_read_like_the_real_one(home: Path) -> None:
     assert results["counts"]["generated"] == 2
 
 
+@pytest.mark.slow  # on small checkpoints: tests/test_experiments.py
 def test_photographs_in_the_layout_of_imagenet(home: Path) -> None:
     for wnid in ("n02109047", "n04467665"):
         (home / "imagenet" / "val" / wnid).mkdir(parents=True)
@@ -208,6 +210,7 @@ def test_the_same_run_from_python_leaves_the_same_and_no_state_of_hydra(
     assert "mini_segformer" in folder.models and len(list(folder.generated())) == 4
 
 
+@pytest.mark.slow  # small back-ends are killed in test_pipeline.py and in tests/faults
 def test_a_run_that_is_killed_goes_on_to_the_same_end(home: Path, tmp_path: Path) -> None:
     random_source = random.Random()
     for _ in range(3):

@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-from ..benchmark import Measuring, describe_machine, write_results
 from ..context import JobContext
 from ..execution.local import Local
 from ..fields import Positive
@@ -29,6 +28,8 @@ def benchmark(context: JobContext, sources: Positive, items: Positive, rounds: P
 
     Raises a UserError if the pipeline itself stops; what was measured until then is kept.
     """
+    from ..benchmark import Measuring, describe_machine, write_results
+
     pipeline, machine = build_pipeline(context), describe_machine()
     executor: Any = Local()
     runner = Measuring(

@@ -91,6 +91,11 @@ class LlamaCpp:
         except ValueError as error:
             message = f"llm.context: the prompt alone does not fit in {self.context} tokens: {error}"
             raise UserError(message) from error
+        except RuntimeError as error:
+            raise UserError(
+                f"llm.model: {file.absolute()} can be opened, but not computed with ({error}). "
+                "Is it damaged? Fetch it again"
+            ) from error
 
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a schema; raises an ItemError when prompt and reply exceed the context."""

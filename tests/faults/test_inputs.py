@@ -4,8 +4,10 @@ import pytest
 
 from .cases import FAULTS, make_cases, run_cases
 
+LONG = [pytest.param(*case, marks=pytest.mark.slow) for case in ((501, 0), (2_000, 1))]
 
-@pytest.mark.parametrize(("count", "seed"), [(501, 0), pytest.param(2_000, 1, marks=pytest.mark.slow)])
+
+@pytest.mark.parametrize(("count", "seed"), [(120, 0), *LONG])
 def test_no_damaged_input_crashes_hangs_or_is_silently_wrong(count, seed):
     outcomes = list(run_cases(make_cases(count, seed)))
     assert len(outcomes) == count

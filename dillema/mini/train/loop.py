@@ -220,7 +220,8 @@ def gather(arrays: Sequence[torch.Tensor], picks: Sequence[tuple[int, int]]) -> 
     for k, array in enumerate(arrays):
         indices = torch.tensor([i for world, i in picks if world == k], dtype=torch.long)
         parts.append(array[indices.to(array.device)].to(DEVICE))
-    return torch.cat(parts)
+    with torch.autocast(DEVICE.type, enabled=False):  # which joins no arrays of float16 on a CPU
+        return torch.cat(parts)
 
 
 def pixels(images: np.ndarray | torch.Tensor) -> torch.Tensor:
