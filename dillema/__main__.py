@@ -109,7 +109,8 @@ def _check_early(arguments: list[str]) -> None:
 
 def _remove_if_empty(folder: Path) -> None:
     """Removes the folder of a job that failed if the job wrote nothing to it but its log and settings."""
-    if all(file.name in OWN_FILES for file in folder.iterdir()):
+    is_working_folder = folder.resolve() == Path.cwd()  # hydra.run.dir=.
+    if not is_working_folder and all(file.name in OWN_FILES for file in folder.iterdir()):
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # other jobs of this day have folders
             folder.parent.rmdir()

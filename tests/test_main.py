@@ -132,3 +132,17 @@ def test_a_refused_command_leaves_no_folder(dillema, tmp_path, arguments, messag
     done = dillema(*arguments)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_job_never_removes_the_working_folder(tmp_path, monkeypatch):
+    from dillema.__main__ import _remove_if_empty
+
+    own = tmp_path / "work" / "job"
+    own.mkdir(parents=True)
+    for folder in (tmp_path / "work", own):
+        (folder / "dillema.log").touch()
+    monkeypatch.chdir(own.parent)
+    _remove_if_empty(own)
+    assert not own.exists()
+    _remove_if_empty(own.parent)
+    assert (own.parent / "dillema.log").exists()
