@@ -1,7 +1,7 @@
 """Captions that contradict the class of their source name that class instead."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .backend import Dataset
 from .counterfactual.labels import read_synonyms
@@ -24,22 +24,15 @@ def correct_captions(
         dataset: The classes.
         synonyms: A file with synonyms of the classes, see `read_synonyms`; None for none.
     """
-    correction = _Correction(
-        dataset, ClassNames(dataset.classes, read_synonyms(synonyms) if synonyms else {})
-    )
-    return {name: correction.of(caption) for name, caption in captions.items()}
-
-
-@dataclass(frozen=True)
-class _Correction:
-    dataset: Dataset
-    class_names: ClassNames
-
-    def of(self, caption: Outcome[CaptionItem]) -> Outcome[CaptionItem]:
-        label = get_task(self.dataset.task).label_name(caption.item.sample, self.dataset)
-        if not label:
-            return caption
-        text = self.class_names.correct(caption.value.text, self.dataset.classes.index(label))
-        if text == caption.value.text:
-            return caption
-        return replace(caption, value=Caption(text, uncorrected=caption.value.text))
+    task, class_names = get_task(dataset.task), None
+    corrected = {}
+    for name, caption in captions.items():
+        corrected[name] = caption
+        if not (label := task.label_name(caption.item.sample, dataset)):
+            continue
+        if class_names is None:  # takes seconds, which a task without labels need not wait
+            class_names = ClassNames(dataset.classes, read_synonyms(synonyms) if synonyms else {})
+        text = class_names.correct(caption.value.text, dataset.classes.index(label))
+        if text != caption.value.text:
+            corrected[name] = replace(caption, value=Caption(text, uncorrected=caption.value.text))
+    return corrected
