@@ -24,10 +24,9 @@ def correct_captions(
         dataset: The classes.
         synonyms: A file with synonyms of the classes, see `read_synonyms`; None for none.
     """
-    task, class_names = get_task(dataset.task), None
-    corrected = {}
+    task, corrected = get_task(dataset.task), dict(captions)
+    class_names: ClassNames | None = None
     for name, caption in captions.items():
-        corrected[name] = caption
         if not (label := task.label_name(caption.item.sample, dataset)):
             continue
         if class_names is None:  # takes seconds, which a task without labels need not wait
