@@ -169,6 +169,15 @@ def test_several_gates_must_all_pass(tmp_path):
     assert 0 < folder.results["counts"]["valid"] < 12 and folder.results["gates"] == ["brightness", "strict"]
 
 
+def test_a_reason_may_be_one_text(tmp_path):
+    class Sentence(Gate):
+        def reasons(self, scores):
+            return "too dark"
+
+    folder = run(tmp_path, gates=[Sentence(name="light")], max_failures=0)
+    assert {image.verdict.reasons for image in folder.generated()} == {("light: too dark",)}
+
+
 def test_without_a_gate_nothing_was_checked(tmp_path):
     folder = run(tmp_path, gates=[])
     assert folder.results["gates"] == [] and not any(image.verdict.checked for image in folder.generated())
@@ -267,6 +276,17 @@ def test_ids_that_cannot_be_file_names_are_refused(tmp_path):
 
     with pytest.raises(UserError, match="two samples called scene-0"):
         run(tmp_path, "twice", dataset=Twice())
+
+
+def test_a_strategy_that_fails_is_named_with_the_place_of_its_mistake(tmp_path):
+    class Failing(Random):
+        def plan(self, *arguments):
+            raise KeyError("weather")
+
+    with pytest.raises(
+        UserError, match=r"edits: Failing failed to plan scene-0: KeyError.*test_pipeline\.py, line"
+    ):
+        run(tmp_path, edits=Failing())
 
 
 def test_a_plan_without_variants_makes_nothing_and_ends_well(tmp_path):

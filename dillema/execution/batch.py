@@ -22,8 +22,8 @@ def run_batch(
     """Returns one result an item, or the exception that the item raises.
 
     A batch that fails is tried again item by item; a batch that does not fit the GPU's memory is halved.
-    Raises errors that are not of one item: a UserError of the work, and a UserError when the disk is full or
-    the memory does not suffice for a single item.
+    Raises errors that are not of one item: a UserError of the work, and a UserError when the disk is full,
+    when the memory does not suffice for a single item, or when no server answers.
     """
     failure: Exception | None = None
     try:
@@ -40,6 +40,11 @@ def run_batch(
     if failure is None:
         return _run_halves(work, batch)
     if len(batch) == 1:
+        if is_connection_error(failure):
+            raise UserError(
+                f"a connection is lost: {type(failure).__name__}: {shorten(str(failure), 500)}. "
+                "Finished work is kept; repeat the command when the server answers"
+            ) from failure
         return [failure]
     return [result for item in batch for result in run_batch(work, [item])]
 
@@ -71,6 +76,17 @@ def is_memory_error(error: BaseException) -> bool:
     # context, and of GPUs that are not of CUDA; of cuBLAS and cuDNN
     messages = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
+
+
+def is_connection_error(error: BaseException) -> bool:
+    """Returns whether an exception says that no server answers, which is no failure of one item.
+
+    Clients have classes of their own: requests, httpx, aiohttp and openai name them so.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return not names.isdisjoint(
+        ("ConnectionError", "ConnectError", "APIConnectionError", "ClientConnectionError")
+    )
 
 
 def release_memory() -> None:

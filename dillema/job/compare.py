@@ -376,7 +376,8 @@ def _show(
     for row in rows:
         figures = row.figures
         cells = [str(row.run.number), f"{row.model}\n{words.format_metric_name(figures['metric'])}"]
-        bounds = "too few sources" if words.is_too_few(figures) else words.interval(figures)
+        few = words.too_few(figures).partition(" to be sure")[0]
+        bounds = few if words.is_too_few(figures) else words.interval(figures)
         cells.append("\n".join(filter(None, [words.points(figures.get("drop")), bounds])))
         cells += [words.points(row.placebo_drop)] if has_placebo else []
         cells += [words.percent(figures.get("flip_rate"))] if has_flips else []

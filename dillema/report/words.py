@@ -156,16 +156,16 @@ def is_too_few(figures: Figures) -> bool:
 
 
 def too_few(figures: Figures) -> str:
-    """Returns that there are too few sources (or groups of them)."""
+    """Returns that there are too few sources (or groups of them), or that no image counts."""
     groups = count_groups(figures)
     noun = "sources" if groups == figures.get("sources", groups) else "groups of sources"
-    return f"too few {noun} to be sure: {groups}, at least {MIN_GROUPS} are needed"
+    too_few = f"too few {noun} to be sure: {groups}, at least {MIN_GROUPS} are needed"
+    return too_few if groups else "no image counts"
 
 
 def count_groups(figures: Figures) -> int:
     """Returns how many independent groups of sources figures are of."""
-    groups: int = figures.get("groups", figures.get("sources", 0))
-    return groups
+    return int(figures.get("groups", figures.get("sources", 0)))
 
 
 def basis(figures: Figures) -> str:

@@ -1,5 +1,6 @@
 """Makes the items of a step from the results of earlier steps."""
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -154,13 +155,23 @@ def plan(
 ) -> list[PlannedVariant]:
     """Returns the variants of every source. Each source is planned alone.
 
-    Raises a UserError for a plan that is not as `EditStrategy` promises, because figures would be wrong: a
-    variant that occurs twice would count twice, and one without changes would be a second placebo.
+    Raises a UserError for a strategy that fails, and for a plan that is not as `EditStrategy` promises,
+    because figures would be wrong: a variant that occurs twice would count twice, and one without changes
+    would be a second placebo.
     """
     planned = []
     for name, outcome in keywords.items():
         expressions = _with_attributes(outcome.value, sources[name].item.attributes)
-        variants = strategy.plan(name, expressions, vary, count, seed)
+        try:
+            variants = strategy.plan(name, expressions, vary, count, seed)
+        except UserError:
+            raise
+        except Exception as error:
+            line = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"edits: {type(strategy).__name__} failed to plan {name}: {error!r} "
+                f"({line.filename}, line {line.lineno}). Finished work is kept"
+            ) from error
         if mistake := _find_mistake(variants, expressions, count):
             shown = shorten(repr(variants), 300)
             raise UserError(f"edits: {type(strategy).__name__} planned {shown} for {name}: {mistake}")

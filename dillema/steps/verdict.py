@@ -33,7 +33,9 @@ def _list_reasons(gate: Gate, values: Mapping[str, float]) -> Sequence[str]:
     if values.get(FAILED):
         return [f"{gate.name}: could not be scored"]
     try:
-        return [f"{gate.name}: {reason}" for reason in gate.reasons(values)]
+        reasons: list[str] | str = gate.reasons(values)
+        reasons = [reasons] if isinstance(reasons, str) else reasons  # of a gate of the user's: one reason
+        return [f"{gate.name}: {reason}" for reason in reasons]
     except Exception as error:  # of a gate of the user's that needs a score which is left out
         return [f"{gate.name}: could not be judged by its scores ({error!r})"]
 

@@ -3,6 +3,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import httpx2
 import pytest
 import torch
 
@@ -57,6 +58,16 @@ def test_a_full_disk_is_nobodys_item():
             raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="make room"):
+        list(Local().map(Raising(Doubler()), [[1, 2]]))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), httpx2.ConnectError("refused")])
+def test_a_lost_connection_is_nobodys_item(error):
+    class Raising(Doubling):
+        def work(self, backend, batch):
+            raise error
+
+    with pytest.raises(UserError, match=f"a connection is lost: {type(error).__name__}: {error}"):
         list(Local().map(Raising(Doubler()), [[1, 2]]))
 
 
