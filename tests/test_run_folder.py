@@ -225,8 +225,18 @@ def test_the_first_images_are_shown_while_a_run_goes_on_and_until_its_report(tmp
     assert [count for name, count in counts if name == "rewrite"][-1] == 0
     page = preview.path.read_text()
     assert page.count("data:image/jpeg") == 2 * 48 and "a rainy day on a street" in page
+    assert "before any gate" in page and "validity=none" not in page
     report.write(folder)
     assert not preview.path.exists()
+
+
+def test_the_first_images_of_a_run_without_gates_are_called_unchecked(tmp_path):
+    preview = report.Preview(tmp_path / "run", checked=False)
+    cfg = OmegaConf.create({"size": "generated", "save_controls": False, "name": "test"})
+    runner = Runner(Store(tmp_path / "store"), Local(), after_batch=preview.add)
+    generate(JobContext(cfg, tmp_path / "run"), make_pipeline(gates=[]), runner, time.perf_counter())
+    page = preview.path.read_text()
+    assert "No gate checks the images of this run (validity=none)." in page and "before any" not in page
 
 
 def test_a_changed_figure_of_a_run_is_noticed(tmp_path):

@@ -107,7 +107,7 @@ def build_pipeline(context: JobContext) -> Pipeline:
 def build_runner(context: JobContext) -> Runner:
     """Returns the runner that a configuration describes."""
     cfg = context.cfg
-    preview = report.Preview(context.folder)
+    preview = report.Preview(context.folder, checked=bool(cfg.validity))
     return Runner(
         Store(cfg.store),
         build(cfg.execution),

@@ -18,10 +18,14 @@ SHOWN_IMAGES = 48
 
 
 class Preview:
-    """Writes preview.html into a run folder; the report removes it."""
+    """Writes preview.html into a run folder; the report removes it.
 
-    def __init__(self, folder: Path) -> None:
+    `checked` says whether a gate will look at the images.
+    """
+
+    def __init__(self, folder: Path, checked: bool = True) -> None:
         self.path = folder / PREVIEW
+        self.checked = checked
         self.cards: list[tuple[str, str, str]] = []
 
     def add(self, step: Step[Any], finished: Sequence[tuple[GenerateItem, Path]]) -> None:
@@ -31,7 +35,8 @@ class Preview:
         for item, image in finished[: SHOWN_IMAGES - len(self.cards)]:
             original = embed(shrink(item.sample.image))
             self.cards.append((item.counterfactual.text, original, embed(shrink_file(image))))
-        page = environment().get_template("preview.html.j2").render(cards=self.cards, most=SHOWN_IMAGES)
+        template = environment().get_template("preview.html.j2")
+        page = template.render(cards=self.cards, most=SHOWN_IMAGES, checked=self.checked)
         is_first = not self.path.exists()
         write_atomically(self.path, page)
         if is_first and self.cards:

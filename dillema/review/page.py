@@ -35,6 +35,7 @@ def render_page(review: Review, embedded: bool = False) -> str:
     }
     return _template().render(
         data=data,
+        checked=bool(review.folder.results["gates"]),
         script=script,
         style=style,
         policy=f"default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "

@@ -13,6 +13,7 @@ from dillema.job.review import review as job
 from dillema.review.agreement import summarise_answers
 from dillema.review.answers import Answer, AnswerStore, read_csv, write_csv
 from dillema.review.items import KNOWN, Review
+from dillema.review.page import render_page
 from dillema.review.sampling import choose_evenly
 from dillema.run_folder import RunFolder
 from tests.backends import Noise, run_pipeline
@@ -143,6 +144,9 @@ def test_the_job_shows_the_figures_and_writes_the_page_of_a_rater(run_copy, tmp_
     assert (run_copy.path / "review" / "agreement.json").exists()
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 60 and "http://" not in page and "<script>alert" not in page
+    assert "validity=none" not in page
+    review.folder.results["gates"] = []
+    assert "No gate has checked these images (validity=none)." in render_page(review)
 
 
 def test_the_id_of_a_review_changes_with_its_images(run_copy, tmp_path):
