@@ -33,6 +33,8 @@ Vary = Mapping[str, Sequence[str]]
 An attribute without listed values may take any value.
 """
 
+CLASS_SCORE = "class "  # begins the name of a score of a single class
+
 
 class Message(TypedDict):
     """One turn of a chat; `role` is system, user or assistant."""
@@ -254,6 +256,9 @@ class Threshold:
 
 class Gate(Backend, Protocol):
     """Measures whether the label of a generated image still holds, or whether the edit happened.
+
+    A class whose attribute `scores_classes` is true may also score single classes of the data set: each under
+    `CLASS_SCORE` and the name of the class.
 
     Thresholds are transient fields, because other thresholds need no new scores. A class may have
     `thresholds`, which names the `Threshold` of a score; job=calibrate finds those.

@@ -3,12 +3,14 @@
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
 from .fields import WEIGHTS, marked_fields
+from .names import nearest
 
 RETRAINED = "retrained"  # the folder in the store in which job=retrain keeps weights
 
@@ -44,6 +46,17 @@ def find_dependent_gates(
             f"{where}: {reason}; a gate must be independent of the models under test: choose another, or "
             "validity=none"
         )
+
+
+def refuse_unknown_classes(gates: Iterable[Any], classes: Sequence[str]) -> None:
+    """Raises a UserError for a gate with a threshold for a class that the data set does not have."""
+    for gate in gates:
+        for name in set(getattr(gate, "min_class_agreements", ())) - set(classes):
+            near = nearest(name, classes)
+            raise UserError(
+                f"validity.{gate.name}.min_class_agreements: the data set has no class {name}; "
+                + (f"did you mean {near}?" if near else f"it has {', '.join(classes)}")
+            )
 
 
 def find_weights(node: Any, path: str) -> Iterator[tuple[str, str]]:

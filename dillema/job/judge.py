@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from .. import predictions
+from ..backend import CLASS_SCORE
 from ..config import build, refuse
 from ..config_check import check_block
 from ..context import JobContext
@@ -38,13 +39,20 @@ def judge(context: JobContext) -> RunFolder:
         log.warning("job=judge takes all but gates from the run: %s has no effect", ", ".join(ignored))
     blocks = choose_gates(source, context)
     refuse([*_find_new_scores(source.settings.select("validity") or {}, blocks)])
-    gates_with_scores = {name.partition(".")[0] for name in predictions.score_names(source.predictions_file)}
+    stored = predictions.score_names(source.predictions_file)
+    gates_with_scores = {name.partition(".")[0] for name in stored}
     for block in blocks.values():
         gate = build(block)
         if lacking := set(getattr(gate, "combines", (gate.name,))) - gates_with_scores:
             raise UserError(
                 f"validity={gate.name}: {source.path} has no scores of the gate {min(lacking)}; it has those "
                 f"of {', '.join(sorted(gates_with_scores)) or 'none'}. job=score adds them"
+            )
+        scores_of_classes = any(f".{CLASS_SCORE}" in name for name in stored)
+        if getattr(gate, "min_class_agreements", ()) and not scores_of_classes:
+            raise UserError(
+                f"validity.{gate.name}.min_class_agreements: {source.path} has no scores of single classes, "
+                "because an earlier version made it; job=score makes them"
             )
     return judge_again(source, context, blocks)
 

@@ -16,6 +16,7 @@ from ..config import build
 from ..context import JobContext, flatten
 from ..errors import UserError
 from ..files import write_atomically
+from ..gate_check import refuse_unknown_classes
 from ..report import words
 from ..run_folder import (
     COUNTED_IMAGES,
@@ -62,9 +63,10 @@ def judge_again(
         results: New entries of results.json.
     """
     gates = [build(block) for block in blocks.values()]
+    refuse_unknown_classes(gates, source.labels.classes)
     new_scores = scores or {}
     new_gates = {name.partition(".")[0] for row in new_scores.values() for name in row}
-    new_names = score_names([gate for gate in gates if gate.name in new_gates])
+    new_names = score_names([gate for gate in gates if gate.name in new_gates], source.labels.classes)
 
     verdicts: dict[str, Verdict] = {}
 

@@ -175,7 +175,9 @@ class _Retraining:
         """Trains and tests all models; returns the additional entries of results.json."""
         path, failures = self.folder.path / PREDICTIONS, self.folder.failures()
         try:
-            predictions.write(path, self._rows(), self.pipeline.dataset, score_names(self.pipeline.gates))
+            dataset = self.pipeline.dataset
+            scores = score_names(self.pipeline.gates, dataset.classes)
+            predictions.write(path, self._rows(), dataset, scores)
         finally:
             failures += self.runner.failures
             lines = "".join(json.dumps(failure) + "\n" for failure in failures)

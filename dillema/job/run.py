@@ -204,7 +204,8 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
             totals.reference = describe_reference(reference, real_images)
             if pipeline.models:
                 rows = chain(rows, predict_reference(reference, real_images, pipeline, runner))
-        predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, score_names(pipeline.gates))
+        scores = score_names(pipeline.gates, pipeline.dataset.classes)
+        predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, scores)
         writer.write_card()
         if shard is None and quality is not None:
             distance = describe_distance(

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from ..backend import CLASS_SCORE
 from ..predictions import Predictions, error_maps
 from ..run_folder import RunFolder, StoredImage
 from ..task import Answer, get_task
@@ -236,7 +237,11 @@ def _describe(shown_image: ShownImage, folder: RunFolder, numbers: Mapping[str, 
         "checked": image.verdict.checked,
         "valid": image.verdict.valid,
         "reasons": list(image.verdict.reasons),
-        "scores": [f"{name.replace('_', ' ')} {value:.2f}" for name, value in image.verdict.scores.items()],
+        "scores": [
+            f"{name.replace('_', ' ')} {value:.2f}"
+            for name, value in image.verdict.scores.items()
+            if CLASS_SCORE not in name  # up to one a class: metadata.jsonl has them
+        ],
         "classes": _classes_in(shown_image, folder),
         "original": numbers[names[ORIGINAL]],
         "image": numbers[names[COUNTERFACTUAL]],

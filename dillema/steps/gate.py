@@ -13,6 +13,7 @@ from ..errors import ItemError
 from ..image_size import in_equal_sizes
 from ..types import Counterfactual, Sample
 from .base import Step, StepResult, dataset_key, open_image
+from .verdict import list_scores
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class GateStep(Step[GateItem]):
         scores = in_equal_sizes(
             lambda part: self._score(backend, part), pairs, [image.size for image in images]
         )
-        return [row if isinstance(row, Exception) else _check_scores(row, self.gate) for row in scores]
+        names = list_scores(self.gate, self.dataset.classes)
+        return [row if isinstance(row, Exception) else _check_scores(row, names) for row in scores]
 
     def _score(
         self, backend: Gate, pairs: Sequence[tuple[GateItem, Image.Image]]
@@ -76,13 +78,11 @@ class GateStep(Step[GateItem]):
         return backend.score(samples, counterfactuals, [image for _, image in pairs], self.dataset)
 
 
-def _check_scores(scores: Mapping[str, float], gate: Gate) -> StepResult | Exception:
+def _check_scores(scores: Mapping[str, float], names: Sequence[str]) -> StepResult | Exception:
     """Returns scores without NaN as a result; an ItemError for one that is infinite or not of the gate."""
     for name, value in scores.items():
-        if name not in gate.scores:
-            return ItemError(
-                f"the gate returned a score {name}, which is not one of {', '.join(gate.scores)}"
-            )
+        if name not in names:
+            return ItemError(f"the gate returned a score {name}, which is not one of {', '.join(names)}")
         if isinf(value):
             return ItemError(f"the score {name} is {value}")
     return StepResult({name: float(value) for name, value in scores.items() if not isnan(value)})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..backend import Gate
+from ..backend import CLASS_SCORE, Gate
 from ..types import Verdict
 
 FAILED = "failed"  # the score, 1.0, of an image that a gate could not score
@@ -40,6 +40,14 @@ def _list_reasons(gate: Gate, values: Mapping[str, float]) -> Sequence[str]:
         return [f"{gate.name}: could not be judged by its scores ({error!r})"]
 
 
-def score_names(gates: Sequence[Gate]) -> list[str]:
+def list_scores(gate: Gate, classes: Sequence[str]) -> list[str]:
+    """Returns the names of the scores that a gate may give to images of a data set with these classes."""
+    of_classes = (
+        [f"{CLASS_SCORE}{name}" for name in classes] if getattr(gate, "scores_classes", False) else []
+    )
+    return [*gate.scores, *of_classes]
+
+
+def score_names(gates: Sequence[Gate], classes: Sequence[str]) -> list[str]:
     """Returns the names of all scores of gates: the columns of predictions.parquet."""
-    return [f"{gate.name}.{score}" for gate in gates for score in (*gate.scores, FAILED)]
+    return [f"{gate.name}.{score}" for gate in gates for score in (*list_scores(gate, classes), FAILED)]

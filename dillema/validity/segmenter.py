@@ -1,14 +1,14 @@
 """An independent segmenter must find the classes of the mask in the generated image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
 
 from .. import hub
-from ..backend import Dataset, Threshold
+from ..backend import CLASS_SCORE, Dataset, Threshold
 from ..errors import ItemError
 from ..fields import BatchSize, Positive, Share, Transient, Weights
 from ..metrics import confusion_matrix, iou_per_class
@@ -25,8 +25,9 @@ class SegmenterGate:
 
     `agreement` is the mean intersection over union of the classes present in the mask, without those that
     the data set ignores. `worst_class` is the lowest value of a class that covers at least `min_class_share`
-    of the compared pixels, because the mean hides a missing pedestrian. For a sample without a mask, the
-    prediction on the original image replaces the mask.
+    of the compared pixels, because the mean hides a missing pedestrian. Each class in the mask also has a
+    score of its own, for which `min_class_agreements` holds thresholds, as in {pedestrian: 0.2}. For a sample
+    without a mask, the prediction on the original image replaces the mask.
 
     `model` must not be a model under test, nor share weights with one. `kind` is the form of its output: a
     class for each of the `pixels` (SegFormer, UPerNet), or `masks` with a class each (Mask2Former). Its
@@ -38,6 +39,7 @@ class SegmenterGate:
     name: Transient[str] = "segmenter"
     min_agreement: Transient[Share] = 0.5
     min_class_agreement: Transient[Share] = 0.0
+    min_class_agreements: Transient[Mapping[str, Share]] = field(default_factory=dict)
     min_class_share: Share = 0.005
     kind: Literal["pixels", "masks"] = "pixels"
     class_map: ClassMap | None = None
@@ -47,8 +49,9 @@ class SegmenterGate:
     dtype: hub.DType = "float32"
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     scores: ClassVar[tuple[str, ...]] = ("agreement", "worst_class")
+    scores_classes: ClassVar[bool] = True
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "agreement": Threshold("min_agreement", "label"),
         "worst_class": Threshold("min_class_agreement", "label"),
@@ -88,9 +91,17 @@ class SegmenterGate:
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
         """Returns the scores that are too low."""
-        return below(scores, "agreement", self.min_agreement, "agreement with the mask") + below(
-            scores, "worst_class", self.min_class_agreement, "agreement in the worst class"
-        )
+        worst = below(scores, "worst_class", self.min_class_agreement, "agreement in the worst class")
+        of_classes = [
+            reason
+            for name, least in self.min_class_agreements.items()
+            for reason in below(scores, f"{CLASS_SCORE}{name}", least, f"agreement in {name}")
+        ]
+        return [
+            *below(scores, "agreement", self.min_agreement, "agreement with the mask"),
+            *worst,
+            *of_classes,
+        ]
 
     def _compare(
         self, sample: Sample, image: Image.Image, predicted: np.ndarray, dataset: Dataset
@@ -106,10 +117,11 @@ class SegmenterGate:
             return ItemError(
                 f"the mask of {sample.id} holds ignored classes only: there is nothing to compare"
             )
-        iou = iou_per_class(np.diagonal(matrix), pixels, matrix.sum(0))[present]
-        large = pixels[present] >= self.min_class_share * pixels.sum()
-        worst = {"worst_class": float(iou[large].min())} if large.any() else {}
-        return {"agreement": float(iou.mean())} | worst
+        iou = iou_per_class(np.diagonal(matrix), pixels, matrix.sum(0))
+        large = pixels >= self.min_class_share * pixels.sum()
+        worst = {"worst_class": float(iou[present & large].min())} if (present & large).any() else {}
+        of_classes = {f"{CLASS_SCORE}{dataset.classes[i]}": float(iou[i]) for i in np.flatnonzero(present)}
+        return {"agreement": float(iou[present].mean())} | worst | of_classes
 
     def _segment(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
         """Returns the class ids of every pixel."""

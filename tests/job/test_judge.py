@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
@@ -76,6 +77,18 @@ def test_settings_by_which_the_scores_were_not_made_are_refused(run, tmp_path, a
     shutil.copytree(GOLDEN, run.path, dirs_exist_ok=True)
     with pytest.raises(UserError, match=message):
         judge(make_context(run, tmp_path, *arguments))
+
+
+def test_thresholds_of_classes_need_scores_of_classes(run, tmp_path):
+    """The stored run is of a version without them: without a refusal the thresholds would do nothing."""
+    shutil.copytree(GOLDEN, run.path, dirs_exist_ok=True)
+    table = pq.read_table(run.predictions_file)
+    names = [name.replace("brightness.", "segmenter.") for name in table.column_names]
+    renamed = table.rename_columns(names).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(renamed, run.predictions_file)
+    of_class = "validity.segmenter.min_class_agreements={road: 0.9}"
+    with pytest.raises(UserError, match=r"has no scores of single classes.*job=score"):
+        judge(make_context(run, tmp_path, "validity=segmenter", of_class))
 
 
 def test_settings_without_effect_are_named(run, tmp_path, caplog):

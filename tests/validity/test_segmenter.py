@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from dillema.errors import ItemError, UserError
+from dillema.gate_check import refuse_unknown_classes
+from dillema.steps.verdict import list_scores
 from dillema.types import Counterfactual
 from dillema.validity.segmenter import SegmenterGate
 from tests import tiny
@@ -31,7 +33,8 @@ def test_an_image_agrees_wholly_with_what_the_segmenter_sees_and_less_with_anoth
     mask = predicted(gate, image)
     other = (mask + 1) % 23
     scores = score(gate, [tiny.sample(mask=mask), tiny.sample(mask=other)], [image, image])
-    assert scores[0] == {"agreement": 1.0, "worst_class": 1.0}
+    seen = {f"class {ALL_CLASSES.classes[i]}": 1.0 for i in np.unique(mask)}
+    assert scores[0] == {"agreement": 1.0, "worst_class": 1.0} | seen
     assert scores[1]["agreement"] < 0.5
     assert gate.reasons(scores[0]) == []
     (reason,) = gate.reasons(scores[1])
@@ -48,6 +51,27 @@ def test_a_class_that_vanished_shows_in_the_worst_class_and_not_in_the_mean(gate
     strict = SegmenterGate(gate.model, min_agreement=0.0, min_class_agreement=0.3)
     assert strict.reasons(scores) == ["agreement in the worst class is 0.00, below 0.3"]
     assert SegmenterGate(gate.model, min_agreement=0.0).reasons(scores) == []
+
+
+def test_a_class_may_have_a_threshold_of_its_own(gate):
+    image = tiny.image(0)
+    mask = predicted(gate, image).copy()
+    absent = int(np.setdiff1d(np.arange(23), mask)[0])
+    mask[:2] = absent
+    (scores,) = score(gate, [tiny.sample(mask=mask)], [image])
+    name = ALL_CLASSES.classes[absent]
+    assert scores[f"class {name}"] == 0.0
+    assert set(scores) <= set(list_scores(gate, ALL_CLASSES.classes))
+    strict = SegmenterGate(gate.model, min_agreement=0.0, min_class_agreements={name: 0.2})
+    assert strict.reasons(scores) == [f"agreement in {name} is 0.00, below 0.2"]
+    other = ALL_CLASSES.classes[int(mask[-1, -1])]
+    assert SegmenterGate(gate.model, 0.0, min_class_agreements={other: 0.2}).reasons(scores) == []
+
+
+def test_a_threshold_for_a_class_that_does_not_exist_is_refused(gate):
+    misspelt = SegmenterGate(gate.model, min_class_agreements={"pedestrain": 0.2})
+    with pytest.raises(UserError, match=r"validity\.segmenter\.min_class_agreements: .*mean pedestrian\?"):
+        refuse_unknown_classes([misspelt], ["road", "pedestrian"])
 
 
 def test_a_class_of_a_few_pixels_is_not_the_worst(gate):
