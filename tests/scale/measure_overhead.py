@@ -1,0 +1,56 @@
+"""Measures a run of small back-ends, whose work costs nearly nothing, so that what is left is our own code.
+
+`python -m tests.scale.measure_overhead --sources 100 10000` runs each number of sources in a process of its own,
+each source with one counterfactual, and prints JSON: the seconds a source, and the peak memory in MB.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.backends import Gate, Model, Noise, run_pipeline
+
+
+def main() -> None:
+    """Runs the measurement."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sources", type=int, nargs="+", default=[100, 10_000])
+    parser.add_argument("--here", action="store_true", help="in this process, for a profiler")
+    arguments = parser.parse_args()
+    for count in arguments.sources:
+        if arguments.here:
+            print(json.dumps(measure(count)), flush=True)
+            continue
+        command = [sys.executable, "-m", "tests.scale.measure_overhead", "--here", "--sources", str(count)]
+        subprocess.run(command, check=True)
+
+
+def measure(count: int) -> dict[str, float]:
+    """Returns the figures of a run of `count` sources."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        run_pipeline(
+            Path(folder) / "run",
+            Path(folder) / "store",
+            dataset=Noise(count),
+            models=[Model()],
+            gates=[Gate()],
+            counterfactuals=1,
+        )
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "sources": count,
+        "seconds": round(seconds, 1),
+        "milliseconds a source": round(1000 * seconds / count, 2),
+        "peak memory, MB": round(peak),
+    }
+
+
+if __name__ == "__main__":
+    main()
