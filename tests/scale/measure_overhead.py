@@ -1,6 +1,6 @@
 """Measures a run of small back-ends, whose work costs nearly nothing, so that what is left is our own code.
 
-`python -m tests.scale.measure_overhead --sources 100 10000` runs each number of sources in a process of its own,
+`python -m tests.scale.measure_overhead --sources 100 10000` runs each number of sources in its own process,
 each source with one counterfactual, and prints JSON: the seconds a source, and the peak memory in MB.
 """
 
