@@ -192,11 +192,14 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
             log.info("shard %s: %d of these sources", shard, len(samples))
         reference = build(context.cfg.reference) if context.cfg.get("reference") else None
         real_images = reference.samples(pipeline.dataset) if reference else []
-        check_weights(context.cfg)
-        usual_seconds = runner.store.usual_seconds()  # without the check, which waits for imports
-        check_models(pipeline, runner, samples)
         price = OmegaConf.select(context.cfg, "tracking.price_per_hour")
-        estimate.show(estimate.estimate(pipeline, runner, samples, price))
+        found = estimate.estimate(pipeline, runner, samples, price)
+        usual_seconds = runner.store.usual_seconds()  # without the check, which waits for imports
+        if not found.is_finished or reference or totals.keeps_valid:  # otherwise nothing is loaded
+            check_weights(context.cfg)
+            check_models(pipeline, runner, samples)
+            found = estimate.estimate(pipeline, runner, samples, price)
+        estimate.show(found)
         if runner.executor.blocks == 1:
             runner.forecast = Forecast(pipeline.list_steps(), len(samples), usual_seconds)
         rows = _rows(pipeline.run(runner, samples), writer, totals)
