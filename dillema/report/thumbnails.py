@@ -10,6 +10,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from ..decoding import read_saved_image
+from ..files import list_files
 
 FOLDER = "report"
 SIZE = (320, 320)  # at most
@@ -62,13 +63,15 @@ def place_pictures(folder: Path, pictures: Mapping[str, Path | bytes]) -> dict[s
         name, content = picture
         return content if isinstance(content, bytes) else read_small_copy(folder, name, content)
 
+    there = list_files(folder / FOLDER)
+
     def place(picture: tuple[str, Path | bytes]) -> None:
         name, content = picture
         path = folder / FOLDER / name
         if isinstance(content, bytes):
-            if not path.exists() or path.stat().st_size != len(content):
+            if name not in there or path.stat().st_size != len(content):
                 _write(path, content)
-        elif not path.exists():
+        elif name not in there:
             _write(path, shrink_file(content))
 
     addresses = {name: quote(f"{FOLDER}/{name}") for name in pictures}
@@ -83,7 +86,7 @@ def place_pictures(folder: Path, pictures: Mapping[str, Path | bytes]) -> dict[s
                 room -= len(content)
                 if room >= 0:
                     addresses[picture[0]] = embed(content)
-                else:
+                elif isinstance(picture[1], bytes):  # the others lie there since they were read
                     place(picture)
     return addresses
 
