@@ -56,7 +56,7 @@ def _refuse_bare_word(argument: str, earlier: Sequence[str]) -> None:
 
 
 def describe_options() -> str:
-    """Returns the text of --help, with one's own options; Hydra takes a second to list those of all groups."""
+    """Returns the text of --help, with one's own options; Hydra takes a second to list them all."""
     groups: dict[str, set[str]] = {}
     for folder in (conf_dir(), Path(OWN_OPTIONS)):
         for file in folder.glob("*/**/*.yaml"):
