@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from .summary import show
 log = logging.getLogger(__name__)
 
 SHOWN = 8  # names of images whose verdict has changed
+CHUNK = 500  # files that are linked one after the other
 LINKED = ("generated", "placebo", "originals", "controls", "report")
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -121,23 +123,35 @@ def _write_settings(source: RunFolder, context: JobContext, blocks: Mapping[str,
 
 def _link_files(source: Path, target: Path) -> None:
     """Links the files of a run into another folder, except those that the verdicts change."""
-    for name in LINKED:
-        shutil.rmtree(target / name, ignore_errors=True)
-        if (source / name).is_dir():
-            try:
-                shutil.copytree(source / name, target / name, copy_function=_link_unless_metadata)
-            except (OSError, shutil.Error) as error:
-                raise UserError(f"{source / name} cannot be copied: {error}") from error
-
-
-def _link_unless_metadata(source: str, target: str) -> None:
-    """Links a file into a new folder; copies it to another disk."""
-    if source.endswith(METADATA):
-        return
+    parts = []
     try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy(source, target)
+        for name in LINKED:
+            shutil.rmtree(target / name, ignore_errors=True)
+            if not (source / name).is_dir():
+                continue
+            for path, _, files in os.walk(source / name, onerror=_refuse_folder, followlinks=True):
+                place = target / Path(path).relative_to(source)
+                place.mkdir(parents=True)
+                parts += [(path, place, files[i : i + CHUNK]) for i in range(0, len(files), CHUNK)]
+        with ThreadPoolExecutor() as pool:  # which waits for the disk
+            list(pool.map(_link_unless_metadata, *zip(*parts, strict=True)))
+    except OSError as error:
+        raise UserError(f"{source} cannot be copied: {error}") from error
+
+
+def _link_unless_metadata(source: str, target: Path, names: Sequence[str]) -> None:
+    """Links files into a new folder; copies them to another disk."""
+    for name in names:
+        if name == METADATA:
+            continue
+        try:
+            os.link(f"{source}/{name}", f"{target}/{name}")
+        except OSError:
+            shutil.copy(f"{source}/{name}", f"{target}/{name}")
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise error
 
 
 def _judge_images(

@@ -28,7 +28,7 @@ PARAMETER_LENGTH = 500  # characters that MLflow takes
 ERROR_LENGTH = 5000
 NOT_STARTED = "the run starts without tracking"
 # a user who stops a run waits for its end
-SECONDS_WHEN_STOPPED = 1.5
+SECONDS_WHEN_STOPPED = 1.0
 TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
