@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IMAGES_AT_A_TIME = 2
 ENTRIES_PER_CALL = 100  # MLflow takes 100 parameters in one call, and 1,000 metrics, which 20 models have
 DEATH = "The process ended without an error: it was killed, or the machine went down."
 
@@ -94,7 +96,7 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
     if pending.dataset:
         context = [InputTag("mlflow.data.context", "generated")]
         client.log_inputs(run_id, [DatasetInput(Dataset(**pending.dataset), context)])
-    _send_tables_and_images(client, folder / UNSENT, run_id)
+    send_tables_and_images(client, folder / UNSENT, run_id)
     for file in (folder / "predictions.parquet", folder / "report.html", folder / UNSENT / FIGURES):
         if file.exists():
             client.log_artifact(run_id, str(file))
@@ -120,17 +122,21 @@ def log_tracking_errors(consequence: str) -> Iterator[None]:
         )  # fmt: skip
 
 
-def _send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -> None:
+def send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -> None:
     """Sends the tables and images that MLflow lacks."""
     tables = {file.path for file in client.list_artifacts(run_id)}
     images = {re.split("[+%]", file.path)[0] for file in client.list_artifacts(run_id, "images")}
     for table in sorted(unsent.glob("tables/*.json")):
         if table.name not in tables:  # MLflow would append the rows
             client.log_table(run_id, json.loads(table.read_text(encoding="utf-8")), table.name)
-    for path in sorted(unsent.glob("images/*.png")):
-        if f"images/{path.stem}" not in images:
-            with Image.open(path) as image:
-                client.log_image(run_id, image, key=path.stem, step=0)
+
+    def send_image(path: Path) -> None:
+        with Image.open(path) as image:
+            client.log_image(run_id, image, key=path.stem, step=0)
+
+    waiting = [path for path in sorted(unsent.glob("images/*.png")) if f"images/{path.stem}" not in images]
+    with ThreadPoolExecutor(IMAGES_AT_A_TIME) as pool:  # MLflow encodes each twice
+        list(pool.map(send_image, waiting))
 
 
 def _page_needs_images(folder: Path) -> bool:
