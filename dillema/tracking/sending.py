@@ -5,7 +5,6 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IMAGES_AT_A_TIME = 2
 ENTRIES_PER_CALL = 100  # MLflow takes 100 parameters in one call, and 1,000 metrics, which 20 models have
 DEATH = "The process ended without an error: it was killed, or the machine went down."
 
@@ -129,14 +127,10 @@ def send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) ->
     for table in sorted(unsent.glob("tables/*.json")):
         if table.name not in tables:  # MLflow would append the rows
             client.log_table(run_id, json.loads(table.read_text(encoding="utf-8")), table.name)
-
-    def send_image(path: Path) -> None:
-        with Image.open(path) as image:
-            client.log_image(run_id, image, key=path.stem, step=0)
-
-    waiting = [path for path in sorted(unsent.glob("images/*.png")) if f"images/{path.stem}" not in images]
-    with ThreadPoolExecutor(IMAGES_AT_A_TIME) as pool:  # MLflow encodes each twice
-        list(pool.map(send_image, waiting))
+    for path in sorted(unsent.glob("images/*.png")):
+        if f"images/{path.stem}" not in images:
+            with Image.open(path) as image:
+                client.log_image(run_id, image, key=path.stem, step=0)
 
 
 def _page_needs_images(folder: Path) -> bool:
