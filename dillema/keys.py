@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,10 +74,7 @@ def weights_content(setting: Any) -> Any:
 def _hash_path(path: Path) -> str:
     """Returns a hash of a file, or of all files of a folder with their names."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    with ThreadPoolExecutor() as pool:  # a hash needs no lock of Python's
-        states = [file.stat() for file in files]
-        sizes, changed = [state.st_size for state in states], [state.st_mtime_ns for state in states]
-        hashes = list(pool.map(_hash_file, files, sizes, changed))
+    hashes = [_hash_file(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return digest([(str(file.relative_to(path)), hashed) for file, hashed in zip(files, hashes, strict=True)])
 
 

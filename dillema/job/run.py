@@ -73,8 +73,8 @@ def run(context: JobContext) -> RunFolder:
             report.write_failed(RunFolder(context.folder), str(error), fetch)
             raise
         log.info("Writing the page")
-        tracked_run.log(folder)
         report.write(folder)
+        tracked_run.log(folder)
     show(folder)
     if tracked_run.address:
         log.info("MLflow:  %s", tracked_run.address)

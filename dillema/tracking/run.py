@@ -5,7 +5,7 @@ import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from .client import absolute, artifact_location, connect, run_address
 from .content import as_key, collect
 from .pending import UNSENT, PendingRun, lock_folder, now_in_milliseconds
 from .process import process_tags
-from .sending import begin_run, close_dead_runs, finish_run, log_tracking_errors, send_tables_and_images
+from .sending import begin_run, close_dead_runs, finish_run, log_tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -117,7 +117,6 @@ class TrackedRun:
         self._client: MlflowClient | None = None
         self._run_id = self.address = ""
         self._begin: threading.Thread | None = None
-        self._sending: threading.Thread | None = None
 
     def start(self, config: str, in_background: bool = False) -> None:
         """Creates the run, and ends runs of this machine whose process died."""
@@ -145,21 +144,9 @@ class TrackedRun:
             close_dead_runs(client, pending.experiment)
 
     def log(self, folder: RunFolder) -> None:
-        """Adds the figures, tables and images of the finished run, and its verdict as description.
-
-        Tables and images are sent while the caller goes on, such as with the page.
-        """
+        """Adds the figures, tables and images of the finished run, and its verdict as description."""
         with log_tracking_errors("the figures are not logged in full"):
             collect(folder, self._pending, self._price)
-            self._sending = threading.Thread(target=self._send, daemon=True)
-            self._sending.start()
-
-    def _send(self) -> None:
-        with suppress(Exception):  # `end` sends what is missing, and meets the same error
-            if self._begin:
-                self._begin.join()
-            if self._client is not None:
-                send_tables_and_images(self._client, self._folder / UNSENT, self._run_id)
 
     def end(self, error: BaseException | None = None) -> None:
         """Ends the run as finished, failed or killed, and sends all unsent data."""
@@ -173,10 +160,10 @@ class TrackedRun:
         self._pending.write(self._folder)
         if was_stopped:
             os.environ.update(TIMEOUTS_WHEN_STOPPED)
-        for thread in filter(None, (self._begin, self._sending)):
-            thread.join(SECONDS_WHEN_STOPPED if was_stopped else None)
-            if thread.is_alive():
-                raise TimeoutError("MLflow has not answered yet")
+        if self._begin:
+            self._begin.join(SECONDS_WHEN_STOPPED if was_stopped else None)
+            if self._begin.is_alive():
+                raise TimeoutError("MLflow is not connected yet")
         if self._client is not None:
             with lock_folder(self._folder):
                 finish_run(self._client, self._folder, self._pending, self._run_id)

@@ -94,7 +94,7 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
     if pending.dataset:
         context = [InputTag("mlflow.data.context", "generated")]
         client.log_inputs(run_id, [DatasetInput(Dataset(**pending.dataset), context)])
-    send_tables_and_images(client, folder / UNSENT, run_id)
+    _send_tables_and_images(client, folder / UNSENT, run_id)
     for file in (folder / "predictions.parquet", folder / "report.html", folder / UNSENT / FIGURES):
         if file.exists():
             client.log_artifact(run_id, str(file))
@@ -120,7 +120,7 @@ def log_tracking_errors(consequence: str) -> Iterator[None]:
         )  # fmt: skip
 
 
-def send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -> None:
+def _send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -> None:
     """Sends the tables and images that MLflow lacks."""
     tables = {file.path for file in client.list_artifacts(run_id)}
     images = {re.split("[+%]", file.path)[0] for file in client.list_artifacts(run_id, "images")}
