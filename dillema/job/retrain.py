@@ -107,7 +107,7 @@ def retrain(
     start = time.perf_counter()
     log.info("Importing the libraries of this run; its folder is %s", context.folder.absolute())
     with tracking.track(context) as tracked_run:
-        pipeline, runner = build_pipeline(context), build_runner(context)
+        pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
         samples = read_samples(pipeline.dataset)
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)

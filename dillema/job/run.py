@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -64,7 +64,7 @@ def run(context: JobContext) -> RunFolder:
     if context.cfg.shard is not None:
         return run_shard(context, start)
     with tracking.track(context) as tracked_run:
-        pipeline, runner = build_pipeline(context), build_runner(context)
+        pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
         try:
             with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
                 folder = generate(context, pipeline, runner, start)
@@ -104,7 +104,7 @@ def build_pipeline(context: JobContext) -> Pipeline:
     )
 
 
-def build_runner(context: JobContext) -> Runner:
+def build_runner(context: JobContext, before_work: Callable[[], None] = lambda: None) -> Runner:
     """Returns the runner that a configuration describes."""
     cfg = context.cfg
     preview = report.Preview(context.folder)
@@ -113,6 +113,7 @@ def build_runner(context: JobContext) -> Runner:
         build(cfg.execution),
         cfg.max_failures,
         cfg.retry_failed,
+        before_work=before_work,
         after_batch=preview.add,
     )
 
@@ -196,6 +197,7 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         found = estimate.estimate(pipeline, runner, samples, price)
         usual_seconds = runner.store.usual_seconds()  # without the check, which waits for imports
         if not found.is_finished or reference or totals.keeps_valid:  # otherwise nothing is loaded
+            runner.before_work()
             check_weights(context.cfg)
             check_models(pipeline, runner, samples)
             found = estimate.estimate(pipeline, runner, samples, price)

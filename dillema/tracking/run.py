@@ -75,7 +75,8 @@ def open_run(
         params: The settings.
         config: The configuration, YAML.
         sweep: The folder of the sweep that the job belongs to: its runs have one parent.
-        in_background: Whether the block begins before MLflow has the run: importing MLflow takes seconds.
+        in_background: Whether the block begins before MLflow has the run, which takes seconds; see
+            `TrackedRun.wait`.
     """
     tags = {
         "mlflow.source.name": "dillema",
@@ -131,7 +132,12 @@ class TrackedRun:
             )
             self._begin.start()
             if not in_background:
-                self._begin.join()
+                self.wait()
+
+    def wait(self) -> None:
+        """Waits until MLflow has the run, or cannot be reached: a run that computes is always there."""
+        if self._begin:
+            self._begin.join()
 
     def _begin_run(self, pending: PendingRun) -> None:
         """Does the part of `start` that needs MLflow; `pending` is a copy, because the block changes it."""
