@@ -19,7 +19,7 @@ from dillema.config import build, compose, conf_dir, refuse
 from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError, machine_errors
-from dillema.overrides import choose_values, prefetch_command, prepare
+from dillema.overrides import choose_values, describe_options, prefetch_command, prepare
 
 log = logging.getLogger("dillema")
 
@@ -52,6 +52,8 @@ def main() -> None:
             from dillema.init import init
 
             return init(sys.argv[2:])
+        if sys.argv[1:] in (["--help"], ["-h"]):
+            return print(describe_options())
         sys.argv[1:] = prepare(sys.argv[1:])
         _check_early(sys.argv[1:])
     except UserError as error:

@@ -89,7 +89,7 @@ def estimate(
         seconds += missing * (speed or 0)
         if missing and speed is None and step.name not in unknown:
             unknown.append(step.name)
-    width, height = pipeline.size.of(_source_size(samples))
+    width, height = pipeline.size.of(_source_size(samples)) if files else (0, 0)
     return Estimate(
         images=round(images),
         seconds=seconds or None,

@@ -4,13 +4,14 @@ import difflib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from .config import conf_dir
+from .config import conf_dir, read_yaml
 from .errors import UserError, shorten
 
 OWN_OPTIONS = "conf"
@@ -52,6 +53,17 @@ def _refuse_bare_word(argument: str, earlier: Sequence[str]) -> None:
         f"{argument!r} is no setting: settings are written name=value, as in dataset.limit=24. "
         "python -m dillema --help lists the options; python -m dillema init FOLDER looks at a folder of data"
     )
+
+
+def describe_options() -> str:
+    """Returns the text of --help, with one's own options; Hydra takes a second to list them all."""
+    groups: dict[str, set[str]] = {}
+    for folder in (conf_dir(), Path(OWN_OPTIONS)):
+        for file in folder.glob("*/**/*.yaml"):
+            groups.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
+    lines = [f"{group}: {', '.join(sorted(options))}\n" for group, options in sorted(groups.items())]
+    template = read_yaml(conf_dir() / "config.yaml")["hydra"]["help"]["template"]
+    return Template(template).substitute(APP_CONFIG_GROUPS="".join(lines))
 
 
 def choose_values(overrides: Sequence[str]) -> list[list[str]]:

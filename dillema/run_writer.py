@@ -94,7 +94,7 @@ class RunWriter:
 
     def write_card(self) -> None:
         """Writes the README.md of the generated set, which holds all its images now."""
-        write_card(self.path, self.dataset)
+        write_card(RunFolder(self.path), self.dataset)
 
     def write_failures(self, failures: Sequence[Mapping[str, str]], steps: Sequence[str] = ()) -> None:
         """Writes failures.jsonl; see `write_failures`."""
@@ -190,17 +190,17 @@ def write_failures(path: Path, failures: Sequence[Mapping[str, str]], steps: Seq
     write_atomically(path / FAILURES, "".join(lines))
 
 
-def write_card(path: Path, labels: Labels) -> None:
+def write_card(run: RunFolder, labels: Labels) -> None:
     """Writes the README.md of a run's generated set.
 
     It names the configurations that `datasets.load_dataset` reads: images that count, rejected ones, all. A
     configuration without images is left out, which `datasets` could not read.
 
     Args:
-        path: The run folder.
+        run: Its folder.
         labels: Those of its data set.
     """
-    images = list(RunFolder(path).generated())
+    images = list(run.generated())
     verdicts = [image.verdict for image in images]
     licences = dict.fromkeys(text for image in images for text in image.licences)
     counts = Counter(verdict.valid for verdict in verdicts)
@@ -225,7 +225,7 @@ def write_card(path: Path, labels: Labels) -> None:
             f"| {i} | {name.replace('|', '&#124;')} |" for i, name in enumerate(labels.classes)
         ),
     )
-    write_atomically(path / "generated" / CARD_NAME, card)
+    write_atomically(run.path / "generated" / CARD_NAME, card)
 
 
 def _describe_config(name: str, folders: Sequence[str], valid: bool | None) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Runner:
         allow_total_failure: Whether all items of a step may fail.
         in_parts: Whether `run` gets the items of a step in parts. A part may then fail as a whole;
             `refuse_total_failures` is called at the end.
+        before_work: Called before items are computed.
         after_batch: Called with a step and the finished items of a batch, each with the file of its image.
         forecast: What is known about the steps to come, for the time that is left.
         failures: The failed items: step, id, message and raw reply.
@@ -94,6 +95,7 @@ class Runner:
     retry_failed: bool = False
     allow_total_failure: bool = False
     in_parts: bool = False
+    before_work: Callable[[], None] = lambda: None
     after_batch: Callable[[Step[Any], Sequence[tuple[Any, Path]]], None] = lambda step, finished: None
     forecast: Forecast | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -195,6 +197,7 @@ class Runner:
 
     def _compute(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:
         """Computes items; returns their records by key."""
+        self.before_work()
         self.executor.load(step.backend)
         size = step.batch_size
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]

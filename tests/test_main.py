@@ -37,6 +37,13 @@ def test_help_lists_the_options_of_each_group_and_the_cost(dillema):
     assert "2 minutes" in done.stdout and "4 GB" in done.stdout
 
 
+def test_help_lists_options_of_ones_own_too(dillema, tmp_path):
+    own = tmp_path / "conf" / "dataset" / "of_ours.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("limit: 3\n")
+    assert "mini_shift, of_ours, shift\n" in dillema("-h").stdout
+
+
 def test_the_configuration_can_be_shown_from_any_folder(dillema, tmp_path):
     done = dillema("--cfg", "job", "--resolve")
     assert done.returncode == 0, done.stderr

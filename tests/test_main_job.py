@@ -26,7 +26,7 @@ from tests import tiny
 QUICK = ("experiment=quick", "generator.steps=2")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dillema", *arguments]
     return subprocess.Popen(
         command,
@@ -34,12 +34,12 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
     )
 
 
-def dillema(folder: Path, *arguments: str) -> str:
-    process = start(folder, *arguments)
+def dillema(folder: Path, *arguments: str, **environment: str) -> str:
+    process = start(folder, *arguments, **environment)
     output, _ = process.communicate()
     assert process.returncode == 0, output
     return output
@@ -100,7 +100,11 @@ def test_a_run_leaves_what_it_promises(home: Path) -> None:
 
 def test_a_second_run_computes_nothing_and_gives_the_same(home: Path) -> None:
     first = newest(home)
-    output = dillema(home, *QUICK)
+    lines = dillema(home, *QUICK, PYTHONPROFILEIMPORTTIME="1").splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    output = "\n".join(line for line in lines if not line.startswith("import time:"))
+    assert "pyarrow" in imported
+    assert not imported & {"torch", "transformers", "diffusers", "llama_cpp"}  # seconds of imports
     assert "loading" not in output
     assert "All images and answers of this run are in the store" in output
     assert outcome(newest(home)) == outcome(first)

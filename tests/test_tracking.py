@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from dillema import report
 from dillema.errors import UserError
-from dillema.tracking import absolute, connect, open_run
+from dillema.tracking import absolute, connect, open_run, send
 from dillema.tracking.client import artifact_location, run_address
 from dillema.tracking.content import flatten_metrics
 
@@ -114,6 +115,37 @@ def test_a_run_that_is_stopped_is_marked_as_killed(tmp_path, settings, monkeypat
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with pytest.raises(KeyboardInterrupt), start(settings):
         raise KeyboardInterrupt
+    assert [run.info.status for run in runs(tmp_path)[1]] == ["KILLED"]
+
+
+def test_a_run_begins_while_mlflow_is_connected(tmp_path, settings, monkeypatch):
+    proceed = threading.Event()
+    monkeypatch.setattr("dillema.tracking.run.connect", lambda uri: proceed.wait(60) and connect(uri))
+    with start(settings, in_background=True) as tracked_run:
+        assert tracked_run.address == "" and (tmp_path / "run" / "unsent" / "run.json").exists()
+        proceed.set()
+    _, (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED" and run.data.params["llm"] == "scripted"
+    assert tracked_run.address.endswith(run.info.run_id) and not (tmp_path / "run" / "unsent").exists()
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (UserError("no"), "FAILED")])
+def test_a_run_that_ends_at_once_is_ended_in_mlflow_too(tmp_path, settings, error, status):
+    with pytest.raises(type(error)), start(settings, in_background=True):
+        raise error
+    assert [run.info.status for run in runs(tmp_path)[1]] == [status]
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_mlflow(tmp_path, settings, monkeypatch, caplog):
+    proceed = threading.Event()
+    monkeypatch.setattr("dillema.tracking.run.connect", lambda uri: proceed.wait(60) and connect(uri))
+    begun = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt), start(settings, in_background=True) as tracked_run:
+        raise KeyboardInterrupt
+    assert time.perf_counter() - begun < 2.5 and "job=sync" in caplog.text
+    proceed.set()
+    tracked_run._begin.join()
+    assert send(tmp_path / "run")  # what job=sync does
     assert [run.info.status for run in runs(tmp_path)[1]] == ["KILLED"]
 
 

@@ -11,14 +11,17 @@ from ..files import write_atomically
 from .measuring import StageFigures
 
 EXPLANATION = """\
-Ratios are medians over {rounds} rounds, with the lowest and the highest; in a round all ways follow one
-another. Ours: records and images written to a store, the back-end loaded. Naive: one item at a time,
-everything loaded again for it; three requests in free text a caption (two for `keywords`, one for
+Ratios are medians over {rounds} rounds, with the lowest and the highest; above 1, ours is faster. In a round
+all ways follow one another. Ours: records and images written to a store, the back-end loaded. Naive: one item
+at a time, everything loaded again for it; three requests in free text a caption (two for `keywords`, one for
 `rewrite`). Bare: a loop of the library on inputs in memory, in its best batch; none where the class has none
-here. Limit: the share of the time that its matrix products (and the weights that each token of a language
-model reads) take at the rates that the machine reaches with nothing else. All stages: weighted by the items
-of a source, over the stages that have a figure.
+here. Neither of them writes anything, so that a stage without a network is slower than the naive way; a batch
+of the bare loop may be larger than the items measured (`job.items`), which favours it. Limit: the share of
+our time that its matrix products (and the weights that each token of a language model reads) take at the
+rates that the machine reaches with nothing else. All stages: weighted by the items of a source, over the
+stages that have a figure. Programs that run beside the measurement widen the spread.
 """
+DIGITS = 4  # of a time
 
 
 def write_results(folder: Path, machine: dict[str, Any], stages: Sequence[StageFigures], rounds: int) -> None:
@@ -26,11 +29,15 @@ def write_results(folder: Path, machine: dict[str, Any], stages: Sequence[StageF
     content = {
         "machine": machine,
         "rounds": rounds,
-        "stages": [asdict(stage) for stage in stages],
-        "all_stages": {way: _total_ratios(stages, way) for way in ("naive", "bare")},
+        "stages": [{name: _round(value) for name, value in asdict(stage).items()} for stage in stages],
+        "all_stages": {way: _round(_total_ratios(stages, way)) for way in ("naive", "bare")},
     }
     write_atomically(folder / "benchmark.json", json.dumps(content, indent=2) + "\n")
     write_atomically(folder / "benchmark.md", _format(machine, stages, rounds))
+
+
+def _round(value: Any) -> Any:
+    return [float(f"{number:.{DIGITS}g}") for number in value] if isinstance(value, list) else value
 
 
 def _format(machine: dict[str, Any], stages: Sequence[StageFigures], rounds: int) -> str:

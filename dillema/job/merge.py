@@ -125,7 +125,7 @@ def _join(context: JobContext, shards: Shards, store: Store) -> RunFolder:
         join_lines([shard / part / METADATA for shard, _ in shards], path / part / METADATA)
     labels = Labels.read(first.run)
     join_predictions([shard / PREDICTIONS for shard, _ in shards], path / PREDICTIONS, labels)
-    write_card(path, labels)
+    write_card(folder, labels)
     write_failures(path, failures, max((list(results.seconds) for _, results in shards), key=len))
     results = first.run | {
         "name": context.name,

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from .. import report as page
 from ..config import build
 from ..context import JobContext, flatten
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import list_files, write_atomically
 from ..gate_check import refuse_unknown_classes
 from ..report import words
 from ..run_folder import (
@@ -37,6 +38,7 @@ from .summary import show
 log = logging.getLogger(__name__)
 
 SHOWN = 8  # names of images whose verdict has changed
+CHUNK = 500  # files that are linked one after the other
 LINKED = ("generated", "placebo", "originals", "controls", "report")
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -79,12 +81,12 @@ def judge_again(
     _link_files(source.path, context.folder)
     _write_settings(source, context, blocks)
     _add_failures(source, context.folder, failures)
-    judged = _judge_images(source.path / "generated", context.folder / "generated", judge_image)
-    valid = sum(now for _, now in judged.values())
-    _judge_images(source.path / "placebo", context.folder / "placebo", judge_image)
-    write_card(context.folder, source.labels)
-    new_verdicts.judge(source.predictions_file, context.folder / PREDICTIONS, judge_image, new_names)
     folder = RunFolder(context.folder)
+    judged = _judge_images(source, folder, "generated", judge_image)
+    valid = sum(now for _, now in judged.values())
+    _judge_images(source, folder, "placebo", judge_image)
+    write_card(folder, source.labels)
+    new_verdicts.judge(source.predictions_file, context.folder / PREDICTIONS, judge_image, new_names)
     description = {
         key: value for key, value in source.results.items() if key not in ("version", "models", "comparisons")
     }
@@ -123,51 +125,72 @@ def _write_settings(source: RunFolder, context: JobContext, blocks: Mapping[str,
 
 def _link_files(source: Path, target: Path) -> None:
     """Links the files of a run into another folder, except those that the verdicts change."""
-    for name in LINKED:
-        shutil.rmtree(target / name, ignore_errors=True)
-        if (source / name).is_dir():
-            try:
-                shutil.copytree(source / name, target / name, copy_function=_link_unless_metadata)
-            except (OSError, shutil.Error) as error:
-                raise UserError(f"{source / name} cannot be copied: {error}") from error
-
-
-def _link_unless_metadata(source: str, target: str) -> None:
-    """Links a file into a new folder; copies it to another disk."""
-    if source.endswith(METADATA):
-        return
+    parts = []
     try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy(source, target)
+        for name in LINKED:
+            shutil.rmtree(target / name, ignore_errors=True)
+            if not (source / name).is_dir():
+                continue
+            for path, _, files in os.walk(source / name, onerror=_refuse_folder, followlinks=True):
+                place = target / Path(path).relative_to(source)
+                place.mkdir(parents=True)
+                parts += [(path, place, files[i : i + CHUNK]) for i in range(0, len(files), CHUNK)]
+        with ThreadPoolExecutor() as pool:  # which waits for the disk
+            list(pool.map(_link_unless_metadata, *zip(*parts, strict=True)))
+    except OSError as error:
+        raise UserError(f"{source} cannot be copied: {error}") from error
+
+
+def _link_unless_metadata(source: str, target: Path, names: Sequence[str]) -> None:
+    """Links files into a new folder; copies them to another disk."""
+    for name in names:
+        if name == METADATA:
+            continue
+        try:
+            os.link(f"{source}/{name}", f"{target}/{name}")
+        except OSError:
+            shutil.copy(f"{source}/{name}", f"{target}/{name}")
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise error
 
 
 def _judge_images(
-    source: Path, target: Path, judge_image: Callable[[str, Mapping[str, float]], Verdict]
+    source: RunFolder,
+    folder: RunFolder,
+    part: str,
+    judge_image: Callable[[str, Mapping[str, float]], Verdict],
 ) -> dict[str, tuple[bool, bool]]:
     """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed.
 
     Returns for each image whether it counted before and whether it counts now.
     """
-    lines, judged = [], {}
-    for row in read_metadata(source):
+    target, lines, judged, moved = folder.path / part, [], {}, []
+    files = list_files(target)
+    for row in read_metadata(source.path / part):
         image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
         new = judge_image(image, row["scores"] or {})
         judged[image] = row["valid"], new.valid
         row |= {"scores": dict(new.scores) or None, "valid": new.valid}
         row |= {"reasons": list(new.reasons), "checked": new.checked}
         earlier = row["file_name"]
-        if not (target / earlier).is_file():
-            raise UserError(f"{source / METADATA} names {earlier}, which is not in {source}")
+        if earlier not in files:
+            raise UserError(
+                f"{source.path / part / METADATA} names {earlier}, which is not in {source.path / part}"
+            )
         row["file_name"] = place_image(earlier.partition("/")[2], new)
         if row["file_name"] != earlier:
-            (target / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
-            (target / earlier).replace(target / row["file_name"])
+            moved.append((target / earlier, target / row["file_name"]))
         lines.append(json.dumps(row) + "\n")
+    for place in {new.parent for _, new in moved}:
+        place.mkdir(parents=True, exist_ok=True)
+    for earlier, new in moved:
+        earlier.replace(new)
     write_atomically(target / METADATA, "".join(lines))
-    for folder in (target / COUNTED_IMAGES).iterdir():
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # torchvision refuses a class folder without images
+    for place in (target / COUNTED_IMAGES).iterdir():
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()  # torchvision refuses a class folder without images
     return judged
 
 

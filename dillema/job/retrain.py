@@ -21,6 +21,7 @@ from ..dataset import split
 from ..errors import UserError
 from ..fields import AboveZero, Constraint, Positive
 from ..files import write_atomically
+from ..gate_check import refuse_unknown_classes
 from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
 from ..reference import list_items, name_condition
@@ -107,10 +108,11 @@ def retrain(
     start = time.perf_counter()
     log.info("Importing the libraries of this run; its folder is %s", context.folder.absolute())
     with tracking.track(context) as tracked_run:
-        pipeline, runner = build_pipeline(context), build_runner(context)
+        pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
         samples = read_samples(pipeline.dataset)
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)
+        refuse_unknown_classes(pipeline.gates, pipeline.dataset.classes)
         check_weights(context.cfg)
         check_models(pipeline, runner, samples)
         trainings = len(pipeline.models) * len(ARMS) * len(seeds)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
 from ..errors import NoWeights, UserError, machine_errors
-from ..gate_check import find_shared_weights
+from ..gate_check import find_shared_weights, refuse_unknown_classes
 from ..keys import digest
 from ..overrides import prefetch_command
 from ..pipeline import Pipeline
@@ -64,7 +64,7 @@ def run(context: JobContext) -> RunFolder:
     if context.cfg.shard is not None:
         return run_shard(context, start)
     with tracking.track(context) as tracked_run:
-        pipeline, runner = build_pipeline(context), build_runner(context)
+        pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
         try:
             with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
                 folder = generate(context, pipeline, runner, start)
@@ -104,7 +104,7 @@ def build_pipeline(context: JobContext) -> Pipeline:
     )
 
 
-def build_runner(context: JobContext) -> Runner:
+def build_runner(context: JobContext, before_work: Callable[[], None] = lambda: None) -> Runner:
     """Returns the runner that a configuration describes."""
     cfg = context.cfg
     preview = report.Preview(context.folder, checked=bool(cfg.validity))
@@ -113,6 +113,7 @@ def build_runner(context: JobContext) -> Runner:
         build(cfg.execution),
         cfg.max_failures,
         cfg.retry_failed,
+        before_work=before_work,
         after_batch=preview.add,
     )
 
@@ -185,6 +186,7 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         for sentence in attribute_check.describe_unknown(context.cfg):
             log.warning("%s", sentence)
         check_masks(samples, pipeline.dataset)
+        refuse_unknown_classes(pipeline.gates, pipeline.dataset.classes)
         samples = sort_samples(samples)
         totals.sources, totals.sources_digest = len(samples), digest([sample.id for sample in samples])
         if shard is not None:
@@ -192,11 +194,15 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
             log.info("shard %s: %d of these sources", shard, len(samples))
         reference = build(context.cfg.reference) if context.cfg.get("reference") else None
         real_images = reference.samples(pipeline.dataset) if reference else []
-        check_weights(context.cfg)
-        usual_seconds = runner.store.usual_seconds()  # without the check, which waits for imports
-        check_models(pipeline, runner, samples)
         price = OmegaConf.select(context.cfg, "tracking.price_per_hour")
-        estimate.show(estimate.estimate(pipeline, runner, samples, price))
+        found = estimate.estimate(pipeline, runner, samples, price)
+        usual_seconds = runner.store.usual_seconds()  # without the check, which waits for imports
+        if not found.is_finished or reference or totals.keeps_valid:  # otherwise nothing is loaded
+            runner.before_work()
+            check_weights(context.cfg)
+            check_models(pipeline, runner, samples)
+            found = estimate.estimate(pipeline, runner, samples, price)
+        estimate.show(found)
         if runner.executor.blocks == 1:
             runner.forecast = Forecast(pipeline.list_steps(), len(samples), usual_seconds)
         rows = _rows(pipeline.run(runner, samples), writer, totals)

@@ -1,10 +1,12 @@
 """A run in MLflow during its job."""
 
 import os
+import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 PARAMETER_LENGTH = 500  # characters that MLflow takes
 ERROR_LENGTH = 5000
+NOT_STARTED = "the run starts without tracking"
 # a user who stops a run waits for its end
+SECONDS_WHEN_STOPPED = 1.0
 TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
@@ -38,6 +42,7 @@ def track(job: JobContext) -> AbstractContextManager["TrackedRun"]:
         params=options | job.settings(),
         config=OmegaConf.to_yaml(job.cfg),
         sweep=job.sweep,
+        in_background=True,
     )
 
 
@@ -53,6 +58,7 @@ def open_run(
     params: Mapping[str, Any],
     config: str,
     sweep: Path | None = None,
+    in_background: bool = False,
 ) -> Iterator["TrackedRun"]:
     """Opens a run in MLflow for the duration of the block.
 
@@ -69,6 +75,8 @@ def open_run(
         params: The settings.
         config: The configuration, YAML.
         sweep: The folder of the sweep that the job belongs to: its runs have one parent.
+        in_background: Whether the block begins before MLflow has the run, which takes seconds; see
+            `TrackedRun.wait`.
     """
     tags = {
         "mlflow.source.name": "dillema",
@@ -87,8 +95,7 @@ def open_run(
         sweep=str(sweep) if sweep else None,
     )
     tracked_run = TrackedRun(folder, pending, price_per_hour)
-    with log_tracking_errors("the run starts without tracking"):
-        tracked_run.start(hide_passwords(config))
+    tracked_run.start(hide_passwords(config), in_background)
     try:
         yield tracked_run
     except BaseException as error:
@@ -103,26 +110,44 @@ class TrackedRun:
     """A run in MLflow. If the server is unreachable at the start, only `job=sync` sends the data.
 
     Attributes:
-        address: The link to the run; "" where MLflow does not have it.
+        address: The link to the run, once the block has ended; "" where MLflow does not have it.
     """
 
     def __init__(self, folder: Path, pending: PendingRun, price_per_hour: float | None = None) -> None:
         self._folder, self._pending, self._price = folder, pending, price_per_hour
         self._client: MlflowClient | None = None
         self._run_id = self.address = ""
+        self._begin: threading.Thread | None = None
 
-    def start(self, config: str) -> None:
+    def start(self, config: str, in_background: bool = False) -> None:
         """Creates the run, and ends runs of this machine whose process died."""
-        unsent = self._folder / UNSENT
-        unsent.mkdir(parents=True, exist_ok=True)
-        (unsent / "config.yaml").write_text(config, encoding="utf-8")
-        self._pending.write(self._folder)
-        client = connect(self._pending.uri)
-        self._run_id = begin_run(client, self._folder, self._pending)
-        self._client = client
-        experiment_id = client.get_run(self._run_id).info.experiment_id
-        self.address = hide_passwords(run_address(self._pending.uri, experiment_id, self._run_id))
-        close_dead_runs(client, self._pending.experiment)
+        with log_tracking_errors(NOT_STARTED):
+            unsent = self._folder / UNSENT
+            unsent.mkdir(parents=True, exist_ok=True)
+            (unsent / "config.yaml").write_text(config, encoding="utf-8")
+            self._pending.write(self._folder)
+            # a daemon, so that a process that is stopped need not wait for it
+            self._begin = threading.Thread(
+                target=self._begin_run, args=(deepcopy(self._pending),), daemon=True
+            )
+            self._begin.start()
+            if not in_background:
+                self.wait()
+
+    def wait(self) -> None:
+        """Waits until MLflow has the run, or cannot be reached: a run that computes is always there."""
+        if self._begin:
+            self._begin.join()
+
+    def _begin_run(self, pending: PendingRun) -> None:
+        """Does the part of `start` that needs MLflow; `pending` is a copy, because the block changes it."""
+        with log_tracking_errors(NOT_STARTED):
+            client = connect(pending.uri)
+            self._run_id = begin_run(client, self._folder, pending)
+            self._client = client
+            experiment_id = client.get_run(self._run_id).info.experiment_id
+            self.address = hide_passwords(run_address(pending.uri, experiment_id, self._run_id))
+            close_dead_runs(client, pending.experiment)
 
     def log(self, folder: RunFolder) -> None:
         """Adds the figures, tables and images of the finished run, and its verdict as description."""
@@ -141,6 +166,10 @@ class TrackedRun:
         self._pending.write(self._folder)
         if was_stopped:
             os.environ.update(TIMEOUTS_WHEN_STOPPED)
+        if self._begin:
+            self._begin.join(SECONDS_WHEN_STOPPED if was_stopped else None)
+            if self._begin.is_alive():
+                raise TimeoutError("MLflow is not connected yet")
         if self._client is not None:
             with lock_folder(self._folder):
                 finish_run(self._client, self._folder, self._pending, self._run_id)

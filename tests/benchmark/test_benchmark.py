@@ -148,4 +148,11 @@ def test_the_table_has_ratios_with_their_spread(tmp_path):
     assert "| caption | 1 | 1.5 | 9.5 (9 to 10) | 0.75 (0.5 to 1) (4) | 50 % (50 to 50) |" in table
     assert "| generate | 3 | 3 | 2.5 (2 to 3) | - | - |" in table
     assert "| all stages | | | 3.49 (2.7 to 4.27) | 0.75 (0.5 to 1) | |" in table
-    assert "Measured on: cores 2." in table
+    assert "Measured on: cores 2." in table and "above 1, ours is faster" in table
+
+
+def test_times_have_four_digits(tmp_path):
+    stage = StageFigures("caption", 1, 8, "cpu", 8, ours=[0.039129423250415], naive=[1 / 3])
+    write_results(tmp_path, {}, [stage], 1)
+    content = json.loads((tmp_path / "benchmark.json").read_text())
+    assert content["stages"][0]["ours"] == [0.03913] and content["all_stages"]["naive"] == [8.519]

@@ -41,12 +41,13 @@ def _draw_windows(canvas: Canvas, building: Building, face: Face, rng: np.random
     u, v = (grid.ravel() for grid in centres)
     half_width, half_height = 0.27 / columns, 0.27 / floors
     signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-    windows = np.stack([face.points(u + a * half_width, v + b * half_height) for a, b in signs], 1)
+    corners = np.stack([face.points(u + a * half_width, v + b * half_height) for a, b in signs], 1)
+    windows = canvas.project(corners.reshape(-1, 3)).reshape(-1, 4, 2)
     lit = rng.random(len(windows)) < LIT_SHARE[canvas.appearance.time_of_day]
     if FOCAL * FLOOR_HEIGHT / max(face.corners[:, 2].min(), 1.0) > MIN_FLOOR_PIXELS:
         dark_colour = DARK_WINDOW * face.brightness
-        canvas.fill_details([canvas.project(window) for window in windows[~lit]], dark_colour)
-        canvas.fill_details([canvas.project(window) for window in windows[lit]], LIT_WINDOW, WINDOW_GLOW)
+        canvas.fill_details(windows[~lit], dark_colour)
+        canvas.fill_details(windows[lit], LIT_WINDOW, WINDOW_GLOW)
 
 
 def _draw_snow(canvas: Canvas, building: Building, face: Face) -> None:

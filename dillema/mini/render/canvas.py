@@ -77,9 +77,10 @@ class Canvas:
     def project(self, points: Array) -> Array:
         """Returns the pixels (n, 2) of the canvas for points (n, 3) in metres: right, up, ahead."""
         z = np.maximum(points[:, 2], 1.0)
-        x = self.scene.centre + FOCAL * points[:, 0] / z
-        y = self.scene.horizon + FOCAL * (CAMERA_HEIGHT - points[:, 1]) / z
-        return np.stack([x, y], 1) * SCALE
+        pixels = np.empty((len(points), 2))
+        pixels[:, 0] = self.scene.centre + FOCAL * points[:, 0] / z
+        pixels[:, 1] = self.scene.horizon + FOCAL * (CAMERA_HEIGHT - points[:, 1]) / z
+        return pixels * SCALE
 
     def project_ground(self, x: float, z: float) -> Array:
         """Returns the pixel (2) of the canvas for a point on the ground."""
@@ -155,7 +156,7 @@ def _visible_faces(corners: Array) -> list[Face]:
     centre = corners.mean(0)
     faces = []
     for name, side in sides.items():
-        normal = np.cross(side[1] - side[0], side[3] - side[0])
+        normal = _cross(side[1] - side[0], side[3] - side[0])
         middle = side.mean(0)
         if normal @ (middle - centre) < 0:
             normal = -normal
@@ -165,10 +166,16 @@ def _visible_faces(corners: Array) -> list[Face]:
     return sorted(faces, key=lambda face: -np.linalg.norm(face.corners.mean(0) - EYE))
 
 
+def _cross(a: Array, b: Array) -> Array:
+    """Returns the cross product of two vectors (3): numpy's takes ten times as long."""
+    (a0, a1, a2), (b0, b1, b2) = a.tolist(), b.tolist()
+    return np.array([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
+
+
 def _fixed_point(pixels: Array) -> Array:
     """Returns corners as OpenCV takes them; those far outside the canvas would overflow."""
     return (np.clip(pixels, -4000, 4000) * 2**SUBPIXEL_BITS).astype(np.int32)
 
 
 def _to_bytes(colour: Colour | Array) -> tuple[float, ...]:
-    return tuple(float(min(max(channel, 0), 1) * 255) for channel in colour)
+    return tuple(min(max(channel, 0.0), 1.0) * 255 for channel in np.asarray(colour, float).tolist())
