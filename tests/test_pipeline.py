@@ -178,6 +178,16 @@ def test_a_reason_may_be_one_text(tmp_path):
     assert {image.verdict.reasons for image in folder.generated()} == {("light: too dark",)}
 
 
+def test_a_threshold_for_a_class_that_the_data_set_lacks_is_refused_in_a_finished_run_too(tmp_path):
+    gate = Gate()
+    run(tmp_path, gates=[gate])
+    gate.min_class_agreements = {"raod": 0.2}
+    with pytest.raises(
+        UserError, match=r"brightness\.min_class_agreements: .* no class raod; did you mean road"
+    ):
+        run(tmp_path, gates=[gate])
+
+
 def test_without_a_gate_nothing_was_checked(tmp_path):
     folder = run(tmp_path, gates=[])
     assert folder.results["gates"] == [] and not any(image.verdict.checked for image in folder.generated())
