@@ -181,10 +181,8 @@ def test_a_reason_may_be_one_text(tmp_path):
 def test_a_threshold_for_a_class_that_the_data_set_lacks_is_refused_in_a_finished_run_too(tmp_path):
     gate = Gate()
     run(tmp_path, gates=[gate])
-    gate.min_class_agreements = {"raod": 0.2}
-    with pytest.raises(
-        UserError, match=r"brightness\.min_class_agreements: .* no class raod; did you mean road"
-    ):
+    gate.min_class_agreements = {"roads": 0.2}
+    with pytest.raises(UserError, match=r"min_class_agreements: .* no class roads; did you mean road"):
         run(tmp_path, gates=[gate])
 
 
