@@ -10,6 +10,7 @@ from ..types import Edit, Expression
 from .draft import Draft, end_of_sentence
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
+from .places import BACKDROP_ORDER, has_scene, move_preposition, start_of_conditions, write_backdrop
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
     APOSTROPHES,
@@ -28,10 +29,6 @@ from .words import (
     word_before,
 )
 
-MOVED_PREPOSITIONS = frozenset(["in", "on", "at", "inside", "upon", "onto", "into"])
-"""Prepositions that depend on the place: "on a beach", but "in a forest". The others ("near") stay."""
-WAYS = frozenset(["along", "down", "up"])
-"""Prepositions of places that have a length; others have an inside: "down a road", "through a kitchen"."""
 LIES = re.compile(r"\s+(on|over) (top of )?(the|its|his|her|their) \w+")
 """What follows a weather that lies on something: "snow on its roof"."""
 
@@ -46,7 +43,14 @@ def rewrite_by_phrases(
     """Returns a caption with new values for some of its attributes, and the edits."""
     draft = Draft(text, [*label_positions(text, label), *fixed_ranges(text)])
     matches = find_matches(text, vocabulary, expressions, draft.label)
-    places = [value for name, value in values.items() if vocabulary.get(name).prepositions]
+    scenes = [m for m in matches if vocabulary.get(m.attribute).scene and not m.negated]
+    rooms = [vocabulary.get(m.attribute) for m in scenes]
+    for name, value in values.items():
+        attribute = vocabulary.get(name)
+        is_apart = any(a.is_room(value) for a in rooms) or has_scene(draft, attribute, scenes)
+        if attribute.prepositions and (expressions[name].span or not is_apart):
+            draft.places.append(value)
+    draft.conditions = start_of_conditions(text, scenes)
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
         attribute = vocabulary.get(name)
@@ -54,7 +58,7 @@ def rewrite_by_phrases(
         own = [m for m in matches if m.attribute == name]
         span = expressions[name].span
         phrase = _replace_expression(draft, attribute, value, own, span) if span else ""
-        phrase = phrase or _insert(draft, attribute, value, places or [text], matches)
+        phrase = phrase or _insert(draft, attribute, value, values[name], matches)
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
             if match.negated and match.value.name == value.name:
@@ -134,7 +138,9 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
     words = value.write(match.form)
     if words is None and match.form == "bare":
         words = value.write("modifier")
-    if words is None:
+    if match.form == "phrase" and any(map(attribute.is_room, draft.places)):
+        words = _phrase_indoors(attribute, value)
+    if words is None or (match.form == "modifier" and not _can_describe(value, draft.text, match.end)):
         draft.delete(_phrase_range(draft.text, match.range))
         return ""
     text = draft.text
@@ -151,39 +157,21 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
             words = singular(words)  # "the mountains" are one place
         else:
             words = plural(singular(words)) if " " not in words else plural(words)
+    if match.form == "sky" and text[slice(*match.range)].casefold().endswith("skies"):
+        words = re.sub("sky$", "skies", words)
     start = match.start
     if match.form == "noun" and attribute.uncountable and word_before(text, start) in ARTICLES:
         start = text.casefold().rindex(word_before(text, start), 0, start)
     if match.form == "noun" and attribute.prepositions:
-        _move_preposition(draft, value, match)
+        move_preposition(draft, value, match)
     draft.replace((start, match.end), words)
     return words
 
 
-def _move_preposition(draft: Draft, value: Value, match: Match) -> None:
-    """Replaces the preposition before a place by the one of the new place."""
-    position = match.start
-    for _ in range(4):
-        word = word_before(draft.text, position)
-        if not word:
-            return
-        position = draft.text.casefold().rindex(word, 0, position)
-        if word in PREPOSITIONS:
-            preposition = (value.write("phrase") or word).split()[0]
-            if word in WAYS and preposition == "in":
-                draft.replace((position, position + len(word)), "through")
-            if word in MOVED_PREPOSITIONS and preposition in PREPOSITIONS and preposition != word:
-                draft.replace((position, position + len(word)), preposition)
-            return
-
-
-def _insert(
-    draft: Draft, attribute: Attribute, value: Value, places: Sequence[str], matches: Sequence[Match]
-) -> str:
+def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches: Sequence[Match]) -> str:
     """Puts a value into a caption that does not express the attribute. Returns the words inserted.
 
-    `places` tell whether the scene is in a room: the new places, or else the caption. `matches` are the
-    expressions of all attributes.
+    `name` is what the value was called. `matches` are the expressions of all attributes.
     """
     words = value.write("modifier")
     if attribute.nouns and words:
@@ -194,9 +182,15 @@ def _insert(
             else:
                 draft.changes[position, position] = f"{words} "
             return words
+    if attribute.backdrop and name not in draft.places:
+        draft.endings.append((BACKDROP_ORDER, write_backdrop(attribute, value)))
+        return draft.endings[-1][1]
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
-    if any(compile_pattern(room).search(place) for room in attribute.rooms for place in places):
-        phrase = attribute.indoors.format(noun=value.write("noun"))
+    if any(map(attribute.is_room, draft.places or [draft.text])):
+        phrase = _phrase_indoors(attribute, value)
+    position = draft.conditions if attribute.prepositions else None
+    if position is not None and draft.replace((position, position), f" {phrase}"):
+        return phrase
     if attribute.nouns and phrase.startswith("with "):
         if attribute.worn and (person := _end_of_subject(draft, matches, attribute.people)):
             phrase = attribute.worn.format(value=words)
@@ -206,6 +200,24 @@ def _insert(
             return phrase
     draft.endings.append((attribute.order, phrase))
     return phrase
+
+
+def _phrase_indoors(attribute: Attribute, value: Value) -> str:
+    """Returns the phrase for a value that is seen out of a room: "with rain outside"."""
+    return value.write("indoors") or attribute.indoors.format(noun=value.write("noun"))
+
+
+def _can_describe(value: Value, text: str, position: int) -> bool:
+    """Returns whether the modifier of a value can stand before the noun after a position."""
+    nouns = set()
+    for match in WORD.finditer(text, position):
+        word = match[0].casefold()
+        if not is_content(word) and word != "and":
+            break
+        nouns.add(singular(word))
+        if not re.match(r",?\s+\w", text[match.end() :]):
+            break
+    return not value.before or not nouns - {"and"} or bool(nouns & value.before)
 
 
 def _add_after(draft: Draft, position: int, phrase: str) -> bool:
@@ -219,13 +231,13 @@ def _add_after(draft: Draft, position: int, phrase: str) -> bool:
 def _end_of_subject(
     draft: Draft, matches: Sequence[Match], nouns: frozenset[str] = frozenset()
 ) -> int | None:
-    """Returns the end of the first noun phrase, or of the first that ends with one of the nouns.
+    """Returns the end of the first noun phrase, or of the first list of some that end with the nouns.
 
     None where it is the end of the sentence, too. What expresses an attribute is no subject.
     """
     taken = [*draft.label, *draft.changes, *(m.range for m in matches)]
     text, last = draft.text, end_of_sentence(draft.text)
-    for match in WORD.finditer(text, 0, last):
+    for match in WORD.finditer(text):
         word, after = match[0].casefold(), word_after(text, match.end())
         if nouns:  # what follows "people", or "man" and ends with "s", is a verb
             is_head = not is_content(after) or is_plural(word) or after.endswith("s")
@@ -238,8 +250,17 @@ def _end_of_subject(
         before = word_before(text, match.start())
         is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())
         if is_noun and word not in NO_SUBJECTS and not overlaps(match.span(), taken):
-            return match.end() if match.end() < last else None
+            end = _end_of_list(text, match.end(), nouns)
+            return end if end != last and text[end:].strip(" .!?") else None
     return None
+
+
+def _end_of_list(text: str, end: int, nouns: frozenset[str]) -> int:
+    """Returns where a list of nouns ends whose first one ends at a position: "a man and a woman"."""
+    following = re.compile(rf"(,|\s+and|,\s+and)\s+((an?|the|two|three|several)\s+)?({WORD.pattern})")
+    while (match := following.match(text, end)) and singular(match[4].casefold()) in nouns:
+        end = match.end()
+    return end
 
 
 def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
