@@ -67,6 +67,9 @@ def rewrite(text, label="", **edits):
         ("the sun sets here", {"time_of_day": ("the sun sets", "night")}, "the moon is shining here"),
         ("shops open as night falls", {"time_of_day": ("as night falls", "dawn")}, "shops open at dawn"),
         ("on a cold and windy day", {"time_of_day": ("day", "dusk")}, "on a cold and windy evening"),
+        ("a road that was wet this morning", {"time_of_day": ("this morning", "night")},
+         "a road that was wet tonight"),
+        ("on a bright sunny day", {"time_of_day": ("day", "night")}, "on a clear night"),
         # places
         ("a dog runs along a beach", {"place": ("beach", "kitchen")}, "a dog runs through a kitchen"),
         ("a kite over the mountains", {"place": ("mountains", "lake")}, "a kite over the lake"),
