@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from .matching import Range, overlaps
 from .words import APOSTROPHES, QUOTE, WORD, with_article
 
+BACKDROP_ORDER = 8
+"""Of what stands behind the scene, among the phrases that are added."""
 CLAUSE = re.compile(
-    r"\s*;|,\s+(yet|but|so|while|whereas|because|although|though)\b"
-    rf"|,\s+(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}(is|are|was|were|has|have)\b",
+    r"\s*;|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
+    rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}(is|are|was|were|has|have)\b",
     re.IGNORECASE,
 )
 """What parts a clause from the next one."""
@@ -53,9 +55,10 @@ class Draft:
         """Returns the rewritten caption."""
         if self.endings:
             position = end_of_clause(self.text)
-            phrases = " ".join(words for _, words in sorted(self.endings, key=lambda ending: ending[0]))
+            phrases = _enumerate(sorted(self.endings, key=lambda ending: ending[0]))
             comma = "," if _needs_comma(self._rewrite(position), phrases) else ""
-            self.changes[position, position] = f"{comma} {phrases}"
+            is_part = "," in comma + phrases and re.match(r"\s+while\b", self.text[position:])
+            self.changes[position, position] = f"{comma} {phrases}{',' if is_part else ''}"
         text = self._rewrite(len(self.text))
         return text.upper() if self.text.isupper() else text
 
@@ -106,6 +109,16 @@ def end_of_clause(text: str) -> int:
     return end
 
 
+def _enumerate(endings: Sequence[tuple[int, str]]) -> str:
+    """Returns the phrases as one: "with rain outside at night and a desert in the background"."""
+    *others, last = (words for _, words in endings)
+    if not others or endings[-1][0] != BACKDROP_ORDER:
+        return " ".join([*others, last])
+    if any(words.startswith("with ") for words in others):
+        return f"{' '.join(others)} and {last.removeprefix('with ')}"
+    return f"{' '.join(others)}, {last}"
+
+
 def _needs_comma(sentence: str, phrase: str) -> bool:
     """Returns whether a phrase at the end needs a comma before it."""
     last_part = re.split(r"[,;]", sentence)[-1]
@@ -116,7 +129,7 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
     # or else "with water on its skin in a forest" would be about the skin
     ends_with_detail = bool(re.search(r"\b(its|his|her|their)( [\w-]+){1,2}$", last_part))
-    is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", last_part))
+    is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", sentence))
     is_apart = ends_with_quote or ends_with_detail or is_second
     return has_clause or is_short_part or is_apart or len(sentence.split()) > 14
 

@@ -26,6 +26,9 @@ SCENE_NOUNS = frozenset(
 )
 """Nouns before which a place is a place: "a beach scene" is, "a beach towel" is not."""
 
+NAME = re.compile(r"\b(?:named|called|Mr\.?|Mrs\.?|Ms\.?|Dr\.?|Miss|Sir|Lady|Professor) [A-Z]\w*")
+"""A name, which may be one word that is otherwise none: "a man named Rainey", "Mr. White"."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -229,7 +232,7 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 def _proper_names(text: str) -> Iterator[Range]:
     """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
-    yield from (match.span(1) for match in re.finditer(r"\b(?:named|called) ([A-Z]\w*)", text))
+    yield from (match.span() for match in NAME.finditer(text))
     if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
         WORD.findall(text)
     ):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..types import Edit, Expression
-from .draft import Draft, end_of_sentence
+from .draft import BACKDROP_ORDER, Draft, end_of_sentence
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
-from .places import BACKDROP_ORDER, has_scene, move_preposition, start_of_conditions, write_backdrop
+from .places import has_scene, move_preposition, start_of_conditions, write_backdrop
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
     APOSTROPHES,
@@ -58,6 +58,7 @@ def rewrite_by_phrases(
         own = [m for m in matches if m.attribute == name]
         span = expressions[name].span
         phrase = _replace_expression(draft, attribute, value, own, span) if span else ""
+        phrase = phrase or _affirm(draft, value, own)
         phrase = phrase or _insert(draft, attribute, value, values[name], matches)
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
@@ -98,6 +99,20 @@ def _replace_expression(
         if not (words and is_redundant and draft.delete(match.range)):
             words = _replace_match(draft, attribute, value, match) or words
     return words
+
+
+def _affirm(draft: Draft, value: Value, matches: Sequence[Match]) -> str:
+    """Turns "it is not night yet", or "no snow" at the beginning, round. Returns the words, "" for none."""
+    for match in matches:
+        words, (start, _) = draft.text[slice(*match.range)], negated_range(draft.text, match)
+        negated = re.compile(r"\s*(not|no)\s", re.IGNORECASE).match(draft.text, start)
+        is_said = not start or word_before(draft.text, start) in COPULAS
+        if match.negated and match.value.name == value.name and negated and is_said:
+            yet = re.compile(r"\s+yet\b").match(draft.text, match.end)
+            space = " " if start else ""
+            if draft.replace((start, yet.end() if yet else match.end), space + words):
+                return words
+    return ""
 
 
 def _is_in_list(text: str, first: Match, second: Match, matches: Sequence[Match]) -> bool:
@@ -183,8 +198,9 @@ def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches
                 draft.changes[position, position] = f"{words} "
             return words
     if attribute.backdrop and name not in draft.places:
-        draft.endings.append((BACKDROP_ORDER, write_backdrop(attribute, value)))
-        return draft.endings[-1][1]
+        phrase = write_backdrop(attribute, value)
+        draft.endings.append((BACKDROP_ORDER, phrase))
+        return phrase.removeprefix("with ")
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
     if any(map(attribute.is_room, draft.places or [draft.text])):
         phrase = _phrase_indoors(attribute, value)
