@@ -26,7 +26,8 @@ SCENE_NOUNS = frozenset(
 )
 """Nouns before which a place is a place: "a beach scene" is, "a beach towel" is not."""
 
-NAME = re.compile(r"\b(?:named|called|Mr\.?|Mrs\.?|Ms\.?|Dr\.?|Miss|Sir|Lady|Professor) [A-Z]\w*")
+TITLE = r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.?|Miss|Sir|Lady|Professor)"
+NAME = re.compile(rf"\b(?:named|called|{TITLE}) [A-Z]\w*")
 """A name, which may be one word that is otherwise none: "a man named Rainey", "Mr. White"."""
 
 
@@ -158,6 +159,7 @@ def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after
             "or",
             "painted",
             "all",
+            "them",
             "coloured",
             "colored",
         )

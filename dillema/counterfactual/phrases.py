@@ -4,22 +4,19 @@ Every change is a range of the caption and its new words, so that nothing else o
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..types import Edit, Expression
-from .draft import BACKDROP_ORDER, Draft, end_of_sentence
+from .draft import BACKDROP_ORDER, Draft
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
-from .places import has_scene, move_preposition, start_of_conditions, write_backdrop
+from .nouns import add_after, end_of_subject, noun_position
+from .places import has_scene, move_preposition, start_of_conditions, start_of_place, write_backdrop
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
-    APOSTROPHES,
     ARTICLES,
     COPULAS,
-    DETERMINERS,
-    NO_SUBJECTS,
     PREPOSITIONS,
-    STOP_WORDS,
     WORD,
     is_content,
     is_plural,
@@ -179,6 +176,7 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
         start = text.casefold().rindex(word_before(text, start), 0, start)
     if match.form == "noun" and attribute.prepositions:
         move_preposition(draft, value, match)
+        start = start_of_place(text, start, attribute)
     draft.replace((start, match.end), words)
     return words
 
@@ -189,14 +187,8 @@ def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches
     `name` is what the value was called. `matches` are the expressions of all attributes.
     """
     words = value.write("modifier")
-    if attribute.nouns and words:
-        position = _noun_position(draft, attribute)
-        if position is not None:
-            if (position, position) in draft.changes:  # another adjective, which stands before
-                draft.changes[position, position] += f"{words} "
-            else:
-                draft.changes[position, position] = f"{words} "
-            return words
+    if words and _insert_adjective(draft, attribute, words, attribute.nouns):
+        return words
     if attribute.backdrop and name not in draft.places:
         phrase = write_backdrop(attribute, value)
         draft.endings.append((BACKDROP_ORDER, phrase))
@@ -208,14 +200,26 @@ def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches
     if position is not None and draft.replace((position, position), f" {phrase}"):
         return phrase
     if attribute.nouns and phrase.startswith("with "):
-        if attribute.worn and (person := _end_of_subject(draft, matches, attribute.people)):
-            phrase = attribute.worn.format(value=words)
-            if draft.replace((person, person), f" {phrase}"):
-                return phrase
-        if (end := _end_of_subject(draft, matches)) and _add_after(draft, end, phrase):
+        person = end_of_subject(draft, matches, attribute.people) if attribute.worn else None
+        worn = attribute.worn.format(value=words)
+        if person is not None and draft.replace((person, person), f" {worn}"):
+            return worn
+        if words and _insert_adjective(draft, attribute, words, [attribute.others]):
+            return words
+        if (end := end_of_subject(draft, matches)) and add_after(draft, end, phrase):
             return phrase
     draft.endings.append((attribute.order, phrase))
     return phrase
+
+
+def _insert_adjective(
+    draft: Draft, attribute: Attribute, words: str, groups: Iterable[frozenset[str]]
+) -> bool:
+    """Inserts an adjective before a noun of the groups. Returns whether there is one."""
+    position = noun_position(draft, attribute, groups)
+    if position is not None:  # another adjective stands before
+        draft.changes[position, position] = f"{draft.changes.get((position, position), '')}{words} "
+    return position is not None
 
 
 def _phrase_indoors(attribute: Attribute, value: Value) -> str:
@@ -234,87 +238,6 @@ def _can_describe(value: Value, text: str, position: int) -> bool:
         if not re.match(r",?\s+\w", text[match.end() :]):
             break
     return not value.before or not nouns - {"and"} or bool(nouns & value.before)
-
-
-def _add_after(draft: Draft, position: int, phrase: str) -> bool:
-    """Inserts a phrase with "with" after a noun, before another such phrase. Returns whether it did."""
-    following = re.match(r"\s+with\b", draft.text[position:])
-    if following:
-        return draft.replace((position, position + following.end()), f" {phrase} and")
-    return draft.replace((position, position), f" {phrase}")
-
-
-def _end_of_subject(
-    draft: Draft, matches: Sequence[Match], nouns: frozenset[str] = frozenset()
-) -> int | None:
-    """Returns the end of the first noun phrase, or of the first list of some that end with the nouns.
-
-    None where it is the end of the sentence, too. What expresses an attribute is no subject.
-    """
-    taken = [*draft.label, *draft.changes, *(m.range for m in matches)]
-    text, last = draft.text, end_of_sentence(draft.text)
-    for match in WORD.finditer(text):
-        word, after = match[0].casefold(), word_after(text, match.end())
-        if nouns:  # what follows "people", or "man" and ends with "s", is a verb
-            is_head = not is_content(after) or is_plural(word) or after.endswith("s")
-            is_head = is_head and singular(word) in nouns
-        else:
-            is_adjective = after in ("and", "or") or text.startswith(",", match.end()) or word.endswith("ly")
-            is_head = is_content(word) and not is_content(after) and not is_adjective
-        if not is_head or after in ("of", *DETERMINERS) or re.search(rf"[{APOSTROPHES}]s?$", match[0]):
-            continue
-        before = word_before(text, match.start())
-        is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())
-        if is_noun and word not in NO_SUBJECTS and not overlaps(match.span(), taken):
-            end = _end_of_list(text, match.end(), nouns)
-            return end if end != last and text[end:].strip(" .!?") else None
-    return None
-
-
-def _end_of_list(text: str, end: int, nouns: frozenset[str]) -> int:
-    """Returns where a list of nouns ends whose first one ends at a position: "a man and a woman"."""
-    following = re.compile(rf"(,|\s+and|,\s+and)\s+((an?|the|two|three|several)\s+)?({WORD.pattern})")
-    while (match := following.match(text, end)) and singular(match[4].casefold()) in nouns:
-        end = match.end()
-    return end
-
-
-def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
-    """Returns where an adjective is inserted: before the first noun that can have it."""
-    words = list(WORD.finditer(draft.text))
-    for group in attribute.nouns:
-        for i, match in enumerate(words):
-            is_noun = singular(match[0].casefold()) in group
-            if (
-                not is_noun
-                or is_content(word_after(draft.text, match.end()))
-                or overlaps(match.span(), draft.changes)
-            ):
-                continue
-            if not _heads_noun_phrase(draft.text, match.start()):
-                continue
-            while i and _is_joined(draft, attribute, words[i - 1], words[i]):
-                i -= 1
-            if i and any(value.is_called(words[i - 1][0]) for value in attribute.values):
-                continue  # it has a colour that is part of the label
-            if not any(start < words[i].start() < end for start, end in draft.changes):
-                return words[i].start()
-    return None
-
-
-def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], following: re.Match[str]) -> bool:
-    """Returns whether a word is not parted from the word that follows it."""
-    if draft.text[word.end() : following.start()] != " " or word[0].casefold() in STOP_WORDS:
-        return False
-    both_label = overlaps(word.span(), draft.label) and overlaps(following.span(), draft.label)
-    return both_label or word[0].casefold() in attribute.joined
-
-
-def _heads_noun_phrase(text: str, position: int) -> bool:
-    """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
-    before = word_before(text, position)
-    is_name = text[position].isupper() and bool(before)
-    return before not in ("to", "no", "without", "not", "by") and not is_name
 
 
 def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match]) -> None:

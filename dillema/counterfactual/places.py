@@ -56,6 +56,13 @@ def start_of_conditions(text: str, scenes: Sequence[Match]) -> int | None:
     return position if 0 < position < end else None
 
 
+def start_of_place(text: str, start: int, attribute: Attribute) -> int:
+    """Returns where a place begins with the nouns that describe it: a "restaurant" kitchen is none."""
+    while (word := word_before(text, start)) in attribute.scenery:
+        start = text.casefold().rindex(word, 0, start)
+    return start
+
+
 def move_preposition(draft: Draft, value: Value, match: Match) -> None:
     """Replaces the preposition before a place by the one of the new place."""
     position = match.start

@@ -74,6 +74,7 @@ class Attribute:
         backdrop: The phrase inserted into a caption that says in other words where its scene is, by one of
             `scenery` or by a preposition; {noun} is filled in.
         worn: The phrase inserted after one of `people` (nouns); {value} is filled in.
+        others: The nouns before which an adjective is inserted where there are no `nouns` and no `people`.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Attribute:
     scenery: tuple[str, ...] = ()
     worn: str = ""
     people: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
     nouns: tuple[frozenset[str], ...] = ()
     joined: frozenset[str] = frozenset()
     heads: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -201,6 +203,7 @@ def _read_attribute(file: Path) -> Attribute:
             scenery=tuple(content.get("backdrop", {}).get("nouns", ())),
             worn=str(content.get("worn", {}).get("phrase", "")),
             people=frozenset(content.get("worn", {}).get("nouns", ())),
+            others=frozenset(content.get("others", ())),
             nouns=tuple(frozenset(group) for group in content.get("nouns", ())),
             joined=frozenset(content.get("joined", ())),
             heads={p: frozenset(nouns) for p, nouns in content.get("heads", {}).items()},

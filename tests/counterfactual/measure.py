@@ -1,8 +1,8 @@
 """How good the counterfactual captions are: python -m tests.counterfactual.measure [--half test].
 
 `captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard
-ones; 40 more (half `fresh`) were written later and held out until the rules had been mended once, 60 more
-(half `held_out`) before they were mended again, 40 (half `held_out_2`) and 40 (`held_out_3`) before the next two times.
+ones. 40 more (half `fresh`) were written later and held out until the rules had been mended once, 60
+(`held_out`), 40 (`held_out_2`) and 40 (`held_out_3`) before they were mended a second, third and fourth time.
 `spans` are the right spans of each attribute ("" where the caption does not express it; several where each is
 right), `keep` the words that no edit may touch. One half was used for development, figures are for others.
 """
