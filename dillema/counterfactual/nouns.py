@@ -51,7 +51,10 @@ def end_of_subject(draft: Draft, matches: Sequence[Match], nouns: frozenset[str]
         else:
             is_adjective = after in ("and", "or") or text.startswith(",", match.end()) or word.endswith("ly")
             is_head = is_content(word) and not is_content(after) and not is_adjective
-        if not is_head or after in NO_HEADS or re.search(rf"[{APOSTROPHES}]s?$", match[0]):
+        is_apart = re.search(rf"[{APOSTROPHES}]s?$", match[0]) or re.match(
+            r"\s+[\"\u201c\u2018«]", text[match.end() :]
+        )
+        if not is_head or after in NO_HEADS or is_apart:
             continue
         before = word_before(text, match.start())
         is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())

@@ -79,6 +79,9 @@ def _replace_expression(
         main = _match_of_unknown_words(draft, attribute, span)
     if main is None:
         return ""
+    following = [m for m in own if main.end < m.start and draft.text[main.end : m.start].isspace()]
+    if attribute.scene and following and draft.delete(main.range):  # "moonlit night"
+        main = following[0]
     listed = [m for m in own if m is not main and _is_in_list(draft.text, main, m, own)]
     same = [m for m in listed if m.value.name == value.name and (attribute.scene or len(listed) == 1)]
     if same and draft.delete(main.range):  # "rainy and foggy" is not to become "foggy and foggy"

@@ -70,6 +70,8 @@ def rewrite(text, label="", **edits):
         ("a road that was wet this morning", {"time_of_day": ("this morning", "night")},
          "a road that was wet tonight"),
         ("on a bright sunny day", {"time_of_day": ("day", "night")}, "on a clear night"),
+        ("on a moonlit night", {"time_of_day": ("moonlit", "dusk")}, "on an evening"),
+        ("a full moon rises", {"time_of_day": ("", "daytime")}, "the sun rises during the day"),
         # places
         ("a dog runs along a beach", {"place": ("beach", "kitchen")}, "a dog runs through a kitchen"),
         ("a kite over the mountains", {"place": ("mountains", "lake")}, "a kite over the lake"),
@@ -108,7 +110,8 @@ def rewrite(text, label="", **edits):
          "a dog with a ball in its mouth, in thick fog"),
         ("a room with a chair", {"weather": ("", "rainy")}, "a room with a chair, with rain outside"),
         ("men and women walk", {"colour": ("", "red")}, "men and women in red walk"),
-        ("It rains. A road is wet.", {"colour": ("", "red")}, "It rains. A road with red accents is wet."),
+        ("It is dark. A road is wet.", {"colour": ("", "red")},
+         "It is dark. A road with red accents is wet."),
         ("a man naps while we eat", {"weather": ("", "foggy")}, "a man naps in thick fog while we eat"),
         ("a fox in a zoo", {"weather": ("", "foggy"), "place": ("", "forest")},
          "a fox in a zoo in thick fog, with a forest in the background"),
@@ -152,6 +155,7 @@ def test_the_edits_hold_the_words_that_were_written():
     [
         ("a red ox, a red bus", "red ox", {"colour": ("", "blue")}, "a red ox, a red bus, with blue accents"),
         ("a fog bank in fog", "fog bank", {"weather": ("", "rainy")}, "a fog bank in fog in the rain"),
+        ('the word "red" here', "", {"colour": ("", "blue")}, 'the word "red" here with blue accents'),
         ('a "red" sign', "", {"colour": ("", "blue")}, 'a "red" sign with blue accents'),
         ("the White House", "", {"colour": ("", "blue")}, "the White House with blue accents"),
         ("Mr. White waits", "", {"colour": ("", "blue")}, "Mr. White in blue waits"),
