@@ -81,6 +81,7 @@ def _replace_expression(
         return ""
     following = [m for m in own if main.end < m.start and draft.text[main.end : m.start].isspace()]
     if attribute.scene and following and draft.delete(main.range):  # "moonlit night"
+        own = [m for m in own if m is not main]
         main = following[0]
     listed = [m for m in own if m is not main and _is_in_list(draft.text, main, m, own)]
     same = [m for m in listed if m.value.name == value.name and (attribute.scene or len(listed) == 1)]
