@@ -11,7 +11,8 @@ BACKDROP_ORDER = 8
 """Of what stands behind the scene, among the phrases that are added."""
 CLAUSE = re.compile(
     r"\s*;|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
-    rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}(is|are|was|were|has|have)\b",
+    rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}"
+    r"(is|are|was|were|has|have)\b",
     re.IGNORECASE,
 )
 """What parts a clause from the next one."""
