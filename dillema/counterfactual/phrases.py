@@ -42,11 +42,11 @@ def rewrite_by_phrases(
     matches = find_matches(text, vocabulary, expressions, draft.label)
     scenes = [m for m in matches if vocabulary.get(m.attribute).scene and not m.negated]
     rooms = [vocabulary.get(m.attribute) for m in scenes]
-    for name, value in values.items():
-        attribute = vocabulary.get(name)
-        is_apart = any(a.is_room(value) for a in rooms) or has_scene(draft, attribute, scenes)
-        if attribute.prepositions and (expressions[name].span or not is_apart):
-            draft.places.append(value)
+    for name, new in values.items():
+        place = vocabulary.get(name)
+        is_apart = any(a.is_room(new) for a in rooms) or has_scene(draft, place, scenes)
+        if place.prepositions and (expressions[name].span or not is_apart):
+            draft.places.append(new)
     draft.conditions = start_of_conditions(text, scenes)
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
