@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .matching import Range, overlaps
-from .words import APOSTROPHES, WORD, with_article
+from .words import APOSTROPHES, QUOTE, WORD, with_article
+
+BACKDROP_ORDER = 8
+"""Of what stands behind the scene, among the phrases that are added."""
+CLAUSE = re.compile(
+    r"\s*;|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
+    rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}"
+    r"(is|are|was|were|has|have)\b",
+    re.IGNORECASE,
+)
+"""What parts a clause from the next one."""
 
 
 @dataclass
@@ -16,12 +26,16 @@ class Draft:
         label: Where the words of the label stand.
         changes: The ranges that change, with their new words.
         endings: The phrases that are added to the sentence, with their order.
+        places: Where the scene is moved to.
+        conditions: Where weather and time begin at the end of the sentence, None where they do not end it.
     """
 
     text: str
     label: Sequence[Range]
     changes: dict[Range, str] = field(default_factory=dict)
     endings: list[tuple[int, str]] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    conditions: int | None = None
 
     def is_free(self, span: Range) -> bool:
         """Returns whether a range holds neither a word of the label nor an earlier change."""
@@ -41,15 +55,22 @@ class Draft:
     def finish(self) -> str:
         """Returns the rewritten caption."""
         if self.endings:
-            position = end_of_sentence(self.text)
-            phrases = " ".join(words for _, words in sorted(self.endings, key=lambda ending: ending[0]))
-            comma = "," if _needs_comma(self.text[:position]) else ""
-            self.changes[position, position] = f"{comma} {phrases}"
-        text = self.text
-        for (start, end), words in sorted(self.changes.items(), reverse=True):
-            is_capital = self.text[start : start + 1].isupper()
-            text = _join(text[:start], words, text[end:], is_capital)
+            position = end_of_clause(self.text)
+            phrases = _enumerate(sorted(self.endings, key=lambda ending: ending[0]))
+            comma = "," if _needs_comma(self._rewrite(position), phrases) else ""
+            is_part = "," in comma + phrases and re.match(r"\s+while\b", self.text[position:])
+            self.changes[position, position] = f"{comma} {phrases}{',' if is_part else ''}"
+        text = self._rewrite(len(self.text))
         return text.upper() if self.text.isupper() else text
+
+    def _rewrite(self, length: int) -> str:
+        """Returns the first characters of the caption with their changes."""
+        text = self.text[:length]
+        for (start, end), words in sorted(self.changes.items(), reverse=True):
+            if end <= length:
+                is_capital = self.text[start : start + 1].isupper()
+                text = _join(text[:start], words, text[end:], is_capital)
+        return text
 
 
 def _joined_range(text: str, span: Range) -> Range:
@@ -79,7 +100,27 @@ def end_of_sentence(text: str) -> int:
     return len(text.rstrip(" ,;"))
 
 
-def _needs_comma(sentence: str) -> bool:
+def end_of_clause(text: str) -> int:
+    """Returns the position after the first clause of the first sentence, to which a phrase is added."""
+    quotes = [match.span() for match in QUOTE.finditer(text)]
+    end = end_of_sentence(text)
+    for match in CLAUSE.finditer(text, 0, end):
+        if len(text[: match.start()].split()) > 2 and not overlaps(match.span(), quotes):
+            return match.start()
+    return end
+
+
+def _enumerate(endings: Sequence[tuple[int, str]]) -> str:
+    """Returns the phrases as one: "with rain outside at night and a desert in the background"."""
+    *others, last = (words for _, words in endings)
+    if not others or endings[-1][0] != BACKDROP_ORDER:
+        return " ".join([*others, last])
+    if any(words.startswith("with ") for words in others):
+        return f"{' '.join(others)} and {last.removeprefix('with ')}"
+    return f"{' '.join(others)}, {last}"
+
+
+def _needs_comma(sentence: str, phrase: str) -> bool:
     """Returns whether a phrase at the end needs a comma before it."""
     last_part = re.split(r"[,;]", sentence)[-1]
     has_clause = bool(
@@ -87,7 +128,11 @@ def _needs_comma(sentence: str) -> bool:
     )
     is_short_part = "," in sentence and len(last_part.split()) < 4
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
-    return has_clause or is_short_part or ends_with_quote or len(sentence.split()) > 14
+    # or else "with water on its skin in a forest" would be about the skin
+    ends_with_detail = bool(re.search(r"\b(its|his|her|their)( [\w-]+){1,2}$", last_part))
+    is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", sentence))
+    is_apart = ends_with_quote or ends_with_detail or is_second
+    return has_clause or is_short_part or is_apart or len(sentence.split()) > 14
 
 
 def _join(before: str, words: str, after: str, is_capital: bool) -> str:

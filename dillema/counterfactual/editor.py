@@ -59,7 +59,7 @@ class Editor:
     max_words: Positive = 3
     optional: bool = True
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     package_data: ClassVar[tuple[Path, ...]] = (FOLDER, KINDS_FILE, WORDS)
 
     @property

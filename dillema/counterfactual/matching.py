@@ -26,6 +26,10 @@ SCENE_NOUNS = frozenset(
 )
 """Nouns before which a place is a place: "a beach scene" is, "a beach towel" is not."""
 
+TITLE = r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.?|Miss|Sir|Lady|Professor)"
+NAME = re.compile(rf"\b(?:named|called|{TITLE}) [A-Z]\w*")
+"""A name, which may be one word that is otherwise none: "a man named Rainey", "Mr. White"."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -155,6 +159,7 @@ def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after
             "or",
             "painted",
             "all",
+            "them",
             "coloured",
             "colored",
         )
@@ -229,7 +234,7 @@ def _noun_rank(text: str, position: int, attribute: Attribute, label: Sequence[R
 
 def _proper_names(text: str) -> Iterator[Range]:
     """Yields runs of capitalised words that do not begin a sentence: "Red Bull", "Rainy Day Cafe"."""
-    yield from (match.span(1) for match in re.finditer(r"\b(?:named|called) ([A-Z]\w*)", text))
+    yield from (match.span() for match in NAME.finditer(text))
     if text.isupper() or sum(word[0].isupper() for word in WORD.findall(text)) >= 0.8 * len(
         WORD.findall(text)
     ):

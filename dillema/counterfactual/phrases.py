@@ -4,21 +4,19 @@ Every change is a range of the caption and its new words, so that nothing else o
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..types import Edit, Expression
-from .draft import Draft, end_of_sentence
+from .draft import BACKDROP_ORDER, Draft
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
+from .nouns import add_after, end_of_subject, noun_position
+from .places import has_scene, move_preposition, start_of_conditions, start_of_place, write_backdrop
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
-    APOSTROPHES,
     ARTICLES,
     COPULAS,
-    DETERMINERS,
-    NO_SUBJECTS,
     PREPOSITIONS,
-    STOP_WORDS,
     WORD,
     is_content,
     is_plural,
@@ -28,10 +26,6 @@ from .words import (
     word_before,
 )
 
-MOVED_PREPOSITIONS = frozenset(["in", "on", "at", "inside", "upon", "onto", "into"])
-"""Prepositions that depend on the place: "on a beach", but "in a forest". The others ("near") stay."""
-WAYS = frozenset(["along", "down", "up"])
-"""Prepositions of places that have a length; others have an inside: "down a road", "through a kitchen"."""
 LIES = re.compile(r"\s+(on|over) (top of )?(the|its|his|her|their) \w+")
 """What follows a weather that lies on something: "snow on its roof"."""
 
@@ -46,7 +40,14 @@ def rewrite_by_phrases(
     """Returns a caption with new values for some of its attributes, and the edits."""
     draft = Draft(text, [*label_positions(text, label), *fixed_ranges(text)])
     matches = find_matches(text, vocabulary, expressions, draft.label)
-    places = [value for name, value in values.items() if vocabulary.get(name).prepositions]
+    scenes = [m for m in matches if vocabulary.get(m.attribute).scene and not m.negated]
+    rooms = [vocabulary.get(m.attribute) for m in scenes]
+    for name, new in values.items():
+        place = vocabulary.get(name)
+        is_apart = any(a.is_room(new) for a in rooms) or has_scene(draft, place, scenes)
+        if place.prepositions and (expressions[name].span or not is_apart):
+            draft.places.append(new)
+    draft.conditions = start_of_conditions(text, scenes)
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
         attribute = vocabulary.get(name)
@@ -54,7 +55,8 @@ def rewrite_by_phrases(
         own = [m for m in matches if m.attribute == name]
         span = expressions[name].span
         phrase = _replace_expression(draft, attribute, value, own, span) if span else ""
-        phrase = phrase or _insert(draft, attribute, value, places or [text], matches)
+        phrase = phrase or _affirm(draft, value, own)
+        phrase = phrase or _insert(draft, attribute, value, values[name], matches)
         edits.append(Edit(name, span, values[name], "" if phrase == values[name] else phrase))
         for match in own:
             if match.negated and match.value.name == value.name:
@@ -77,6 +79,10 @@ def _replace_expression(
         main = _match_of_unknown_words(draft, attribute, span)
     if main is None:
         return ""
+    following = [m for m in own if main.end < m.start and draft.text[main.end : m.start].isspace()]
+    if attribute.scene and following and draft.delete(main.range):  # "moonlit night"
+        own = [m for m in own if m is not main]
+        main = following[0]
     listed = [m for m in own if m is not main and _is_in_list(draft.text, main, m, own)]
     same = [m for m in listed if m.value.name == value.name and (attribute.scene or len(listed) == 1)]
     if same and draft.delete(main.range):  # "rainy and foggy" is not to become "foggy and foggy"
@@ -94,6 +100,20 @@ def _replace_expression(
         if not (words and is_redundant and draft.delete(match.range)):
             words = _replace_match(draft, attribute, value, match) or words
     return words
+
+
+def _affirm(draft: Draft, value: Value, matches: Sequence[Match]) -> str:
+    """Turns "it is not night yet", or "no snow" at the beginning, round. Returns the words, "" for none."""
+    for match in matches:
+        words, (start, _) = draft.text[slice(*match.range)], negated_range(draft.text, match)
+        negated = re.compile(r"\s*(not|no)\s", re.IGNORECASE).match(draft.text, start)
+        is_said = not start or word_before(draft.text, start) in COPULAS
+        if match.negated and match.value.name == value.name and negated and is_said:
+            yet = re.compile(r"\s+yet\b").match(draft.text, match.end)
+            space = " " if start else ""
+            if draft.replace((start, yet.end() if yet else match.end), space + words):
+                return words
+    return ""
 
 
 def _is_in_list(text: str, first: Match, second: Match, matches: Sequence[Match]) -> bool:
@@ -134,7 +154,9 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
     words = value.write(match.form)
     if words is None and match.form == "bare":
         words = value.write("modifier")
-    if words is None:
+    if match.form == "phrase" and any(map(attribute.is_room, draft.places)):
+        words = _phrase_indoors(attribute, value)
+    if words is None or (match.form == "modifier" and not _can_describe(value, draft.text, match.end)):
         draft.delete(_phrase_range(draft.text, match.range))
         return ""
     text = draft.text
@@ -151,133 +173,75 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
             words = singular(words)  # "the mountains" are one place
         else:
             words = plural(singular(words)) if " " not in words else plural(words)
+    if match.form == "sky" and text[slice(*match.range)].casefold().endswith("skies"):
+        words = re.sub("sky$", "skies", words)
     start = match.start
     if match.form == "noun" and attribute.uncountable and word_before(text, start) in ARTICLES:
         start = text.casefold().rindex(word_before(text, start), 0, start)
     if match.form == "noun" and attribute.prepositions:
-        _move_preposition(draft, value, match)
+        move_preposition(draft, value, match)
+        start = start_of_place(text, start, attribute)
     draft.replace((start, match.end), words)
     return words
 
 
-def _move_preposition(draft: Draft, value: Value, match: Match) -> None:
-    """Replaces the preposition before a place by the one of the new place."""
-    position = match.start
-    for _ in range(4):
-        word = word_before(draft.text, position)
-        if not word:
-            return
-        position = draft.text.casefold().rindex(word, 0, position)
-        if word in PREPOSITIONS:
-            preposition = (value.write("phrase") or word).split()[0]
-            if word in WAYS and preposition == "in":
-                draft.replace((position, position + len(word)), "through")
-            if word in MOVED_PREPOSITIONS and preposition in PREPOSITIONS and preposition != word:
-                draft.replace((position, position + len(word)), preposition)
-            return
-
-
-def _insert(
-    draft: Draft, attribute: Attribute, value: Value, places: Sequence[str], matches: Sequence[Match]
-) -> str:
+def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches: Sequence[Match]) -> str:
     """Puts a value into a caption that does not express the attribute. Returns the words inserted.
 
-    `places` tell whether the scene is in a room: the new places, or else the caption. `matches` are the
-    expressions of all attributes.
+    `name` is what the value was called. `matches` are the expressions of all attributes.
     """
     words = value.write("modifier")
-    if attribute.nouns and words:
-        position = _noun_position(draft, attribute)
-        if position is not None:
-            if (position, position) in draft.changes:  # another adjective, which stands before
-                draft.changes[position, position] += f"{words} "
-            else:
-                draft.changes[position, position] = f"{words} "
-            return words
+    if words and _insert_adjective(draft, attribute, words, attribute.nouns):
+        return words
+    if attribute.backdrop and name not in draft.places:
+        phrase = write_backdrop(attribute, value)
+        draft.endings.append((BACKDROP_ORDER, phrase))
+        return phrase.removeprefix("with ")
     phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
-    if any(compile_pattern(room).search(place) for room in attribute.rooms for place in places):
-        phrase = attribute.indoors.format(noun=value.write("noun"))
+    if any(map(attribute.is_room, draft.places or [draft.text])):
+        phrase = _phrase_indoors(attribute, value)
+    position = draft.conditions if attribute.prepositions else None
+    if position is not None and draft.replace((position, position), f" {phrase}"):
+        return phrase
     if attribute.nouns and phrase.startswith("with "):
-        if attribute.worn and (person := _end_of_subject(draft, matches, attribute.people)):
-            phrase = attribute.worn.format(value=words)
-            if draft.replace((person, person), f" {phrase}"):
-                return phrase
-        if (end := _end_of_subject(draft, matches)) and _add_after(draft, end, phrase):
+        person = end_of_subject(draft, matches, attribute.people) if attribute.worn else None
+        worn = attribute.worn.format(value=words)
+        if person is not None and draft.replace((person, person), f" {worn}"):
+            return worn
+        if words and _insert_adjective(draft, attribute, words, [attribute.others]):
+            return words
+        if (end := end_of_subject(draft, matches)) and add_after(draft, end, phrase):
             return phrase
     draft.endings.append((attribute.order, phrase))
     return phrase
 
 
-def _add_after(draft: Draft, position: int, phrase: str) -> bool:
-    """Inserts a phrase with "with" after a noun, before another such phrase. Returns whether it did."""
-    following = re.match(r"\s+with\b", draft.text[position:])
-    if following:
-        return draft.replace((position, position + following.end()), f" {phrase} and")
-    return draft.replace((position, position), f" {phrase}")
+def _insert_adjective(
+    draft: Draft, attribute: Attribute, words: str, groups: Iterable[frozenset[str]]
+) -> bool:
+    """Inserts an adjective before a noun of the groups. Returns whether there is one."""
+    position = noun_position(draft, attribute, groups)
+    if position is not None:  # another adjective stands before
+        draft.changes[position, position] = f"{draft.changes.get((position, position), '')}{words} "
+    return position is not None
 
 
-def _end_of_subject(
-    draft: Draft, matches: Sequence[Match], nouns: frozenset[str] = frozenset()
-) -> int | None:
-    """Returns the end of the first noun phrase, or of the first that ends with one of the nouns.
-
-    None where it is the end of the sentence, too. What expresses an attribute is no subject.
-    """
-    taken = [*draft.label, *draft.changes, *(m.range for m in matches)]
-    text, last = draft.text, end_of_sentence(draft.text)
-    for match in WORD.finditer(text, 0, last):
-        word, after = match[0].casefold(), word_after(text, match.end())
-        if nouns:  # what follows "people", or "man" and ends with "s", is a verb
-            is_head = not is_content(after) or is_plural(word) or after.endswith("s")
-            is_head = is_head and singular(word) in nouns
-        else:
-            is_adjective = after in ("and", "or") or text.startswith(",", match.end()) or word.endswith("ly")
-            is_head = is_content(word) and not is_content(after) and not is_adjective
-        if not is_head or after in ("of", *DETERMINERS) or re.search(rf"[{APOSTROPHES}]s?$", match[0]):
-            continue
-        before = word_before(text, match.start())
-        is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())
-        if is_noun and word not in NO_SUBJECTS and not overlaps(match.span(), taken):
-            return match.end() if match.end() < last else None
-    return None
+def _phrase_indoors(attribute: Attribute, value: Value) -> str:
+    """Returns the phrase for a value that is seen out of a room: "with rain outside"."""
+    return value.write("indoors") or attribute.indoors.format(noun=value.write("noun"))
 
 
-def _noun_position(draft: Draft, attribute: Attribute) -> int | None:
-    """Returns where an adjective is inserted: before the first noun that can have it."""
-    words = list(WORD.finditer(draft.text))
-    for group in attribute.nouns:
-        for i, match in enumerate(words):
-            is_noun = singular(match[0].casefold()) in group
-            if (
-                not is_noun
-                or is_content(word_after(draft.text, match.end()))
-                or overlaps(match.span(), draft.changes)
-            ):
-                continue
-            if not _heads_noun_phrase(draft.text, match.start()):
-                continue
-            while i and _is_joined(draft, attribute, words[i - 1], words[i]):
-                i -= 1
-            if i and any(value.is_called(words[i - 1][0]) for value in attribute.values):
-                continue  # it has a colour that is part of the label
-            if not any(start < words[i].start() < end for start, end in draft.changes):
-                return words[i].start()
-    return None
-
-
-def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], following: re.Match[str]) -> bool:
-    """Returns whether a word is not parted from the word that follows it."""
-    if draft.text[word.end() : following.start()] != " " or word[0].casefold() in STOP_WORDS:
-        return False
-    both_label = overlaps(word.span(), draft.label) and overlaps(following.span(), draft.label)
-    return both_label or word[0].casefold() in attribute.joined
-
-
-def _heads_noun_phrase(text: str, position: int) -> bool:
-    """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
-    before = word_before(text, position)
-    is_name = text[position].isupper() and bool(before)
-    return before not in ("to", "no", "without", "not", "by") and not is_name
+def _can_describe(value: Value, text: str, position: int) -> bool:
+    """Returns whether the modifier of a value can stand before the noun after a position."""
+    nouns = set()
+    for match in WORD.finditer(text, position):
+        word = match[0].casefold()
+        if not is_content(word) and word != "and":
+            break
+        nouns.add(singular(word))
+        if not re.match(r",?\s+\w", text[match.end() :]):
+            break
+    return not value.before or not nouns - {"and"} or bool(nouns & value.before)
 
 
 def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from .words import is_plural, singular, with_article
 FOLDER = Path(__file__).parent / "vocabulary"
 WORD_FORMS = ("modifier", "noun", "bare")
 """The forms that are told apart by the words around them."""
+NO_FORMS = frozenset(["names", "iso_34503", "contradicts", "before"])
+"""The keys of a value that hold no form of it."""
 DEFAULT_FORMS = {
     "modifier": "{value}",
     "noun": "{value}",
@@ -31,12 +33,15 @@ class Value:
         names: Other names, in lower case.
         forms: The patterns of each form; the first is plain words and is what is written.
         contradicts: What cannot stand beside the value, by pattern, and what replaces it ("" for nothing).
+        before: The nouns that its modifier can describe, in the singular; empty for all: a day is cloudy, a
+            bridge is not.
     """
 
     name: str
     names: frozenset[str] = frozenset()
     forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     contradicts: Mapping[str, str] = field(default_factory=dict)
+    before: frozenset[str] = frozenset()
 
     def write(self, form: str) -> str | None:
         """Returns the words of a form, None where the value lacks it."""
@@ -64,8 +69,12 @@ class Attribute:
         uncountable: Whether its nouns have no indefinite article.
         prepositions: Whether a value has its own preposition ("on a beach", "in a forest"), as places have.
         heads: For places that are not listed: the nouns that go with each preposition other than "in".
-        indoors: The phrase inserted into a caption that names one of `rooms`; {noun} is filled in.
+        indoors: The phrase inserted into a caption that names one of `rooms`, for values without a form of
+            that name; {noun} is filled in.
+        backdrop: The phrase inserted into a caption that says in other words where its scene is, by one of
+            `scenery` or by a preposition; {noun} is filled in.
         worn: The phrase inserted after one of `people` (nouns); {value} is filled in.
+        others: The nouns before which an adjective is inserted where there are no `nouns` and no `people`.
     """
 
     name: str
@@ -76,8 +85,11 @@ class Attribute:
     prepositions: bool = False
     indoors: str = ""
     rooms: tuple[str, ...] = ()
+    backdrop: str = ""
+    scenery: tuple[str, ...] = ()
     worn: str = ""
     people: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
     nouns: tuple[frozenset[str], ...] = ()
     joined: frozenset[str] = frozenset()
     heads: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -105,7 +117,11 @@ class Attribute:
         forms = {form: _put_first(name, form, patterns) for form, patterns in listed.forms.items()}
         if any(singular(name.split()[-1].casefold()) in nouns for nouns in self.heads.values()):
             forms["phrase"] = (self._locate(name), *forms.get("phrase", ()))
-        return Value(listed.name, listed.names, forms, listed.contradicts)
+        return replace(listed, forms=forms)
+
+    def is_room(self, text: str) -> bool:
+        """Returns whether a place or a caption names a room, out of which the attribute is seen."""
+        return any(compile_pattern(room).search(text) for room in self.rooms)
 
     def _locate(self, place: str) -> str:
         """Returns the phrase for a place that is not listed: "on a forest path", "at an old mill"."""
@@ -183,8 +199,11 @@ def _read_attribute(file: Path) -> Attribute:
             prepositions=bool(content.get("prepositions", False)),
             indoors=str(content.get("indoors", {}).get("phrase", "")),
             rooms=tuple(content.get("indoors", {}).get("nouns", ())),
+            backdrop=str(content.get("backdrop", {}).get("phrase", "")),
+            scenery=tuple(content.get("backdrop", {}).get("nouns", ())),
             worn=str(content.get("worn", {}).get("phrase", "")),
             people=frozenset(content.get("worn", {}).get("nouns", ())),
+            others=frozenset(content.get("others", ())),
             nouns=tuple(frozenset(group) for group in content.get("nouns", ())),
             joined=frozenset(content.get("joined", ())),
             heads={p: frozenset(nouns) for p, nouns in content.get("heads", {}).items()},
@@ -195,6 +214,7 @@ def _read_attribute(file: Path) -> Attribute:
         for value in attribute.values:
             for pattern in (
                 *attribute.ignore,
+                *attribute.rooms,
                 *value.contradicts,
                 *(p for f in value.forms.values() for p in f),
             ):
@@ -208,9 +228,10 @@ def _read_attribute(file: Path) -> Attribute:
 
 
 def _read_value(name: str, content: Mapping[str, Any]) -> Value:
-    forms = {k: tuple(v) for k, v in content.items() if k not in ("names", "iso_34503", "contradicts")}
+    forms = {k: tuple(v) for k, v in content.items() if k not in NO_FORMS}
     names = {name, *content.get("names", ()), *([content["iso_34503"]] if "iso_34503" in content else [])}
-    return Value(name, frozenset(n.casefold() for n in names), forms, content.get("contradicts", {}))
+    before = frozenset(content.get("before", ()))
+    return Value(name, frozenset(n.casefold() for n in names), forms, content.get("contradicts", {}), before)
 
 
 def _put_first(name: str, form: str, patterns: tuple[str, ...]) -> tuple[str, ...]:

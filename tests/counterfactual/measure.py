@@ -1,9 +1,10 @@
 """How good the counterfactual captions are: python -m tests.counterfactual.measure [--half test].
 
 `captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard
-ones; 40 more (half `fresh`) were written later and held out until the rules had been mended once. `spans` are
-the right spans of each attribute ("" where the caption does not express it; several where each is right),
-`keep` the words that no edit may touch. One half was used for development; figures are for the others.
+ones. 40 more (half `fresh`) were written later and held out until the rules had been mended once, 60
+(`held_out`), 40 (`held_out_2`) and 40 (`held_out_3`) before they were mended a second, third and fourth time.
+`spans` are the right spans of each attribute ("" where the caption does not express it; several where each is
+right), `keep` the words that no edit may touch. One half was used for development, figures are for others.
 """
 
 import argparse
@@ -230,7 +231,11 @@ def perplexity_ratios(figures: Figures, count: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--half", default="test", choices=["test", "development", "fresh"])
+    parser.add_argument(
+        "--half",
+        default="test",
+        choices=["test", "development", "fresh", "held_out", "held_out_2", "held_out_3"],
+    )
     parser.add_argument("--show", type=int, default=0, help="problems of each kind that are printed")
     parser.add_argument("--sample", type=int, default=0, help="counterfactuals that are printed")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")

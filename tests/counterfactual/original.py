@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captions", type=int, default=12)
     parser.add_argument("--half", default="test", choices=["test", "development"])
+    parser.add_argument("--listed", action="store_true", help="compare with listed values alone")
     parser.add_argument("--show", action="store_true")
     arguments = parser.parse_args()
     captions = [c for c in read_captions(arguments.half) if c["part"] != "hard"]
@@ -136,6 +137,8 @@ def main() -> None:
         "steps, free values": Editor(model, prompt, mode="steps"),
         "single, free values": Editor(model, prompt, mode="single"),
     }
+    if arguments.listed:
+        editors = {name: editor for name, editor in editors.items() if "listed" in name}
     for editor in editors.values():
         editor.load()
     ours(

@@ -1,0 +1,112 @@
+"""Beside which nouns of a caption an adjective or a phrase is inserted."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from .draft import Draft, end_of_sentence
+from .matching import TITLE, Match, is_negated, overlaps
+from .vocabulary import Attribute
+from .words import (
+    APOSTROPHES,
+    COPULAS,
+    DETERMINERS,
+    NO_SUBJECTS,
+    STOP_WORDS,
+    WORD,
+    is_content,
+    is_plural,
+    singular,
+    word_after,
+    word_before,
+)
+
+NO_HEADS = DETERMINERS - {"that"} | {"of"}
+"""Words before which no noun phrase ends; "that" may begin a clause: "a cat that sleeps"."""
+PERSON = re.compile(rf"\b{TITLE} [A-Z]\w*(?![\w{APOSTROPHES}])")
+"""A person with a title: "Mrs. Brown"."""
+
+
+def add_after(draft: Draft, position: int, phrase: str) -> bool:
+    """Inserts a phrase with "with" after a noun, before another such phrase. Returns whether it did."""
+    following = re.match(r"\s+with\b", draft.text[position:])
+    if following:
+        return draft.replace((position, position + following.end()), f" {phrase} and")
+    return draft.replace((position, position), f" {phrase}")
+
+
+def end_of_subject(draft: Draft, matches: Sequence[Match], nouns: frozenset[str] = frozenset()) -> int | None:
+    """Returns the end of the first noun phrase, or of the first list of some that end with the nouns.
+
+    None where it is the end of the sentence, too. What expresses an attribute is no subject.
+    """
+    taken = [*draft.label, *draft.changes, *(m.range for m in matches)]
+    text, last = draft.text, end_of_sentence(draft.text)
+    if nouns and (person := PERSON.search(text)) and text[person.end() :].strip(" .!?"):
+        return person.end()
+    for match in WORD.finditer(text):
+        word, after = match[0].casefold(), word_after(text, match.end())
+        if nouns:  # what follows "people", or "man" and ends with "s", is a verb
+            is_head = not is_content(after) or is_plural(word) or after.endswith("s")
+            is_head = is_head and singular(word) in nouns
+        else:
+            is_adjective = after in ("and", "or") or text.startswith(",", match.end()) or word.endswith("ly")
+            is_head = is_content(word) and not is_content(after) and not is_adjective
+        is_apart = re.search(rf"[{APOSTROPHES}]s?$", match[0]) or re.match(
+            r"\s+[\"\u201c\u2018«]", text[match.end() :]
+        )
+        if not is_head or after in NO_HEADS or is_apart:
+            continue
+        before = word_before(text, match.start())
+        is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())
+        if is_noun and word not in NO_SUBJECTS and not overlaps(match.span(), taken):
+            end = _end_of_list(text, match.end(), nouns)
+            return end if end != last and text[end:].strip(" .!?") else None
+    return None
+
+
+def _end_of_list(text: str, end: int, nouns: frozenset[str]) -> int:
+    """Returns where a list of nouns ends whose first one ends at a position: "a man and a woman"."""
+    following = re.compile(rf"(,|\s+and|,\s+and)\s+((an?|the|two|three|several)\s+)?({WORD.pattern})")
+    while (match := following.match(text, end)) and singular(match[4].casefold()) in nouns:
+        end = match.end()
+    return end
+
+
+def noun_position(draft: Draft, attribute: Attribute, groups: Iterable[frozenset[str]]) -> int | None:
+    """Returns where an adjective is inserted: before the first noun of the first group that has one."""
+    words = list(WORD.finditer(draft.text))
+    for group in groups:
+        for i, match in enumerate(words):
+            is_noun = singular(match[0].casefold()) in group
+            if (
+                not is_noun
+                or is_content(word_after(draft.text, match.end()))
+                or overlaps(match.span(), draft.changes)
+            ):
+                continue
+            if not _heads_noun_phrase(draft.text, match.start()):
+                continue
+            head = i
+            while i and _is_joined(draft, attribute, words[i - 1], words[i]):
+                i -= 1
+            if any(value.is_called(w[0]) for w in words[max(i - 1, 0) : head] for value in attribute.values):
+                continue  # it has a colour that is part of the label
+            if not any(start < words[i].start() < end for start, end in draft.changes):
+                return words[i].start()
+    return None
+
+
+def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], following: re.Match[str]) -> bool:
+    """Returns whether a word is not parted from the word that follows it."""
+    if draft.text[word.end() : following.start()] != " " or word[0].casefold() in STOP_WORDS:
+        return False
+    is_noun = overlaps(word.span(), draft.label) or word[0].casefold() in attribute.others
+    return is_noun or word[0].casefold() in attribute.joined
+
+
+def _heads_noun_phrase(text: str, position: int) -> bool:
+    """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
+    before = word_before(text, position)
+    is_name = text[position].isupper() and bool(before)
+    is_there = before not in ("to", "no", "without", "not", "by") and not is_negated(text, position)
+    return is_there and not is_name
