@@ -3,10 +3,12 @@
 import json
 import logging
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +20,12 @@ import numpy as np
 from .. import hub
 from ..backend import Message
 from ..errors import ItemError, UserError
-from ..fields import Constraint, Positive, Temperature, TopP, Transient, Weights
+from ..fields import BatchSize, Constraint, Positive, Temperature, TopP, Transient, Weights
 from .transformers import ALTERNATIVE
 
 log = logging.getLogger(__name__)
 
+_LOG = threading.Lock()  # llama.cpp has one log for all contexts
 GGML_LOG_LEVEL_ERROR = 4  # of ggml.h; llama-cpp-python names the levels of an older version
 NO_GPU = (
     "llm.gpu_layers=%s has no effect: this llama-cpp-python was built for the CPU alone. For CUDA: "
@@ -56,7 +59,11 @@ class LlamaCpp:
         temperature: The sampling temperature; 0 takes the most likely token.
         top_p: The share of the probability to sample from.
         gpu_layers: The number of layers on the GPU; -1: all.
-        threads: The number of CPU cores to use; None: the physical cores that are idle.
+        threads: The number of CPU cores that a question uses; None: the physical cores that are idle, shared
+            by the questions.
+        batch_size: The number of questions that are answered at the same time, each by a context of its own,
+            which computes what it would compute alone. Each takes the memory of a cache, on a GPU that of the
+            weights, too.
     """
 
     model: Weights[str]
@@ -65,8 +72,8 @@ class LlamaCpp:
     top_p: TopP = 0.95
     gpu_layers: Transient[Annotated[int, Constraint("of at least -1", lambda value: value >= -1)]] = 0
     threads: Transient[Positive | None] = None
+    batch_size: BatchSize = 1
 
-    batch_size: ClassVar[int] = 1
     version: ClassVar[int] = 1
 
     def load(self, turns: Sequence[list[Message]] = ()) -> None:
@@ -82,12 +89,14 @@ class LlamaCpp:
                     "Older formats (GGML) and safetensors must be converted to GGUF first"
                 )
         _try_in_another_process(file)
-        self._llama: Any = self.open(file)
-        self._prefixes: dict[str, _Prefix] = {}
-        self._current: _Prefix | None = None
+        contexts = [_Context(self.open(file)) for _ in range(self.batch_size)]
+        self._vocabulary = contexts[0].llama._model.vocab
+        self._idle: queue.Queue[_Context] = queue.Queue()
         try:
-            for beginning in turns:
-                self._prefix(beginning)
+            for context in contexts:
+                for beginning in turns:
+                    context.find_prefix(beginning)
+                self._idle.put(context)
         except ValueError as error:
             message = f"llm.context: the prompt alone does not fit in {self.context} tokens: {error}"
             raise UserError(message) from error
@@ -100,9 +109,10 @@ class LlamaCpp:
     def ask(self, messages: list[Message], schema: dict[str, Any], seed: int) -> str:
         """Returns JSON that fits a schema; raises an ItemError when prompt and reply exceed the context."""
         grammar = self._compile_grammar(schema)
+        context = self._idle.get()
         try:
-            self._rewind(self._prefix(messages[:-1]))
-            reply = self._llama.create_chat_completion(
+            context.rewind(context.find_prefix(messages[:-1]))
+            reply = context.llama.create_chat_completion(
                 messages,
                 temperature=self.temperature,
                 top_p=self.top_p,
@@ -115,6 +125,8 @@ class LlamaCpp:
                 raise
             message = f"the prompt is too long: {error}. Set llm.context to a larger number"
             raise ItemError(message) from error
+        finally:
+            self._idle.put(context)
         if reply["finish_reason"] == "length":
             message = "the reply is too long: set llm.context to a larger number"
             raise ItemError(message, reply["message"]["content"])
@@ -130,8 +142,8 @@ class LlamaCpp:
 
         grammar = LlamaGrammar.from_json_schema(json.dumps(schema))
         text, root = grammar._grammar.encode(), grammar._root.encode()
-        with _errors_of_llama_cpp() as errors:
-            sampler = llama_cpp.llama_sampler_init_grammar(self._llama._model.vocab, text, root)
+        with _LOG, _errors_of_llama_cpp() as errors:
+            sampler = llama_cpp.llama_sampler_init_grammar(self._vocabulary, text, root)
         if not sampler:
             reason = " ".join("".join(errors).split())[:500]
             raise ItemError(f"llama.cpp cannot read the grammar of the reply ({reason})", json.dumps(schema))
@@ -144,7 +156,7 @@ class LlamaCpp:
 
         if self.gpu_layers and not llama_cpp.llama_supports_gpu_offload():
             log.warning(NO_GPU, self.gpu_layers)
-        threads = self.threads or idle_cores()
+        threads = self.threads or max(1, idle_cores() // self.batch_size)
         try:
             with _errors_of_llama_cpp() as errors, _without_amx():
                 return llama_cpp.Llama(
@@ -167,13 +179,22 @@ class LlamaCpp:
                 "Is it damaged, or too new for llama-cpp-python?"
             ) from error
 
-    def _prefix(self, turns: list[Message]) -> "_Prefix":
+
+class _Context:
+    """A model in memory with what it has read; it answers one question at a time."""
+
+    def __init__(self, llama: Any) -> None:
+        self.llama = llama
+        self._prefixes: dict[str, _Prefix] = {}
+        self._current: _Prefix | None = None
+
+    def find_prefix(self, turns: list[Message]) -> "_Prefix":
         """Returns what the model has read after the turns before a question; reads them the first time."""
         key = json.dumps(turns)
         if key not in self._prefixes:
-            self._llama.reset()
+            self.llama.reset()
             tokens = self._read([*turns, Message(role="user", content="")])
-            state = self._llama.save_state()
+            state = self.llama.save_state()
             other_tokens = self._read([*turns, Message(role="user", content="a")])
             shortest = min(len(tokens), len(other_tokens))
             is_shared = tokens[:shortest] == other_tokens[:shortest]
@@ -182,10 +203,10 @@ class LlamaCpp:
         return self._prefixes[key]
 
     def _read(self, messages: list[Message]) -> np.ndarray:
-        self._llama.create_chat_completion(messages, max_tokens=1)
-        return self._llama.input_ids[: self._llama.n_tokens].copy()
+        self.llama.create_chat_completion(messages, max_tokens=1)
+        return self.llama.input_ids[: self.llama.n_tokens].copy()
 
-    def _rewind(self, prefix: "_Prefix") -> None:
+    def rewind(self, prefix: "_Prefix") -> None:
         """Brings the model back to the end of a prefix.
 
         Earlier questions must not change a single bit of a reply. llama.cpp reuses the common part with the
@@ -193,10 +214,10 @@ class LlamaCpp:
         the prefix.
         """
         length = len(prefix.tokens)
-        if prefix is not self._current or (self._llama.input_ids[:length] != prefix.tokens).any():
-            self._llama.load_state(prefix.state)  # copies far more than the prefix, in 50 ms
+        if prefix is not self._current or (self.llama.input_ids[:length] != prefix.tokens).any():
+            self.llama.load_state(prefix.state)  # copies far more than the prefix, in 50 ms
             self._current = prefix
-        self._llama.n_tokens = length
+        self.llama.n_tokens = length
 
 
 def _try_in_another_process(file: Path) -> None:

@@ -152,7 +152,7 @@ def main() -> None:
             begin = time.process_time()
             try:
                 if name == "original":
-                    sentence, changes = original(model._llama, entry, index)
+                    sentence, changes = original(model._idle.queue[0].llama, entry, index)
                     is_good = is_valid(entry, sentence, changes)
                     if arguments.show:
                         print(entry["caption"], changes, "->", sentence, is_good, flush=True)

@@ -7,6 +7,7 @@ import pytest
 from dillema.config import build, package_file
 from dillema.counterfactual.prompt import read_prompt
 from dillema.errors import ItemError, UserError
+from dillema.execution import in_threads
 from dillema.llm.llama_cpp import LlamaCpp, idle_cores
 from tests import tiny
 from tests.test_config import composed
@@ -37,10 +38,15 @@ def loaded(context=256, **fields):
     return llm
 
 
+def llama_of(llm):
+    """Returns the object of llama-cpp-python by which a model with one context answers."""
+    return llm._idle.queue[0].llama
+
+
 def ask_with_logits(llm, question):
     """Returns the reply and the bits of the last logits, which show the smallest difference."""
     reply = llm.ask(*question)
-    logits = np.ctypeslib.as_array(llm._llama._ctx.get_logits(), shape=(llm._llama.n_vocab(),))
+    logits = np.ctypeslib.as_array(llama_of(llm)._ctx.get_logits(), shape=(llama_of(llm).n_vocab(),))
     return reply, logits.tobytes()
 
 
@@ -67,6 +73,20 @@ def test_replies_depend_on_nothing_but_the_question_and_the_seed(capfd):
     assert [ask_with_logits(llm, q) for q in reversed(questions)] == replies[::-1]
     assert ask_with_logits(loaded(context=1024, threads=1), questions[2]) == replies[2]
     assert capfd.readouterr() == ("", "")
+
+
+def test_questions_at_the_same_time_have_the_replies_that_they_have_alone():
+    colours = ["red", "green", "blue", "white", "black", "grey", "brown", "pink"]
+    questions = [
+        (question(f"a {colour} car on a street"), WORDS, seed) for seed, colour in enumerate(colours)
+    ]
+    questions += [(question("sea", "You reply in French."), COLOUR, 0), (question("x " * 300), COLOUR, 0)]
+    single = loaded()
+    alone = [in_threads(lambda q: single.ask(*q), [q])[0] for q in questions]
+    llm = loaded(batch_size=3)
+    together = in_threads(lambda q: llm.ask(*q), questions)
+    assert [str(reply) for reply in together] == [str(reply) for reply in alone]
+    assert isinstance(together[-1], ItemError) and llm._idle.qsize() == 3
 
 
 def test_replies_fit_the_schema():
@@ -180,7 +200,9 @@ def test_the_chat_template_comes_from_the_file_and_old_files_get_llama_2s(plain,
     own.ask(question("sea"), COLOUR, 0)
     old.ask(question("sea"), COLOUR, 0)
     read = [
-        bytes(int(t) - 3 for t in llm._llama._input_ids if t > 2).decode(errors="replace").replace("▁", " ")
+        bytes(int(t) - 3 for t in llama_of(llm)._input_ids if t > 2)
+        .decode(errors="replace")
+        .replace("▁", " ")
         for llm in (own, old)
     ]
     assert read[0].startswith("system> You reply in JSON.\nuser> sea\nassistant>{")
@@ -201,6 +223,7 @@ def test_qwen_3_is_asked_in_its_own_template(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     option.load()
     assert json.loads(option.ask(question("sea"), COLOUR, 0)) in ({"colour": "blue"}, {"colour": "red"})
-    read = option._llama.detokenize(list(option._llama._input_ids), special=True).decode(errors="replace")
+    llama = llama_of(option)
+    read = llama.detokenize(list(llama._input_ids), special=True).decode(errors="replace")
     turns = "<|im_start|>system\nYou reply in JSON.<|im_end|>\n<|im_start|>user\nsea<|im_end|>\n"
     assert read.startswith(f"{turns}<|im_start|>assistant\n{{")
