@@ -2,9 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from ..files import list_files
 
 FOLDER = "report"
 SIZE = (320, 320)  # at most
-CHUNK, PART = 256, 16  # pictures that are read at a time, and by a thread
+CHUNK = 256  # pictures that are read at a time
 EMBEDDED_BYTES = 6_000_000  # of small images in the page: it still fits into a mail
 
 
@@ -59,45 +58,42 @@ def place_pictures(folder: Path, pictures: Mapping[str, Path | bytes]) -> dict[s
         folder: The run folder.
         pictures: The image that a picture is a small copy of, or the content of its file.
     """
+
+    def read(picture: tuple[str, Path | bytes]) -> bytes:
+        name, content = picture
+        return content if isinstance(content, bytes) else read_small_copy(folder, name, content)
+
     there = list_files(folder / FOLDER)
 
-    def read(pictures: Sequence[tuple[str, Path | bytes]]) -> list[bytes]:
-        return [c if isinstance(c, bytes) else read_small_copy(folder, name, c) for name, c in pictures]
-
-    def place(pictures: Sequence[tuple[str, Path | bytes]]) -> None:
-        for name, content in pictures:
-            path = folder / FOLDER / name
-            if isinstance(content, bytes):
-                if name not in there or path.stat().st_size != len(content):
-                    _write(path, content)
-            elif name not in there:
-                _write(path, shrink_file(content))
+    def place(picture: tuple[str, Path | bytes]) -> None:
+        name, content = picture
+        path = folder / FOLDER / name
+        if isinstance(content, bytes):
+            if name not in there or path.stat().st_size != len(content):
+                _write(path, content)
+        elif name not in there:
+            _write(path, shrink_file(content))
 
     addresses = {name: quote(f"{FOLDER}/{name}") for name in pictures}
     items, room = list(pictures.items()), EMBEDDED_BYTES
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor() as pool:
         for start in range(0, len(items), CHUNK):
-            # a thread gets several: handing one over takes as long as reading it
-            parts = [items[i : min(i + PART, start + CHUNK)] for i in range(start, start + CHUNK, PART)]
+            chunk = items[start : start + CHUNK]
             if room < 0:
-                list(pool.map(place, parts))
+                list(pool.map(place, chunk))
                 continue
-            contents = chain.from_iterable(pool.map(read, parts))
-            for picture, content in zip(chain.from_iterable(parts), contents, strict=True):
+            for picture, content in zip(chunk, pool.map(read, chunk), strict=True):
                 room -= len(content)
                 if room >= 0:
                     addresses[picture[0]] = embed(content)
                 elif isinstance(picture[1], bytes):  # the others lie there since they were read
-                    place([picture])
+                    place(picture)
     return addresses
 
 
 def _write(path: Path, content: bytes) -> None:
     """Writes a file under another name first: the old one may be that of another run folder, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+    temporary.write_bytes(content)
     temporary.replace(path)
