@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -337,15 +338,39 @@ def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
     assert prepare(["-m", "llm=llama2_q4,llama2_q5", "--cfg"]) == ["-m", "llm=llama2_q4,llama2_q5", "--cfg"]
 
 
-def test_a_value_with_an_equals_sign_is_answered_with_the_quotes_that_it_needs():
-    with pytest.raises(
-        UserError, match=r"""needs quotes .*'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"'"""
-    ):
-        prepare(["model.module.checkpoint=/ckpt/epoch=3-step=20.ckpt"])
-    quoted = composed(
-        "model=module", 'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"', "model.module.network=null"
-    )
-    assert quoted.model.module.checkpoint == "/ckpt/epoch=3-step=20.ckpt"
+TEXTS = {
+    "model.module.checkpoint": "/ckpt/epoch=3-step=20.ckpt",
+    "dataset.root": "/data/a,b",
+    "dataset.images": "Ana's [new] photos",
+    "captioner.template": "{label}, on a clear day",
+    "name": "a#2",
+}
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_a_text_that_hydra_would_read_otherwise_is_answered_with_the_quotes_that_it_needs(key):
+    with pytest.raises(UserError, match="needs quotes") as error:
+        prepare([f"{key}={TEXTS[key]}"])
+    (typed,) = shlex.split(str(error.value).rpartition(": ")[2])
+    options = ("dataset=folder", "captioner=label", "model=module", "model.module.network=null")
+    assert OmegaConf.select(composed(*options, typed), key) == TEXTS[key]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("validity=image,reader", r"needs the flag -m; a list needs brackets: 'validity=\[image,reader\]'$"),
+        ("llm=smollm2,ollama", "holds several values: a sweep over several values needs the flag -m$"),
+        ("dataset.vary.time of day=[night]", r"'dataset.vary=\{time of day: \[night\]\}'$"),
+        ("dataset.vary={weather: [foggy}", r"input '\{weather: \[foggy\}'\. In a list or a mapping, a text"),
+        ('name="a', r"Quotes must be closed; inside of them, \\\" stands for a quote"),
+    ],
+)
+def test_an_override_that_cannot_be_read_says_how_it_is_written(override, words):
+    with pytest.raises(UserError, match=words):
+        prepare([override])
+    if "," in override:
+        assert prepare(["-m", override])[:2] == ["-m", override]
 
 
 def test_a_word_that_is_no_setting_is_answered_with_the_form_of_one():
