@@ -42,6 +42,7 @@ def prepare(arguments: Sequence[str]) -> list[str]:
             _refuse_bare_word(argument, prepared)
             prepared.append(argument)
             continue
+        argument = _expand_home(argument)
         override = _parse(argument)
         if not custom_options:
             _check_option(override)
@@ -140,6 +141,12 @@ def _prepare_one(argument: str, override: Override) -> list[str]:
     if name in REPLACED_MAPPINGS and not override.is_sweep_override() and isinstance(override.value(), dict):
         return [f"++{key}=null", f"++{argument}"]
     return [f"++{argument}"]
+
+
+def _expand_home(argument: str) -> str:
+    """Returns an override whose value begins with the home folder, which no shell expands after "a.b="."""
+    key, _, value = argument.partition("=")
+    return f"{key}={Path(value).expanduser()}" if value == "~" or value.startswith("~/") else argument
 
 
 def _parse(argument: str) -> Override:

@@ -356,6 +356,14 @@ def test_a_text_that_hydra_would_read_otherwise_is_answered_with_the_quotes_that
     assert OmegaConf.select(composed(*options, typed), key) == TEXTS[key]
 
 
+def test_the_home_folder_may_be_written_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ana")
+    cfg = composed(
+        "dataset=folder", "dataset.root=~/photos", "model=resnet18", "model.resnet18.checkpoint=~/a.pt"
+    )
+    assert (cfg.dataset.root, cfg.model.resnet18.checkpoint) == ("/home/ana/photos", "/home/ana/a.pt")
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
