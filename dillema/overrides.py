@@ -40,6 +40,8 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     for argument in _add_gates_of_run(arguments):
         if argument.startswith(("-", "~")) or "=" not in argument:
             _refuse_bare_word(argument, prepared)
+            if argument.startswith("~") and not (prepared and prepared[-1].startswith("-")):
+                _parse(argument)
             prepared.append(argument)
             continue
         argument = _expand_home(argument)
@@ -161,6 +163,9 @@ def _parse(argument: str) -> Override:
 def _explain(key: str, value: str, reason: str) -> str:
     """Returns why an override cannot be read, or how it is written."""
     parent, _, name = key.rpartition(".")
+    if " " in key and key.startswith("~"):
+        whole = shlex.quote(f"{parent[1:]}={{...}}")
+        return f"the name of a setting holds no space; give the mapping that it is in without it: {whole}"
     if " " in key:
         whole = shlex.quote(f"{parent}={{{name}: {value}}}")
         return f"the name of a setting holds no space; give the mapping that it is in: {whole}"

@@ -292,6 +292,13 @@ def test_a_job_may_know_of_more_mistakes_than_types_tell():
     )
 
 
+def test_an_environment_variable_of_the_shell_is_answered_with_how_it_is_written():
+    with pytest.raises(
+        UserError, match=r"dataset\.root: Interpolation key 'DATA' not found\. .* written \$\{oc\.env:NAME\}"
+    ):
+        check(composed("dataset=folder", "dataset.root=${DATA}/streets"))
+
+
 def test_settings_that_have_moved_are_answered_with_where_they_are():
     assert find_mistakes("devices=2", "execution.max_failures=3", "execution.retry_failed=true") == [
         "execution.max_failures: is called max_failures now",
