@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from .config import conf_dir
 from .errors import UserError, shorten
+from .needs import GROUPS_OF_SEVERAL
 
 OWN_OPTIONS = "conf"
 """The folder of the user's own options in the working folder, such as conf/experiment/mine.yaml."""
@@ -21,10 +22,6 @@ REPLACED_MAPPINGS = (
     *("folders", "columns", "values", "normal"),  # of a reference
 )
 """Settings that are mappings. A mapping given replaces that of the option; Hydra would merge the two."""
-
-
-GROUPS_OF_SEVERAL = ("model", "validity")
-"""Groups of which a run may have several options."""
 
 
 def prepare(arguments: Sequence[str]) -> list[str]:
@@ -171,7 +168,7 @@ def _explain(key: str, value: str, reason: str) -> str:
         return f"the name of a setting holds no space; give the mapping that it is in: {whole}"
     if value[:1] + value[-1:] in ("{}", "[]"):
         texts = "a text with '=', brackets, commas or quotes needs quotes of its own"
-        return f"{reason}. In a list or a mapping, {texts}"
+        return f"{reason}. In a list or a mapping, {texts}; as one text it is {_quote(key, value)}"
     if '"' in value:
         return f'{reason}. Quotes must be closed; inside of them, \\" stands for a quote'
     signs = "'=', brackets, commas, quotes or '#'"

@@ -81,6 +81,7 @@ def test_the_home_folder_may_be_written_with_a_tilde(monkeypatch):
         ("dataset.vary.time of day=[night]", r"'dataset.vary=\{time of day: \[night\]\}'$"),
         ("~dataset.vary.time of day", r"the mapping that it is in without it: 'dataset\.vary=\{\.\.\.\}'$"),
         ("dataset.vary={weather: [foggy}", r"input '\{weather: \[foggy\}'\. In a list or a mapping, a text"),
+        ("captioner.template={label}", r"as one text it is 'captioner\.template=\"\{label\}\"'$"),
         ('name="a', r"Quotes must be closed; inside of them, \\\" stands for a quote"),
     ],
 )
