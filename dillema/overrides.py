@@ -190,7 +190,7 @@ def _refuse_commas(argument: str, override: Override) -> None:
         readings.append(f"a list needs brackets: {shlex.quote(f'{key}=[{value}]')}")
     if not _group_folder(key).is_dir():
         readings.append(f"a text with a comma needs quotes: {_quote(key, value)}")
-    raise UserError(f"{shorten(argument, 300)!r} holds several values: {'; '.join(readings)}")
+    raise UserError(f"Ambiguous value in {shorten(argument, 300)!r}: {'; '.join(readings)}")
 
 
 def _check_option(override: Override) -> None:

@@ -77,7 +77,10 @@ def test_the_home_folder_may_be_written_with_a_tilde(monkeypatch):
     ("override", "words"),
     [
         ("validity=image,reader", r"needs the flag -m; a list needs brackets: 'validity=\[image,reader\]'$"),
-        ("llm=smollm2,ollama", "holds several values: a sweep over several values needs the flag -m$"),
+        (
+            "llm=smollm2,ollama",
+            "^Ambiguous value in 'llm=smollm2,ollama': a sweep over several values needs the flag -m$",
+        ),
         ("dataset.vary.time of day=[night]", r"'dataset.vary=\{time of day: \[night\]\}'$"),
         ("~dataset.vary.time of day", r"the mapping that it is in without it: 'dataset\.vary=\{\.\.\.\}'$"),
         ("dataset.vary={weather: [foggy}", r"input '\{weather: \[foggy\}'\. In a list or a mapping, a text"),
