@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from . import licences
 from .config import Block, Blocks, Config, Tracking, refuse, without_hydra
@@ -81,6 +81,9 @@ def _check_arguments(node: DictConfig, target: Any, path: str) -> Iterator[str]:
             yield from _check_argument(node, key, target, hints, path)
         except MissingMandatoryValue:
             yield f"{path}{key}: needs a value, as in {path}{key}=..."
+        except InterpolationKeyError as error:
+            reason = str(error).splitlines()[0]
+            yield f"{path}{key}: {reason}. An environment variable is written ${{oc.env:NAME}}"
         except OmegaConfBaseException as error:
             yield f"{path}{key}: {str(error).splitlines()[0]}"
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

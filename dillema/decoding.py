@@ -98,6 +98,9 @@ def read_text(path: Path, setting: str) -> str:
     """
     try:
         return read_text_file(path)
+    except FileNotFoundError as error:
+        where = "" if path.is_absolute() else f" in {Path.cwd()}, where relative paths begin"
+        raise UserError(f"{setting}={path} cannot be read: No such file{where}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{setting}={path} cannot be read: {error}") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import NoWeights, UserError
+from .needs import ENDINGS
 
 if TYPE_CHECKING:
     import torch
@@ -273,8 +274,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def ask_hub(repository: str, name: str, what: str, instead: str) -> None:
     """Raises a UserError when the hub does not have a repository, refuses it or cannot be reached.
 
-    Asks only once; the libraries would retry for two minutes.
+    Asks only once; the libraries would retry for two minutes. Never asks for what can only be a path.
     """
+    if re.match(r"[/~.]|\w:|.*\\", name) or (name.count("/") < 2 and Path(name).suffix in ENDINGS):
+        raise UserError(
+            f"No weights for '{name}': there is no {what} on this machine at this path; {instead} needs none"
+        )
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

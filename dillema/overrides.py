@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from .config import conf_dir, read_yaml
 from .errors import UserError, shorten
+from .needs import GROUPS_OF_SEVERAL
 
 OWN_OPTIONS = "conf"
 """The folder of the user's own options in the working folder, such as conf/experiment/mine.yaml."""
@@ -33,14 +34,20 @@ def prepare(arguments: Sequence[str]) -> list[str]:
     """
     prepared: list[str] = []
     custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
+    is_sweep = any(a.startswith(("-m", "--multi", "hydra.mode=")) for a in arguments)
     for argument in _add_gates_of_run(arguments):
         if argument.startswith(("-", "~")) or "=" not in argument:
             _refuse_bare_word(argument, prepared)
+            if argument.startswith("~") and not (prepared and prepared[-1].startswith("-")):
+                _parse(argument)
             prepared.append(argument)
             continue
+        argument = _expand_home(argument)
         override = _parse(argument)
         if not custom_options:
             _check_option(override)
+        if not is_sweep:
+            _refuse_commas(argument, override)
         prepared += _prepare_one(argument, override)
     return prepared if custom_options else [*prepared, *_search_own_options()]
 
@@ -147,19 +154,55 @@ def _prepare_one(argument: str, override: Override) -> list[str]:
     return [f"++{argument}"]
 
 
+def _expand_home(argument: str) -> str:
+    """Returns an override whose value begins with the home folder, which no shell expands after "a.b="."""
+    key, _, value = argument.partition("=")
+    return f"{key}={Path(value).expanduser()}" if value == "~" or value.startswith("~/") else argument
+
+
 def _parse(argument: str) -> Override:
     try:
         return OverridesParser.create().parse_override(argument)
     except (HydraException, RecursionError) as error:
-        shown = shorten(argument, 300)
-        key, _, value = shown.partition("=")
-        if '"' in value or "'" in value:
-            reason = shorten(str(error).splitlines()[0], 300)
-            raise UserError(f"{shown!r} cannot be read: {reason}") from error
-        raise UserError(
-            f"{shown!r} cannot be read: a value with '=', brackets, commas or spaces needs quotes "
-            f"of its own, inside those of the shell: '{key}=\"{value}\"'"
-        ) from error
+        key, _, value = shorten(argument, 300).partition("=")
+        remedy = _explain(key, value, shorten(str(error).splitlines()[0], 300))
+        raise UserError(f"{shorten(argument, 300)!r} cannot be read: {remedy}") from error
+
+
+def _explain(key: str, value: str, reason: str) -> str:
+    """Returns why an override cannot be read, or how it is written."""
+    parent, _, name = key.rpartition(".")
+    if " " in key and key.startswith("~"):
+        whole = shlex.quote(f"{parent[1:]}={{...}}")
+        return f"the name of a setting holds no space; give the mapping that it is in without it: {whole}"
+    if " " in key:
+        whole = shlex.quote(f"{parent}={{{name}: {value}}}")
+        return f"the name of a setting holds no space; give the mapping that it is in: {whole}"
+    if value[:1] + value[-1:] in ("{}", "[]"):
+        texts = "a text with '=', brackets, commas or quotes needs quotes of its own"
+        return f"{reason}. In a list or a mapping, {texts}; as one text it is {_quote(key, value)}"
+    if '"' in value:
+        return f'{reason}. Quotes must be closed; inside of them, \\" stands for a quote'
+    signs = "'=', brackets, commas, quotes or '#'"
+    return f"a value with {signs} needs quotes of its own, inside those of the shell: {_quote(key, value)}"
+
+
+def _quote(key: str, value: str) -> str:
+    """Returns an override whose value is one text, as it is typed."""
+    return shlex.quote(f'{key}="{value}"')
+
+
+def _refuse_commas(argument: str, override: Override) -> None:
+    """Raises a UserError for several values of a setting in what is no sweep."""
+    if not override.is_sweep_override():
+        return
+    key, _, value = argument.partition("=")
+    readings = ["a sweep over several values needs the flag -m"]
+    if key in GROUPS_OF_SEVERAL or not _group_folder(key).is_dir():
+        readings.append(f"a list needs brackets: {shlex.quote(f'{key}=[{value}]')}")
+    if not _group_folder(key).is_dir():
+        readings.append(f"a text with a comma needs quotes: {_quote(key, value)}")
+    raise UserError(f"Ambiguous value in {shorten(argument, 300)!r}: {'; '.join(readings)}")
 
 
 def _check_option(override: Override) -> None:

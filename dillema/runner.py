@@ -260,7 +260,8 @@ class Runner:
         if len(self.failures) > self.max_failures:
             last = self.failures[-1]
             raise UserError(
-                f"{len(self.failures)} items have failed, the last in the step {last['step']}: "
+                f"more items have failed ({len(self.failures)}) than max_failures={self.max_failures} "
+                f"allows, the last in the step {last['step']}: "
                 f"{last['id']}: {last['message']}. All are listed in failures.jsonl; finished work is kept. "
                 "Remove the cause and try them again with retry_failed=true, "
                 f"or allow more with max_failures={10 * self.max_failures or 10}"

@@ -160,7 +160,10 @@ class Server:
         return UserError(f"{self.base_url} asks for a key, and the environment variable {setting} {state}")
 
     def _item_error(self, error: Exception) -> ItemError:
-        return ItemError(f"{self.base_url} did not answer: {self._one_line(error)}")
+        message = f"{self.base_url} did not answer: {self._one_line(error)}"
+        if "timed out" in message:
+            message += f" A response may take {self.group}.timeout={self.timeout:g} seconds"
+        return ItemError(message)
 
     def _one_line(self, answer: Any) -> str:
         """Returns the answer of a server in one line, without the key, which some servers repeat."""

@@ -292,66 +292,19 @@ def test_a_job_may_know_of_more_mistakes_than_types_tell():
     )
 
 
+def test_an_environment_variable_of_the_shell_is_answered_with_how_it_is_written():
+    with pytest.raises(
+        UserError, match=r"dataset\.root: Interpolation key 'DATA' not found\. .* written \$\{oc\.env:NAME\}"
+    ):
+        check(composed("dataset=folder", "dataset.root=${DATA}/streets"))
+
+
 def test_settings_that_have_moved_are_answered_with_where_they_are():
     assert find_mistakes("devices=2", "execution.max_failures=3", "execution.retry_failed=true") == [
         "execution.max_failures: is called max_failures now",
         "execution.retry_failed: is called retry_failed now",
         "devices: is called execution.devices now",
     ]
-
-
-@pytest.mark.parametrize(
-    ("override", "path", "expected"),
-    [
-        ("dataset.vary={weather: [foggy, snowy]}", "dataset.vary", {"weather": ["foggy", "snowy"]}),
-        ("dataset.where={weather: [rainy]}", "dataset.where", {"weather": ["rainy"]}),
-        ("generator.controlnet={canny: a/b}", "generator.controlnet", {"canny": "a/b"}),
-        ("model.mini_segformer.class_map={road: 7}", "model.mini_segformer.class_map", {"road": 7}),
-        ("model.mini_segformer.class_map={0: 99}", "model.mini_segformer.class_map", {0: 99}),
-        ("dataset.vary.weather=[foggy]", "dataset.vary.weather", ["foggy"]),
-    ],
-)
-def test_a_mapping_that_is_given_replaces_that_of_the_option(override, path, expected):
-    value = OmegaConf.select(composed(override), path)
-    assert OmegaConf.to_container(value) == expected
-
-
-def test_a_class_map_that_an_option_brings_is_replaced_too():
-    overrides = [
-        "dataset=shift",
-        "model=segformer_cityscapes",
-        "model.segformer_cityscapes.class_map={7: 7, 13: 13}",
-    ]
-    assert OmegaConf.to_container(composed(*overrides).model.segformer_cityscapes.class_map) == {7: 7, 13: 13}
-
-
-def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match=r"did you mean llm=llama2_q5\? The options are "):
-        prepare(["llm=lama2_q5"])
-    with pytest.raises(UserError, match=r"llm=zzz: there is no such option\. The options are "):
-        prepare(["llm=zzz"])
-    with pytest.raises(UserError, match=r"did you mean model=resnet50"):
-        prepare(["model=[resnet18,resent50]"])
-    with pytest.raises(UserError, match=r"did you mean llm=smollm2\?"):
-        prepare(["-m", "llm=smollm2,smollm3"])
-    assert prepare(["-m", "llm=llama2_q4,llama2_q5", "--cfg"]) == ["-m", "llm=llama2_q4,llama2_q5", "--cfg"]
-
-
-def test_a_value_with_an_equals_sign_is_answered_with_the_quotes_that_it_needs():
-    with pytest.raises(
-        UserError, match=r"""needs quotes .*'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"'"""
-    ):
-        prepare(["model.module.checkpoint=/ckpt/epoch=3-step=20.ckpt"])
-    quoted = composed(
-        "model=module", 'model.module.checkpoint="/ckpt/epoch=3-step=20.ckpt"', "model.module.network=null"
-    )
-    assert quoted.model.module.checkpoint == "/ckpt/epoch=3-step=20.ckpt"
-
-
-def test_a_word_that_is_no_setting_is_answered_with_the_form_of_one():
-    with pytest.raises(UserError, match="'quick' is no setting: settings are written name=value"):
-        prepare(["seed=1", "quick"])
-    assert prepare(["--config-dir", "mine", "~quality"]) == ["--config-dir", "mine", "~quality"]
 
 
 @pytest.mark.parametrize("job", ["report", "judge", "compare"])

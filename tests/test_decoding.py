@@ -2,6 +2,7 @@ import io
 import logging
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,6 +225,14 @@ def test_text_is_read_with_any_byte_order_mark(tmp_path, encoding):
     path.write_bytes("name\nStraße\n".encode(encoding))
     assert read_text(path, "dataset.classes_file") == "name\nStraße\n"
     assert "name\nStraße\n".encode(encoding).decode(find_encoding(path.read_bytes())) == "name\nStraße\n"
+
+
+def test_a_relative_path_that_is_wrong_is_told_where_it_begins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=f"=classes.csv cannot be read: No such file in {tmp_path}, where rel"
+    ):
+        read_text(Path("classes.csv"), "dataset.classes_file")
 
 
 def test_what_is_no_text_is_named_with_its_setting(tmp_path):

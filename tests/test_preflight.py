@@ -77,6 +77,21 @@ def test_all_that_is_missing_is_named_at_once(offline, tmp_path):
     )  # the advice is the last
 
 
+@pytest.mark.parametrize("path", ["/no/such/weights.pth", "weights/best.pt", "../a/b/c/best.ckpt"])
+def test_a_file_of_weights_that_is_not_there_is_not_looked_for_on_the_hub(path):
+    cfg = composed(
+        "model=resnet18",
+        "dataset=mini_imagenet",
+        "model.resnet18.classes=6",
+        f"model.resnet18.checkpoint={path}",
+    )
+    with pytest.raises(UserError) as caught:
+        check_weights(cfg)
+    assert not isinstance(caught.value, NoWeights)  # which would propose to fetch it
+    said = f"model.resnet18.checkpoint={path}: No weights for '{path}': there is no f"
+    assert str(caught.value).startswith(said)
+
+
 def test_weights_that_two_options_lack_are_named_for_both(offline):
     options = ("captioner=qwen3_vl_2b", "validity=questions")
     with pytest.raises(NoWeights) as caught:

@@ -48,7 +48,7 @@ def test_a_server_that_stays_busy_is_given_up_for_this_item():
 def test_a_slow_server_is_not_waited_for():
     with (
         serving(lambda request, headers: time.sleep(1) or "{}") as (url, _),
-        pytest.raises(ItemError, match=r"did not answer: .*timed out"),
+        pytest.raises(ItemError, match=r"did not answer: .*timed out.*llm\.timeout=0\.2 sec"),
     ):
         ask(url, timeout=0.2, retries=0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .vocabulary import read_yaml
-from .words import APOSTROPHES, WORD, plural, singular
+from .words import APOSTROPHES, WORD, plural, rare_plurals, singular
 
 KINDS_FILE = Path(__file__).parent / "kinds.yaml"
 
@@ -62,7 +62,8 @@ def label_kinds(label: str) -> frozenset[str]:
 
 def word_forms(word: str) -> frozenset[str]:
     """Returns a noun in both numbers."""
-    return frozenset((word, plural(word), singular(word), plural(singular(word))))
+    one = singular(word)
+    return frozenset((word, plural(word), one, plural(one))) | rare_plurals(one)
 
 
 def label_positions(text: str, label: str) -> list[tuple[int, int]]:

@@ -24,10 +24,12 @@ NO_PARTICIPLES = frozenset(_LISTS["no_participles"])
 
 
 @cache
-def _inflector() -> Any:
+def _inflector(classical: bool = False) -> Any:
     import inflect  # takes a second
 
-    return inflect.engine()
+    inflector = inflect.engine()
+    inflector.classical(all=classical)
+    return inflector
 
 
 def with_article(words: str) -> str:
@@ -38,6 +40,13 @@ def with_article(words: str) -> str:
 def plural(noun: str) -> str:
     """Returns the plural of a noun, or of the last noun of several words."""
     return str(_inflector().plural_noun(noun))
+
+
+@cache
+def rare_plurals(noun: str) -> frozenset[str]:
+    """Returns the other plurals of a singular noun that captions hold: cacti, fishes."""
+    regular = f"{noun}es" if re.search(r"(s|x|z|ch|sh)$", noun) else f"{noun}s"
+    return frozenset((str(_inflector(classical=True).plural_noun(noun)), regular))
 
 
 @cache

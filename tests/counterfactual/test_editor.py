@@ -134,6 +134,8 @@ def test_no_word_of_the_label_its_plural_or_its_kind_is_offered():
     editor = scripted({}, {}, {}, method="substitute")
     for text, label in (
         ("three wolves", "wolf"),
+        ("two strawberries", "strawberry"),
+        ("cacti", "cactus"),
         ("mice", "mouse, computer mouse"),
         ("a dog", "golden retriever"),
     ):

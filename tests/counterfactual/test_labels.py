@@ -13,6 +13,8 @@ from dillema.errors import UserError
         ("mouse, computer mouse", "mouse mice computer"),
         ("person", "person people"),
         ("goose", "goose geese"),
+        ("fish", "fish fishes"),
+        ("cactus", "cactus cacti cactuses"),
         ("buses", "bus buses"),
         ("golden retriever", "golden retriever retrievers dog dogs puppy puppies"),
         ("golden_retriever", "golden retriever retrievers dog dogs"),

@@ -1,0 +1,101 @@
+"""Settings as they are typed on the command line."""
+
+import shlex
+
+import pytest
+from omegaconf import OmegaConf
+
+from dillema.errors import UserError
+from dillema.overrides import prepare
+from tests.test_config import composed
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "expected"),
+    [
+        ("dataset.vary={weather: [foggy, snowy]}", "dataset.vary", {"weather": ["foggy", "snowy"]}),
+        ("dataset.where={weather: [rainy]}", "dataset.where", {"weather": ["rainy"]}),
+        ("generator.controlnet={canny: a/b}", "generator.controlnet", {"canny": "a/b"}),
+        ("model.mini_segformer.class_map={road: 7}", "model.mini_segformer.class_map", {"road": 7}),
+        ("model.mini_segformer.class_map={0: 99}", "model.mini_segformer.class_map", {0: 99}),
+        ("dataset.vary.weather=[foggy]", "dataset.vary.weather", ["foggy"]),
+    ],
+)
+def test_a_mapping_that_is_given_replaces_that_of_the_option(override, path, expected):
+    value = OmegaConf.select(composed(override), path)
+    assert OmegaConf.to_container(value) == expected
+
+
+def test_a_class_map_that_an_option_brings_is_replaced_too():
+    overrides = [
+        "dataset=shift",
+        "model=segformer_cityscapes",
+        "model.segformer_cityscapes.class_map={7: 7, 13: 13}",
+    ]
+    assert OmegaConf.to_container(composed(*overrides).model.segformer_cityscapes.class_map) == {7: 7, 13: 13}
+
+
+def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean llm=llama2_q5\? The options are "):
+        prepare(["llm=lama2_q5"])
+    with pytest.raises(UserError, match=r"llm=zzz: there is no such option\. The options are "):
+        prepare(["llm=zzz"])
+    with pytest.raises(UserError, match=r"did you mean model=resnet50"):
+        prepare(["model=[resnet18,resent50]"])
+    with pytest.raises(UserError, match=r"did you mean llm=smollm2\?"):
+        prepare(["-m", "llm=smollm2,smollm3"])
+    assert prepare(["-m", "llm=llama2_q4,llama2_q5", "--cfg"]) == ["-m", "llm=llama2_q4,llama2_q5", "--cfg"]
+
+
+TEXTS = {
+    "model.module.checkpoint": "/ckpt/epoch=3-step=20.ckpt",
+    "dataset.root": "/data/a,b",
+    "dataset.images": "Ana's [new] photos",
+    "captioner.template": "{label}, on a clear day",
+    "name": "a#2",
+}
+
+
+@pytest.mark.parametrize("key", TEXTS)
+def test_a_text_that_hydra_would_read_otherwise_is_answered_with_the_quotes_that_it_needs(key):
+    with pytest.raises(UserError, match="needs quotes") as error:
+        prepare([f"{key}={TEXTS[key]}"])
+    (typed,) = shlex.split(str(error.value).rpartition(": ")[2])
+    options = ("dataset=folder", "captioner=label", "model=module", "model.module.network=null")
+    assert OmegaConf.select(composed(*options, typed), key) == TEXTS[key]
+
+
+def test_the_home_folder_may_be_written_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ana")
+    cfg = composed(
+        "dataset=folder", "dataset.root=~/photos", "model=resnet18", "model.resnet18.checkpoint=~/a.pt"
+    )
+    assert (cfg.dataset.root, cfg.model.resnet18.checkpoint) == ("/home/ana/photos", "/home/ana/a.pt")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("validity=image,reader", r"needs the flag -m; a list needs brackets: 'validity=\[image,reader\]'$"),
+        (
+            "llm=smollm2,ollama",
+            "^Ambiguous value in 'llm=smollm2,ollama': a sweep over several values needs the flag -m$",
+        ),
+        ("dataset.vary.time of day=[night]", r"'dataset.vary=\{time of day: \[night\]\}'$"),
+        ("~dataset.vary.time of day", r"the mapping that it is in without it: 'dataset\.vary=\{\.\.\.\}'$"),
+        ("dataset.vary={weather: [foggy}", r"input '\{weather: \[foggy\}'\. In a list or a mapping, a text"),
+        ("captioner.template={label}", r"as one text it is 'captioner\.template=\"\{label\}\"'$"),
+        ('name="a', r"Quotes must be closed; inside of them, \\\" stands for a quote"),
+    ],
+)
+def test_an_override_that_cannot_be_read_says_how_it_is_written(override, words):
+    with pytest.raises(UserError, match=words):
+        prepare([override])
+    if "," in override:
+        assert prepare(["-m", override])[:2] == ["-m", override]
+
+
+def test_a_word_that_is_no_setting_is_answered_with_the_form_of_one():
+    with pytest.raises(UserError, match="'quick' is no setting: settings are written name=value"):
+        prepare(["seed=1", "quick"])
+    assert prepare(["--config-dir", "mine", "~quality"]) == ["--config-dir", "mine", "~quality"]
