@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,18 @@ def find_dependent_gates(
         )
 
 
-def refuse_unknown_classes(gates: Iterable[Any], classes: Sequence[str]) -> None:
-    """Raises a UserError for a gate with a threshold for a class that the data set does not have."""
+def refuse_unknown_classes(gates: Iterable[Any], labels: Any) -> None:
+    """Raises a UserError for a gate with a threshold for a class that no mask can have.
+
+    `labels` has the `classes` and `colours` of the data set; masks hold classes only with a colour for each.
+    """
+    classes = labels.classes if len(labels.colours) == len(labels.classes) else ()
     for gate in gates:
         for name in set(getattr(gate, "min_class_agreements", ())) - set(classes):
             near = nearest(name, classes)
             raise UserError(
-                f"validity.{gate.name}.min_class_agreements: the data set has no class {name}; "
-                + (f"did you mean {near}?" if near else f"it has {', '.join(classes)}")
+                f"validity.{gate.name}.min_class_agreements: no mask of the data set has a class {name}; "
+                + (f"did you mean {near}?" if near else f"they have {', '.join(classes) or 'no named ones'}")
             )
 
 

@@ -277,9 +277,7 @@ def ask_hub(repository: str, name: str, what: str, instead: str) -> None:
     Asks only once; the libraries would retry for two minutes. Never asks for what can only be a path.
     """
     if re.match(r"[/~.]|\w:|.*\\", name) or (name.count("/") < 2 and Path(name).suffix in ENDINGS):
-        raise UserError(
-            f"No weights for '{name}': there is no {what} on this machine at this path; {instead} needs none"
-        )
+        raise UserError(f"No weights for '{name}': it is no {what} on this machine; {instead} needs none")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 

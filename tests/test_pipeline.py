@@ -182,7 +182,7 @@ def test_a_threshold_for_a_class_that_the_data_set_lacks_is_refused_in_a_finishe
     gate = Gate()
     run(tmp_path, gates=[gate])
     gate.min_class_agreements = {"roads": 0.2}
-    with pytest.raises(UserError, match=r"min_class_agreements: .* no class roads; did you mean road"):
+    with pytest.raises(UserError, match=r"min_class_agreements: .* a class roads; did you mean road"):
         run(tmp_path, gates=[gate])
 
 

@@ -88,7 +88,7 @@ def test_a_file_of_weights_that_is_not_there_is_not_looked_for_on_the_hub(path):
     with pytest.raises(UserError) as caught:
         check_weights(cfg)
     assert not isinstance(caught.value, NoWeights)  # which would propose to fetch it
-    said = f"model.resnet18.checkpoint={path}: No weights for '{path}': there is no f"
+    said = f"model.resnet18.checkpoint={path}: No weights for '{path}': it is no f"
     assert str(caught.value).startswith(said)
 
 

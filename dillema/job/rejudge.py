@@ -65,7 +65,7 @@ def judge_again(
         results: New entries of results.json.
     """
     gates = [build(block) for block in blocks.values()]
-    refuse_unknown_classes(gates, source.labels.classes)
+    refuse_unknown_classes(gates, source.labels)
     new_scores = scores or {}
     new_gates = {name.partition(".")[0] for row in new_scores.values() for name in row}
     new_names = score_names([gate for gate in gates if gate.name in new_gates], source.labels.classes)

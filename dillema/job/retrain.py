@@ -112,7 +112,7 @@ def retrain(
         samples = read_samples(pipeline.dataset)
         _check_conditions(pipeline, samples, conditions)
         train, test = _split(pipeline, samples, test_fraction, context.folder)
-        refuse_unknown_classes(pipeline.gates, pipeline.dataset.classes)
+        refuse_unknown_classes(pipeline.gates, pipeline.dataset)
         check_weights(context.cfg)
         check_models(pipeline, runner, samples)
         trainings = len(pipeline.models) * len(ARMS) * len(seeds)

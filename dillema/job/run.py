@@ -186,7 +186,7 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         for sentence in attribute_check.describe_unknown(context.cfg):
             log.warning("%s", sentence)
         check_masks(samples, pipeline.dataset)
-        refuse_unknown_classes(pipeline.gates, pipeline.dataset.classes)
+        refuse_unknown_classes(pipeline.gates, pipeline.dataset)
         samples = sort_samples(samples)
         totals.sources, totals.sources_digest = len(samples), digest([sample.id for sample in samples])
         if shard is not None:

@@ -120,7 +120,10 @@ class SegmenterGate:
         iou = iou_per_class(np.diagonal(matrix), pixels, matrix.sum(0))
         large = pixels >= self.min_class_share * pixels.sum()
         worst = {"worst_class": float(iou[present & large].min())} if (present & large).any() else {}
-        of_classes = {f"{CLASS_SCORE}{dataset.classes[i]}": float(iou[i]) for i in np.flatnonzero(present)}
+        # the ids of a mask may be those of other classes (see mini_imagenet), without it the segmenter's own
+        is_named = sample.mask is not None and len(dataset.classes) == len(dataset.colours)
+        named = np.flatnonzero(present) if is_named else []
+        of_classes = {f"{CLASS_SCORE}{dataset.classes[i]}": float(iou[i]) for i in named}
         return {"agreement": float(iou[present].mean())} | worst | of_classes
 
     def _segment(self, images: Sequence[Image.Image]) -> list[np.ndarray]:

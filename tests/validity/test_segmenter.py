@@ -71,7 +71,13 @@ def test_a_class_may_have_a_threshold_of_its_own(gate):
 def test_a_threshold_for_a_class_that_does_not_exist_is_refused(gate):
     misspelt = SegmenterGate(gate.model, min_class_agreements={"pedestrain": 0.2})
     with pytest.raises(UserError, match=r"validity\.segmenter\.min_class_agreements: .*mean pedestrian\?"):
-        refuse_unknown_classes([misspelt], ["road", "pedestrian"])
+        refuse_unknown_classes(
+            [misspelt], tiny.dataset(classes=("road", "pedestrian"), colours=((0,) * 3,) * 2)
+        )
+    with pytest.raises(UserError, match="no mask of the data set has a class car; they have no named ones"):
+        refuse_unknown_classes(
+            [SegmenterGate("", min_class_agreements={"car": 0.2})], tiny.dataset(classes=("car",))
+        )
 
 
 def test_a_class_of_a_few_pixels_is_not_the_worst(gate):
@@ -84,7 +90,7 @@ def test_a_class_of_a_few_pixels_is_not_the_worst(gate):
 
 def test_without_a_mask_the_original_image_is_the_measure(gate):
     same, other = score(gate, [tiny.sample(seed=3)] * 2, [tiny.image(3), tiny.image(4)])
-    assert same["agreement"] == 1.0
+    assert same == {"agreement": 1.0, "worst_class": 1.0}  # the classes may be others than the data set's
     assert other["agreement"] < 1.0
 
 
