@@ -122,7 +122,7 @@ class SegmenterGate:
         worst = {"worst_class": float(iou[present & large].min())} if (present & large).any() else {}
         # the ids of a mask may be those of other classes (see mini_imagenet), without it the segmenter's own
         is_named = sample.mask is not None and len(dataset.classes) == len(dataset.colours)
-        named = np.flatnonzero(present) if is_named else []
+        named = np.flatnonzero(present & is_named)
         of_classes = {f"{CLASS_SCORE}{dataset.classes[i]}": float(iou[i]) for i in named}
         return {"agreement": float(iou[present].mean())} | worst | of_classes
 
