@@ -21,9 +21,13 @@ COMMON_VALUES = {"weather": WEATHERS, "time of day": TIMES, "colour": COLOURS, "
 def find_mistakes(cfg: DictConfig) -> Iterator[str]:
     """Yields a message for each attribute or value of `dataset.vary` and `dataset.where` near a known one.
 
+    Also for an empty `vary`, with which there is nothing to test.
+
     The known ones of `vary` are those of the vocabulary, those of `where` are the `where_values` of the data
     set. A name that is near none passes: it may be the user's own.
     """
+    if OmegaConf.select(cfg, "dataset.vary") == {}:
+        yield "dataset.vary: name what may change, as in dataset.vary={weather: [foggy], time of day: []}"
     yield from _find_mistakes_of_vary(cfg)
     known_values = _where_values(cfg)
     for name, values in _read_lists(cfg, "where").items() if known_values else ():

@@ -25,6 +25,11 @@ def test_misspelt_attributes_and_values_are_asked_about_all_at_once():
     assert "give its words in a file of prompt.vocabulary" in mistakes[0]
 
 
+def test_a_run_in_which_nothing_may_change_is_refused():
+    (mistake,) = find_mistakes("dataset.vary={}")
+    assert mistake.startswith("dataset.vary: name what may change, as in dataset.vary={weather:")
+
+
 @pytest.mark.parametrize(
     "vary",
     [
