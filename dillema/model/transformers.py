@@ -1,5 +1,6 @@
 """Models under test from transformers."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from ..image_size import in_proportion
 from .logits import ClassMap, map_logits
 from .trainable import Trainable
 from .weights import expand_home
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +55,7 @@ class _Transformers(Trainable):
         instead = "model=mini_segformer or model=mini_resnet"
         self._processor = hub.load(transformers.AutoImageProcessor, self.model, instead)
         auto_class = getattr(transformers, self.auto_class)
-        self._network = hub.network(auto_class, self.model, instead, self.device, self.dtype)
+        self._network = hub.network(auto_class, self.model, instead, self.device, self._choose_dtype())
 
     def logits(self, images: Sequence[Image.Image]) -> "Tensor | list[Tensor]":
         """Returns the logits; see `Trainable`."""
@@ -68,6 +71,9 @@ class _Transformers(Trainable):
     def saved(self, folder: Path) -> Self:
         """Returns this model with the weights of a folder."""
         return replace(self, model=str(folder))
+
+    def _choose_dtype(self) -> hub.DType:
+        return self.dtype
 
     @property
     def _id2label(self) -> tuple[str, ...]:
@@ -135,7 +141,18 @@ class TransformersMaskSegmentation(_Segmenter):
     et al., NeurIPS 2021). For its classes see TransformersClassification.
     """
 
+    version: ClassVar[int] = 3
     auto_class: ClassVar[str] = "AutoModelForUniversalSegmentation"
+
+    def _choose_dtype(self) -> hub.DType:
+        """Returns float32 on a CPU, where torch samples the deformable attention's grid wrongly in 16 bits."""
+        device, dtype = hub.placement(self.device, self.dtype)
+        if device == "cpu" and dtype.itemsize < 4:
+            log.warning(
+                "%s computes in float32 on a CPU: in %s its masks would be wrong", self.model, self.dtype
+            )
+            return "float32"
+        return self.dtype
 
     def _read_logits(self, output: Any) -> "Tensor":
         import torch

@@ -95,6 +95,16 @@ def test_masks_with_a_class_each_become_a_segmentation(tmp_path):
     ).float().mean() > 0.9  # the two enlarge the masks at different moments
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_mask_segmenter_computes_in_float32_on_a_cpu(tmp_path, dtype, caplog):
+    folder = tiny.mask_segmenter(tmp_path)
+    models = [TransformersMaskSegmentation("m", folder, dtype=d, device="cpu") for d in ("float32", dtype)]
+    for model in models:
+        model.load()
+    wanted, found = (model.predict([tiny.image(0)])[0] for model in models)
+    assert found.equal(wanted) and f"in {dtype} its masks would be wrong" in caplog.text
+
+
 def test_a_mask_segmenter_that_transformers_4_saved_is_opened(tmp_path):
     from safetensors.torch import load_file, save_file
 
