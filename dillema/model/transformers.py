@@ -149,7 +149,7 @@ class TransformersMaskSegmentation(_Segmenter):
         device, dtype = hub.placement(self.device, self.dtype)
         if device == "cpu" and dtype.itemsize < 4:
             log.warning(
-                "%s computes in float32 on a CPU: in %s its masks would be wrong", self.model, self.dtype
+                "%s: float32 on this CPU, because in %s its masks would be wrong", self.model, self.dtype
             )
             return "float32"
         return self.dtype
