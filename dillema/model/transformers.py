@@ -145,7 +145,7 @@ class TransformersMaskSegmentation(_Segmenter):
     auto_class: ClassVar[str] = "AutoModelForUniversalSegmentation"
 
     def _choose_dtype(self) -> hub.DType:
-        """Returns float32 on a CPU, where torch samples the deformable attention's grid wrongly in 16 bits."""
+        """Returns float32 on a CPU, where torch samples deformable attention wrongly in 16 bits."""
         device, dtype = hub.placement(self.device, self.dtype)
         if device == "cpu" and dtype.itemsize < 4:
             log.warning(
