@@ -118,11 +118,15 @@ def _check_drops(
         yield _check_drop(model, "drop by the generator alone", figures.get("placebo"), placebo_limit)
     rows = {(row["attribute"], row["to"]): row for row in figures.get("per_value") or ()}
     for attribute, limits in value_limits.items():
-        if not isinstance(limits, Mapping):
-            raise UserError("job.max_drops: give the values of each attribute, as in {weather: {foggy: 0.2}}")
+        numbers = limits.values() if isinstance(limits, Mapping) else [None]
+        if not all(isinstance(number, int | float) and 0 <= number <= 1 for number in numbers):
+            raise UserError(
+                f"job.max_drops.{attribute}: give its values with a number from 0 to 1 each, "
+                "as in job.max_drops={weather: {foggy: 0.2}}"
+            )
         for value, value_limit in limits.items():
             name = f"drop with {attribute} → {value}"
-            yield _check_drop(model, name, rows.get((attribute, value)), float(value_limit))
+            yield _check_drop(model, name, rows.get((attribute, value)), value_limit)
 
 
 def _check_drop(model: str, name: str, row: Mapping[str, Any] | None, limit: float) -> Criterion:

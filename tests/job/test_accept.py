@@ -108,6 +108,15 @@ def test_a_job_with_nothing_to_check_says_what_can_be_checked(run, tmp_path):
         accept(context)
 
 
+@pytest.mark.parametrize("limits", [0.2, {"foggy": "low"}, {"foggy": 20}])
+def test_limits_of_values_that_are_no_shares_are_refused(run, tmp_path, limits):
+    context = JobContext(without_hydra(compose(["job=accept", f"run={run}"])), tmp_path)
+    with pytest.raises(
+        UserError, match=r"job\.max_drops\.weather: give its values with a number from 0 to 1"
+    ):
+        accept(context, max_drops={"weather": limits})
+
+
 def test_criteria_come_from_the_command_line(run):
     arguments = prepare(
         ["job=accept", f"run={run}", "job.max_drops={weather: {foggy: 0.2}}", "job.max_drop=2"]
