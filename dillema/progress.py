@@ -131,15 +131,19 @@ class StepProgress:
 
     def _show(self) -> None:
         now = time.perf_counter()
-        rate = format_rate(self.done, now - self.start) if self.done else ""
-        self.bar.update(self.task, completed=self.done, count=f"{self.done}/{self.total}", note=rate)
-        if self.forecast and self.all_steps is not None:
-            count, _, note = str(self.forecast).partition(", ")
-            self.bar.update(self.all_steps, completed=self.forecast.share, count=count, note=note)
-        if self.bar.disable and now - self.logged > SECONDS_BETWEEN_LOG_LINES:
+        if not self.bar.disable:
+            rate = self._format_rate(now)
+            self.bar.update(self.task, completed=self.done, count=f"{self.done}/{self.total}", note=rate)
+            if self.forecast and self.all_steps is not None:
+                count, _, note = str(self.forecast).partition(", ")
+                self.bar.update(self.all_steps, completed=self.forecast.share, count=count, note=note)
+        elif now - self.logged > SECONDS_BETWEEN_LOG_LINES:
             overall = f"; all steps: {self.forecast}" if self.forecast else ""
-            log.info("%s: %d of %d, %s%s", self.step, self.done, self.total, rate, overall)
+            log.info("%s: %d of %d, %s%s", self.step, self.done, self.total, self._format_rate(now), overall)
             self.logged = now
+
+    def _format_rate(self, now: float) -> str:
+        return format_rate(self.done, now - self.start) if self.done else ""
 
 
 @contextmanager

@@ -1,17 +1,22 @@
 """Runs a step on its items: looks up finished items, computes the missing ones, stores and reports them."""
 
 import logging
+import os
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
+
+from PIL import Image
 
 from .backend import Executor
 from .errors import MESSAGE_LENGTH, ItemError, UserError, shorten
+from .execution import in_threads
 from .keys import digest, identity
 from .progress import Forecast, StepProgress, format_rate, show_progress
 from .speeds import note_speed
@@ -42,10 +47,16 @@ class Outcome(Generic[Item]):
 
 @dataclass(frozen=True)
 class StoringStep:
-    """A step that writes its images where the work is done. Its items are pairs: an item and its key."""
+    """A step whose items are pairs: an item and its key. Processes that are given it write its images.
+
+    Attributes:
+        process: The process that made it. Its results keep their images: the runner writes them while the
+            next batch is computed.
+    """
 
     step: Step[Any]
     images: Images
+    process: int = field(default_factory=os.getpid)
 
     @property
     def name(self) -> str:
@@ -58,17 +69,35 @@ class StoringStep:
         return self.step.backend
 
     def work(self, backend: Any, batch: Sequence[tuple[Any, str]]) -> list[StepResult | Exception]:
-        """Returns the results without their images, which are written, with the time of each."""
+        """Returns the results with the time of each; without their images where these are written."""
         start = time.perf_counter()
         results = list(self.step.work(backend, [item for item, _ in batch]))
-        for result, (_, key) in zip(results, batch, strict=False):  # the runner checks their number
-            if isinstance(result, StepResult) and result.image is not None:
-                self.images.write(key, result.image)
+        if os.getpid() != self.process:
+            results = write_images(self.images, [key for _, key in batch], results)
         seconds = (time.perf_counter() - start) / len(batch)
         return [
-            StepResult(result.value, seconds=seconds) if isinstance(result, StepResult) else result
+            replace(result, seconds=seconds) if isinstance(result, StepResult) else result
             for result in results
         ]
+
+
+def write_images(
+    images: Images, keys: Sequence[str], results: Sequence[StepResult | Exception]
+) -> list[StepResult | Exception]:
+    """Writes the images of results, all at the same time: the disk then confirms them together.
+
+    Returns the results without images; for one that cannot be written, the exception.
+    """
+    written = list(results)
+    made: list[tuple[int, str, StepResult]] = [
+        (index, key, result)
+        for index, (key, result) in enumerate(zip(keys, results, strict=False))  # the runner checks them
+        if isinstance(result, StepResult) and result.image is not None
+    ]
+    errors = in_threads(lambda image: images.write(image[1], cast(Image.Image, image[2].image)), made)
+    for (index, _, result), error in zip(made, errors, strict=True):
+        written[index] = error or replace(result, image=None)
+    return written
 
 
 @dataclass
@@ -201,24 +230,23 @@ class Runner:
         self.executor.load(step.backend)
         size = step.batch_size
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]
-        results = self.executor.map(StoringStep(step, self.store.images), batches)
+        computed = self.executor.map(StoringStep(step, self.store.images), batches)
         records: dict[str, Record] = {}
         start = time.perf_counter()
-        with show_progress(step.name, len(missing), self.forecast, self.executor.blocks == 1) as progress:
+        with (
+            show_progress(step.name, len(missing), self.forecast, self.executor.blocks == 1) as progress,
+            ThreadPoolExecutor(1) as thread,  # finishes a batch while the next one is computed
+        ):
+            finished: Future[None] | None = None
             batch_start = time.perf_counter()
-            for batch, batch_results in zip(batches, results, strict=True):
-                seconds = (time.perf_counter() - batch_start) / len(batch)
-                with self._lock:
-                    batch_records = self._store(step, batch, batch_results, seconds)
-                    records |= {record.key: record for record in batch_records}
-                    progress.advance(len(batch), seconds * len(batch))
-                    _log_failures(progress, step.name, batch_records, batch_results)
-                    self._note_failures(step, [(record.item, record) for record in batch_records])
-                    finished = [
-                        (item, self.store.image(key)) for item, key in batch if not records[key].failed
-                    ]
-                    self.after_batch(step, finished)
+            for batch, results in zip(batches, computed, strict=True):
+                if finished:
+                    finished.result()
+                seconds = time.perf_counter() - batch_start
+                finished = thread.submit(self._finish, step, batch, results, seconds, progress, records)
                 batch_start = time.perf_counter()
+            if finished:
+                finished.result()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start
         if len(records) > 1:  # one item, as that of a check, takes the time of imports and warm-up
@@ -229,19 +257,28 @@ class Runner:
         )  # fmt: skip
         return records
 
-    def _store(
-        self, step: Step[Item], batch: Sequence[tuple[Item, str]], results: Sequence[Any], seconds: float
-    ) -> list[Record]:
-        """Writes the records of a batch to the store, and returns them."""
-        records: list[Record] = []
-        for (item, key), result in zip(batch, results, strict=True):
+    def _finish(
+        self, step: Step[Item], batch: Sequence[tuple[Item, str]], results: Sequence[Any], seconds: float,
+        progress: StepProgress, records: dict[str, Record],
+    ) -> None:  # fmt: skip
+        """Writes the images and records of a batch, adds the records to `records`, and shows the progress."""
+        written = write_images(self.store.images, [key for _, key in batch], results)
+        made: list[Record] = []
+        for (item, key), result in zip(batch, written, strict=True):
             if isinstance(result, StepResult):
-                measured = seconds if result.seconds is None else result.seconds
-                records.append(Record(key, step.item_id(item), result.value, seconds=measured))
+                measured = seconds / len(batch) if result.seconds is None else result.seconds
+                made.append(Record(key, step.item_id(item), result.value, seconds=measured))
             else:
-                records.append(_failed_record(key, step.item_id(item), result, seconds))
-        self.store.put(step.name, records)
-        return records
+                made.append(_failed_record(key, step.item_id(item), result, seconds / len(batch)))
+        with self._lock:
+            self.store.put(step.name, made)
+            records |= {record.key: record for record in made}
+            progress.advance(len(batch), seconds)
+            _log_failures(progress, step.name, made, results)
+            self._note_failures(step, [(record.item, record) for record in made])
+            self.after_batch(
+                step, [(item, self.store.image(key)) for item, key in batch if not records[key].failed]
+            )
 
     @property
     def _level(self) -> int:
