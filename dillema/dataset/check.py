@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from ..backend import Dataset
 from ..decoding import UnreadableImage, list_ids
@@ -17,10 +18,10 @@ MASKS_TO_LOOK_AT = 24
 NAMES_TO_SHOW = 8
 
 
-def check_sample(sample: Sample, dataset: Dataset) -> None:
-    """Raises an ItemError if the image or the mask of a sample is wrong."""
+def check_sample(sample: Sample, dataset: Dataset) -> Image.Image:
+    """Returns the image of a sample; raises an ItemError if it or the mask is wrong."""
     try:
-        width, height = sample.image.size
+        image = sample.image
     except Exception as error:
         raise _name_error(error, f"the image of {sample.id}") from error
     try:
@@ -28,10 +29,11 @@ def check_sample(sample: Sample, dataset: Dataset) -> None:
     except Exception as error:
         raise _name_error(error, f"the mask of {sample.id}") from error
     if mask is None:
-        return
-    if mask.shape != (height, width):
+        return image
+    if mask.shape[::-1] != image.size:
         raise ItemError(
-            f"the mask of {sample.id} is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}"
+            f"the mask of {sample.id} is {mask.shape[1]}x{mask.shape[0]}, its image "
+            f"{image.width}x{image.height}"
         )
     if unknown := sorted(set(list_ids(mask)) - _allowed_ids(dataset)):
         raise ItemError(
@@ -39,6 +41,7 @@ def check_sample(sample: Sample, dataset: Dataset) -> None:
             f"0 to {len(dataset.colours) - 1}. To leave {unknown[0]} out, add {_ignored_line(unknown[0])} to "
             "dataset.classes_file"
         )
+    return image
 
 
 def check_masks(samples: Sequence[Sample], dataset: Dataset) -> None:

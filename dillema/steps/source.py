@@ -50,9 +50,8 @@ class SourceStep(Step[Sample]):
         results: list[StepResult | Exception] = []
         task = get_task(self.dataset.task)
         for sample in batch:
-            check_sample(sample, self.dataset)
             task.check(sample, self.dataset)
-            image = sample.image
+            image = check_sample(sample, self.dataset)
             size = self.size.of(image.size)
             if image.size != size:
                 image = image.resize(size, Image.Resampling.LANCZOS)
