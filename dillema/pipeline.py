@@ -80,10 +80,10 @@ class Pipeline:
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         blocks = overlap(partial(self.run_block, runner), parts, executor.blocks, executor.stop)
         runner.in_parts = len(parts) > 1
-        for number, block in enumerate(blocks, 1):
-            yield block
+        for done in range(size, len(ordered) + size, size):
+            yield next(blocks)  # without a name, which would keep it in memory beside the next one
             if runner.in_parts:
-                log.info("%d of %d sources are done", min(number * size, len(ordered)), len(ordered))
+                log.info("%d of %d sources are done", min(done, len(ordered)), len(ordered))
         runner.in_parts = False
         runner.refuse_total_failures()
 

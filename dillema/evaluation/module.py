@@ -40,6 +40,8 @@ TRAINER_OPTIONS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 
+_of_thread = threading.local()
+
 Item = tuple[str, Callable[[], Image.Image], Callable[[], Truth]]
 """A key, and functions that read the image and its truth."""
 
@@ -157,12 +159,24 @@ def evaluate(
             if len(items) > batch_size:
                 return _evaluate_in_processes(model, items, dataset, batch_size, devices)
         evaluation = Evaluation(model, dataset)
-        # Lightning is told to use the CPU, because a model manages its own device
-        trainer = L.Trainer(accelerator="cpu", devices=1, plugins=LightningEnvironment(), **TRAINER_OPTIONS)
         loader = DataLoader(_Items(items), batch_size=batch_size, collate_fn=list)
-        with interrupts():
+        with interrupts(), _trainer_of_thread() as trainer:
             trainer.test(evaluation, loader, verbose=False)
+        del evaluation.model  # the trainer keeps the module until the next test
     return evaluation.records
+
+
+@contextmanager
+def _trainer_of_thread() -> Iterator[L.Trainer]:
+    """Gives the trainer of this thread, because making one takes longer than predicting a small batch."""
+    trainer = getattr(_of_thread, "trainer", None)
+    _of_thread.trainer = None  # one that failed is not used again
+    if trainer is None:
+        # Lightning is told to use the CPU, because a model manages its own device
+        plugins = LightningEnvironment()
+        trainer = L.Trainer(accelerator="cpu", devices=1, plugins=plugins, **TRAINER_OPTIONS)
+    yield trainer
+    _of_thread.trainer = trainer
 
 
 @contextmanager

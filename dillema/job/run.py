@@ -300,20 +300,25 @@ def _rows(blocks: Iterator[Block], writer: RunWriter, totals: Totals) -> Iterato
     for block in blocks:
         writer.add(block.images)
         totals.add(block)
-        # by source, so that the file depends neither on the size of a block nor on shards
-        for prediction in sorted(block.predictions, key=lambda prediction: prediction.image.source_id):
-            image = prediction.image
-            yield predictions.row(
-                prediction.model,
-                image.image_id,
-                image.source_id,
-                image.kind,
-                prediction.record,
-                group=image.group,
-                edits=image.edits,
-                verdict=image.verdict,
-                digest=image.digest,
-            )
+        yield from _rows_of_block(block)
+        del block  # it would take memory beside the next one
+
+
+def _rows_of_block(block: Block) -> Iterator[dict[str, Any]]:
+    # by source, so that the file depends neither on the size of a block nor on shards
+    for prediction in sorted(block.predictions, key=lambda prediction: prediction.image.source_id):
+        image = prediction.image
+        yield predictions.row(
+            prediction.model,
+            image.image_id,
+            image.source_id,
+            image.kind,
+            prediction.record,
+            group=image.group,
+            edits=image.edits,
+            verdict=image.verdict,
+            digest=image.digest,
+        )
 
 
 def _describe(context: JobContext, pipeline: Pipeline) -> dict[str, Any]:
