@@ -132,7 +132,7 @@ class _Lookup(Runner):
         self._counts[digest(step_key), False] += len(keys)
         self._counts[digest(step_key), True] += sum(key in done for key in keys)
         return {
-            step.item_id(item): Outcome(item, step.decode(records[key].value), key, self.store.image(key))
+            step.item_id(item): Outcome(item, step.decode(records[key].value), key, self.store.images)
             for item, key in zip(items, keys, strict=True)
             if key in done and not records[key].failed
         }

@@ -36,13 +36,18 @@ class Outcome(Generic[Item]):
         item: The item.
         value: The result of the step.
         key: The key of its record.
-        image: The path of its image, if the step makes images.
+        images: The images of the store.
     """
 
     item: Item
     value: Any
     key: str
-    image: Path
+    images: Images
+
+    @property
+    def image(self) -> Path:
+        """Returns the path of its image, if the step makes images."""
+        return self.images.path(self.key)
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,7 @@ class Runner:
         if not self.in_parts:
             self.refuse_total_failures()
         return {
-            item_id: Outcome(item, step.decode(records[key].value), key, self.store.image(key))
+            item_id: Outcome(item, step.decode(records[key].value), key, self.store.images)
             for item_id, item, key in zip(ids, items, keys, strict=True)
             if not records[key].failed
         }

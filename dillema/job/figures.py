@@ -1,5 +1,6 @@
 """Computes the figures of results.json from what a run folder holds."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
@@ -49,11 +50,13 @@ def _read_reference(folder: RunFolder, description: Mapping[str, Any]) -> statis
 
 def _average_quality(folder: RunFolder, seed: int) -> dict[str, Any]:
     """Returns the mean of every quality figure over the valid images."""
-    values: dict[str, list[tuple[str, float]]] = {}
+    groups: dict[str, list[str]] = {}
+    values: dict[str, array[float]] = {}
     for image in folder.generated():
         for name, value in image.quality.items() if image.verdict.valid else ():
-            values.setdefault(name, []).append((image.group or image.source, value))
-    return {name: statistics.means(pairs, seed) for name, pairs in values.items()}
+            groups.setdefault(name, []).append(image.group or image.source)
+            values.setdefault(name, array("d")).append(value)
+    return {name: statistics.means(zip(groups[name], values[name], strict=True), seed) for name in values}
 
 
 def describe_distance(images: Iterable[tuple[str, Path, str, Path, str]]) -> DistanceItem:
