@@ -93,7 +93,8 @@ class Backend:
 
     def work(self, *items: str) -> None:
         for item in items:
-            time.sleep(self.pause)
+            if self.pause:
+                time.sleep(self.pause)
             if self.diary:
                 with Path(self.diary).open("a") as file:
                     file.write(f"{type(self).__name__} {item}\n")
