@@ -10,6 +10,7 @@ No other package imports mlflow.
 from .client import absolute, connect
 from .pending import UNSENT, PendingRun
 from .run import TrackedRun, open_run, track
+from .sender import prepare_sender
 from .sending import close_dead_runs, send
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "close_dead_runs",
     "connect",
     "open_run",
+    "prepare_sender",
     "send",
     "track",
 ]

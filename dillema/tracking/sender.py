@@ -85,6 +85,12 @@ def give_back(sender: Sender) -> None:
     _idle.append(sender)
 
 
+def prepare_sender() -> None:
+    """Starts a process for a run that is about to begin."""
+    with log_tracking_errors(NOT_STARTED):
+        give_back(take_sender())
+
+
 @atexit.register
 def _end_idle() -> None:
     for sender in _idle:
