@@ -166,28 +166,32 @@ def _judge_images(
 
     Returns for each image whether it counted before and whether it counts now.
     """
-    target, lines, judged, moved = folder.path / part, [], {}, []
+    target, moved = folder.path / part, []
+    judged: dict[str, tuple[bool, bool]] = {}
     files = list_files(target)
-    for row in read_metadata(source.path / part):
-        image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
-        new = judge_image(image, row["scores"] or {})
-        judged[image] = row["valid"], new.valid
-        row |= {"scores": dict(new.scores) or None, "valid": new.valid}
-        row |= {"reasons": list(new.reasons), "checked": new.checked}
-        earlier = row["file_name"]
-        if earlier not in files:
-            raise UserError(
-                f"{source.path / part / METADATA} names {earlier}, which is not in {source.path / part}"
-            )
-        row["file_name"] = place_image(earlier.partition("/")[2], new)
-        if row["file_name"] != earlier:
-            moved.append((target / earlier, target / row["file_name"]))
-        lines.append(json.dumps(row) + "\n")
+
+    def judge_rows() -> Iterator[dict[str, Any]]:
+        for row in read_metadata(source.path / part):
+            image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
+            new = judge_image(image, row["scores"] or {})
+            judged[image] = row["valid"], new.valid
+            row |= {"scores": dict(new.scores) or None, "valid": new.valid}
+            row |= {"reasons": list(new.reasons), "checked": new.checked}
+            earlier = row["file_name"]
+            if earlier not in files:
+                raise UserError(
+                    f"{source.path / part / METADATA} names {earlier}, which is not in {source.path / part}"
+                )
+            row["file_name"] = place_image(earlier.partition("/")[2], new)
+            if row["file_name"] != earlier:
+                moved.append((target / earlier, target / row["file_name"]))
+            yield row
+
+    folder.write_metadata(part, judge_rows())
     for place in {new.parent for _, new in moved}:
         place.mkdir(parents=True, exist_ok=True)
     for earlier, new in moved:
         earlier.replace(new)
-    write_atomically(target / METADATA, "".join(lines))
     for place in (target / COUNTED_IMAGES).iterdir():
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()  # torchvision refuses a class folder without images
