@@ -72,6 +72,7 @@ def run_hydra(cfg: DictConfig) -> float | None:
     try:
         if is_sweep:
             check(cfg)
+        _keep_pandas_out()
         with machine_errors():
             folder = build(cfg.job)(JobContext.from_hydra(cfg))
         return None if cfg.objective is None else float(folder.figure(cfg.objective))
@@ -103,6 +104,29 @@ def _prepare_tracking(arguments: list[str]) -> None:
         from dillema.tracking import prepare_sender
 
         prepare_sender()
+
+
+class _NoPandas:
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _keep_pandas_out() -> None:
+    """Lets pyarrow make its first array, at which it imports pandas: 0.3 s, to know data frames from lists.
+
+    Whoever imports pandas later, and converts to it, can.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        import pyarrow
+
+        pyarrow.scalar(0)
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def _check_early(arguments: list[str]) -> None:
