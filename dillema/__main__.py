@@ -101,7 +101,7 @@ def _prepare_tracking(arguments: list[str]) -> None:
     others = [argument for argument in arguments if argument not in SWEEP_FLAGS]
     is_tracked = not any(argument.startswith(("-", "shard=")) for argument in others)
     if jobs[-1] in TRACKED_JOBS and is_tracked:
-        from dillema.tracking import prepare_sender
+        from dillema.tracking.sender import prepare_sender
 
         prepare_sender()
 

@@ -12,9 +12,10 @@ import pytest
 
 from dillema import report
 from dillema.errors import UserError
-from dillema.tracking import absolute, connect, open_run, send
-from dillema.tracking.client import artifact_location, run_address
+from dillema.tracking.client import absolute, artifact_location, connect, run_address
 from dillema.tracking.content import flatten_metrics
+from dillema.tracking.run import open_run
+from dillema.tracking.sending import send
 
 from .backends import Generator, Model, Noise, run_pipeline
 
@@ -205,7 +206,7 @@ def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dillema.tracking import open_run
+from dillema.tracking.run import open_run
 settings = {"uri": "sqlite:///here/mlflow.db", "artifacts": "here/artifacts", "experiment": "test"}
 with open_run(**settings, folder=Path("killed"), name="killed", params={}, config=""):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -314,7 +315,7 @@ def test_working_folders_of_any_name_are_tracked_in(tmp_path, monkeypatch, mlflo
 
 FIRST_USE = """
 import sys
-from dillema.tracking import connect
+from dillema.tracking.client import connect
 connect(sys.argv[1]).search_experiments()
 """
 

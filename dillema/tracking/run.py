@@ -137,11 +137,11 @@ class TrackedRun:
         if self._sender is None or not self._is_beginning:
             return
         try:
-            self._run_id, self.address = self._sender.receive(seconds)
+            self._run_id, address = self._sender.receive(seconds)
         except Exception:
             self._sender = None
             raise
-        self._is_beginning = False
+        self._is_beginning, self.address = False, hide_passwords(address)
 
     def log(self, folder: RunFolder) -> None:
         """Adds the figures, tables and images of the finished run, and its verdict as description."""

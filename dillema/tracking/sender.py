@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from ..report.origin import hide_passwords
 from .client import connect, run_address
 from .pending import PendingRun, lock_folder
 from .sending import begin_run, close_dead_runs, finish_run, log_tracking_errors
@@ -142,7 +141,7 @@ def _begin(folder: Path) -> tuple[str, str]:
         client = connect(pending.uri)
         run_id = begin_run(client, folder, pending)
         experiment_id = client.get_run(run_id).info.experiment_id
-        address = hide_passwords(run_address(pending.uri, experiment_id, run_id))
+        address = run_address(pending.uri, experiment_id, run_id)
         close_dead_runs(client, pending.experiment)
     return run_id, address
 
