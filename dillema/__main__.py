@@ -26,6 +26,7 @@ log = logging.getLogger("dillema")
 STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
 OWN_FILES = (".hydra", "dillema.log")  # which Hydra writes to the folder of every job
 SWEEP_FLAGS = ("-m", "--multirun")
+TRACKED_JOBS = ("run", "retrain", "merge")
 
 
 class Stopped(KeyboardInterrupt):
@@ -55,6 +56,7 @@ def main() -> None:
         if sys.argv[1:] in (["--help"], ["-h"]):
             return print(describe_options())
         sys.argv[1:] = prepare(sys.argv[1:])
+        _prepare_tracking(sys.argv[1:])
         _check_early(sys.argv[1:])
     except UserError as error:
         sys.exit(f"{error}")
@@ -70,6 +72,7 @@ def run_hydra(cfg: DictConfig) -> float | None:
     try:
         if is_sweep:
             check(cfg)
+        _keep_pandas_out()
         with machine_errors():
             folder = build(cfg.job)(JobContext.from_hydra(cfg))
         return None if cfg.objective is None else float(folder.figure(cfg.objective))
@@ -90,6 +93,40 @@ def run_hydra(cfg: DictConfig) -> float | None:
             # sys.exit would end the other runs of the sweep, too; Hydra raises this error again at the end
             raise SweepError(str(error)) from error
         sys.exit(1)
+
+
+def _prepare_tracking(arguments: list[str]) -> None:
+    """Starts the process that talks to MLflow if a run begins: it takes as long as the rest of the start."""
+    jobs = ["run", *(argument.partition("=")[2] for argument in arguments if argument.startswith("job="))]
+    others = [argument for argument in arguments if argument not in SWEEP_FLAGS]
+    is_tracked = not any(argument.startswith(("-", "shard=")) for argument in others)
+    if jobs[-1] in TRACKED_JOBS and is_tracked:
+        from dillema.tracking.sender import prepare_sender
+
+        prepare_sender()
+
+
+class _NoPandas:
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _keep_pandas_out() -> None:
+    """Lets pyarrow make its first array, at which it imports pandas: 0.3 s, to know data frames from lists.
+
+    Whoever imports pandas later, and converts to it, can.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        import pyarrow
+
+        pyarrow.scalar(0)
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def _check_early(arguments: list[str]) -> None:

@@ -242,6 +242,19 @@ def fits(value: Any, hint: Any) -> bool:
 
 def make_check(hint: Any) -> Callable[[Any], bool]:
     """Returns `fits` for one hint. Files of many lines need it: reading a hint takes longer than a check."""
+    check, types = _make_check(hint), _exact_types(hint)
+    return (lambda value: type(value) in types or check(value)) if types else check
+
+
+def _exact_types(hint: Any) -> frozenset[type]:
+    """Returns the types all of whose values fit a hint; none where the type alone does not tell."""
+    if (get_origin(hint) or hint) in (Union, UnionType):
+        parts = [_exact_types(choice) for choice in get_args(hint)]
+        return frozenset().union(*parts) if all(parts) else frozenset()
+    return EXACT_TYPES.get(hint, frozenset())
+
+
+def _make_check(hint: Any) -> Callable[[Any], bool]:
     origin, arguments = get_origin(hint) or hint, get_args(hint)
     if origin is Annotated:
         check = make_check(arguments[0])
@@ -263,12 +276,15 @@ def make_check(hint: Any) -> Callable[[Any], bool]:
 
 def _make_collection_check(origin: Any, arguments: tuple[Any, ...]) -> Callable[[Any], bool]:
     checks = [make_check(argument) for argument in arguments]
+    types = [_exact_types(argument) for argument in arguments]
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         if not checks:
             return lambda value: isinstance(value, dict)
         of_key, of_value = checks
         return lambda value: (
-            isinstance(value, dict) and all(of_key(key) and of_value(part) for key, part in value.items())
+            isinstance(value, dict)
+            and (types[0].issuperset(map(type, value)) or all(map(of_key, value)))
+            and (types[1].issuperset(map(type, value.values())) or all(map(of_value, value.values())))
         )
     if origin is tuple and arguments and arguments[-1] is not ...:
         return lambda value: (
@@ -277,9 +293,21 @@ def _make_collection_check(origin: Any, arguments: tuple[Any, ...]) -> Callable[
             and all(check(item) for check, item in zip(checks, value, strict=True))
         )
     if inspect.isclass(origin) and issubclass(origin, Collection):
-        return lambda value: isinstance(value, list) and (not checks or all(map(checks[0], value)))
+        return lambda value: (
+            isinstance(value, list)
+            and (not checks or types[0].issuperset(map(type, value)) or all(map(checks[0], value)))
+        )
     return lambda value: True
 
+
+EXACT_TYPES: dict[Any, frozenset[type]] = {
+    int: frozenset([int]),
+    float: frozenset([int, float]),
+    bool: frozenset([bool]),
+    str: frozenset([str]),
+    Path: frozenset([str]),
+    NoneType: frozenset([NoneType]),
+}
 
 PLAIN_NAMES: dict[Any, str] = {
     int: "a whole number",

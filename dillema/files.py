@@ -48,7 +48,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def list_files(folder: Path) -> set[str]:
     """Returns the paths of all files below a folder: asking for thousands one by one takes seconds."""
     found: set[str] = set()
-    for path, _, names in os.walk(folder):
+    for path, _, names in os.walk(folder, followlinks=True):
         below = Path(path).relative_to(folder).as_posix()
         found.update(names if below == "." else (f"{below}/{name}" for name in names))
     return found

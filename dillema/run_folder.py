@@ -18,20 +18,20 @@
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from . import predictions
 from .config import read_yaml
-from .config_check import describe, fits, make_check
+from .config_check import describe, fits
 from .decoding import read_text_file
 from .errors import UserError
 from .fields import FileName
 from .files import write_atomically
+from .json_lines import read_lines
 from .keys import digest
 from .predictions import Predictions
 from .types import Caption, Counterfactual, Edit, Verdict
@@ -302,8 +302,7 @@ class RunFolder:
     def images(self, part: str) -> Iterator[StoredImage]:
         """Yields the images of `generated` or of `placebo`, in their order."""
         file, count = self.path / part / METADATA, "placebos" if part == "placebo" else part
-        status = file.stat() if file.is_file() else None
-        state = status and (status.st_ino, status.st_mtime_ns, status.st_size)
+        state = _read_state(file)
         if state and part in self._kept and self._kept[part][0] == state:
             yield from self._kept[part][1]
             self._check_count(file, len(self._kept[part][1]), count)
@@ -311,16 +310,24 @@ class RunFolder:
         lines, kept = 0, []
         for row in read_metadata(self.path / part):
             lines += 1
-            try:
-                image = self._image(part, row)
-            except (KeyError, TypeError) as error:  # a column of the label, or a part of an edit
-                raise UserError(f"{file}, the line of {row['file_name']}, is damaged: {error}") from error
+            image = self._image(part, row)
             if lines <= KEPT_IMAGES:
                 kept.append(image)
             yield image
         self._check_count(file, lines, count)
         if lines == len(kept):
             self._kept[part] = state, kept
+
+    def write_metadata(self, part: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the lines of metadata.jsonl of `generated` or of `placebo`, whose images are kept."""
+        file, lines, kept = self.path / part / METADATA, [], []
+        for row in rows:
+            lines.append(json.dumps(row) + "\n")
+            if len(lines) <= KEPT_IMAGES:
+                kept.append(self._image(part, row))
+        write_atomically(file, "".join(lines))
+        if len(lines) == len(kept):
+            self._kept[part] = _read_state(file), kept
 
     def _check_count(self, file: Path, lines: int, name: str) -> None:
         """Raises a UserError if a file of a finished run has lost or gained lines."""
@@ -330,8 +337,12 @@ class RunFolder:
 
     def _image(self, part: str, row: Mapping[str, Any]) -> StoredImage:
         alternatives = {name: tuple(values) for name, values in (row.get("alternatives") or {}).items()}
-        edits = tuple(Edit(**edit) for edit in row["edits"])
-        label = {name: row[name] for name in row["label_columns"]}
+        try:
+            edits = tuple(Edit(**edit) for edit in row["edits"])
+            label = {name: row[name] for name in row["label_columns"]}
+        except (KeyError, TypeError) as error:
+            file = self.path / part / METADATA
+            raise UserError(f"{file}, the line of {row['file_name']}, is damaged: {error}") from error
         return StoredImage(
             folder=self.path,
             part=part,
@@ -355,6 +366,12 @@ class RunFolder:
         )
 
 
+def _read_state(file: Path) -> tuple[int, int, int] | None:
+    """Returns what changes when a file is written again; None where there is no file."""
+    status = file.stat() if file.is_file() else None
+    return status and (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
 def read_metadata(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the lines of metadata.jsonl in a generated set; raises a UserError that names a damaged line."""
     return read_lines(folder / METADATA, METADATA_VALUES)
@@ -369,30 +386,3 @@ def _read_settings(path: Path, hint: Any) -> Any:
     if not fits(content, hint):
         raise UserError(f"{path} is damaged: it must hold {describe(hint)}")
     return content
-
-
-def read_lines(file: Path, values: Mapping[str, Any] = MappingProxyType({})) -> Iterator[dict[str, Any]]:
-    """Yields the mappings of a file of JSON lines; nothing where there is no file.
-
-    Raises a UserError for a line that lacks one of `values`, or has one that does not fit its type.
-    """
-    if not file.exists() and not file.is_symlink():
-        return
-    if not file.is_file():
-        raise UserError(f"{file} is no file")
-    number = 1
-    checks = {name: make_check(hint) for name, hint in values.items()}
-    with file.open(encoding="utf-8-sig") as lines:
-        try:
-            for line in lines:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("it is no mapping")
-                for name, check in checks.items():
-                    if not check(row.get(name)):
-                        must_be = describe(values[name])
-                        raise ValueError(f"{name} must be {must_be}, not {row.get(name)!r:.60}")
-                yield row
-                number += 1
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{file}, line {number}, is damaged: {error}") from error

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import pytest
 
 from dillema import report
 from dillema.errors import UserError
-from dillema.tracking import absolute, connect, open_run, send
-from dillema.tracking.client import artifact_location, run_address
+from dillema.tracking.client import absolute, artifact_location, connect, run_address
 from dillema.tracking.content import flatten_metrics
+from dillema.tracking.run import open_run
+from dillema.tracking.sending import send
 
 from .backends import Generator, Model, Noise, run_pipeline
 
@@ -118,15 +118,43 @@ def test_a_run_that_is_stopped_is_marked_as_killed(tmp_path, settings, monkeypat
     assert [run.info.status for run in runs(tmp_path)[1]] == ["KILLED"]
 
 
-def test_a_run_begins_while_mlflow_is_connected(tmp_path, settings, monkeypatch):
-    proceed = threading.Event()
-    monkeypatch.setattr("dillema.tracking.run.connect", lambda uri: proceed.wait(60) and connect(uri))
+def pause(tracked_run):
+    """Lets MLflow be slow, until the returned function is called."""
+    pid = tracked_run._sender.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    return lambda: os.kill(pid, signal.SIGCONT)
+
+
+def test_a_run_begins_while_mlflow_is_connected(tmp_path, settings):
     with start(settings, in_background=True) as tracked_run:
+        proceed = pause(tracked_run)
         assert tracked_run.address == "" and (tmp_path / "run" / "unsent" / "run.json").exists()
-        proceed.set()
+        proceed()
     _, (run,) = runs(tmp_path)
     assert run.info.status == "FINISHED" and run.data.params["llm"] == "scripted"
     assert tracked_run.address.endswith(run.info.run_id) and not (tmp_path / "run" / "unsent").exists()
+
+
+def test_a_sender_that_dies_ends_no_run_and_the_next_run_has_another(tmp_path, settings, caplog):
+    for name, in_background in (("early", True), ("late", False)):
+        with start(settings, name, tmp_path / name, in_background=in_background) as tracked_run:
+            os.kill(tracked_run._sender.process.pid, signal.SIGKILL)
+        assert "ended with -9" in caplog.records[-1].message or "BrokenPipe" in caplog.records[-1].message
+        assert "job=sync" in caplog.records[-1].message and (tmp_path / name / "unsent" / "run.json").exists()
+    assert len(caplog.records) == 2
+    with start(settings, "next", tmp_path / "next"):
+        pass
+    assert [run.info.status for run in runs(tmp_path)[1] if run.info.run_name == "next"] == ["FINISHED"]
+
+
+def test_runs_after_each_other_share_a_sender_and_runs_at_once_do_not(tmp_path, settings):
+    senders = []
+    with start(settings, "one", tmp_path / "one") as one, start(settings, "two", tmp_path / "two") as two:
+        senders += [one._sender, two._sender]
+    with start(settings, "three", tmp_path / "three") as three:
+        senders.append(three._sender)
+    assert senders[0] is not senders[1] and senders[2] in senders[:2]
+    assert [run.info.status for run in runs(tmp_path)[1]] == ["FINISHED"] * 3
 
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (UserError("no"), "FAILED")])
@@ -136,15 +164,12 @@ def test_a_run_that_ends_at_once_is_ended_in_mlflow_too(tmp_path, settings, erro
     assert [run.info.status for run in runs(tmp_path)[1]] == [status]
 
 
-def test_a_run_that_is_stopped_does_not_wait_for_mlflow(tmp_path, settings, monkeypatch, caplog):
-    proceed = threading.Event()
-    monkeypatch.setattr("dillema.tracking.run.connect", lambda uri: proceed.wait(60) and connect(uri))
+def test_a_run_that_is_stopped_does_not_wait_for_mlflow(tmp_path, settings, caplog):
     begun = time.perf_counter()
     with pytest.raises(KeyboardInterrupt), start(settings, in_background=True) as tracked_run:
+        pause(tracked_run)
         raise KeyboardInterrupt
     assert time.perf_counter() - begun < 2.5 and "job=sync" in caplog.text
-    proceed.set()
-    tracked_run._begin.join()
     assert send(tmp_path / "run")  # what job=sync does
     assert [run.info.status for run in runs(tmp_path)[1]] == ["KILLED"]
 
@@ -181,7 +206,7 @@ def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dillema.tracking import open_run
+from dillema.tracking.run import open_run
 settings = {"uri": "sqlite:///here/mlflow.db", "artifacts": "here/artifacts", "experiment": "test"}
 with open_run(**settings, folder=Path("killed"), name="killed", params={}, config=""):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -290,7 +315,7 @@ def test_working_folders_of_any_name_are_tracked_in(tmp_path, monkeypatch, mlflo
 
 FIRST_USE = """
 import sys
-from dillema.tracking import connect
+from dillema.tracking.client import connect
 connect(sys.argv[1]).search_experiments()
 """
 

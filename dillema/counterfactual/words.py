@@ -5,13 +5,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 APOSTROPHES = "'\u2019"
 WORD = re.compile(rf"[^\W_](?:[\w{APOSTROPHES}-]*\w)?")
 QUOTE = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|«[^»]*»|(?<!\w)['\u2018][^'\u2019]*['\u2019](?!\w)")
 WORDS = Path(__file__).with_name("words.yaml")
-_LISTS: Any = OmegaConf.to_container(OmegaConf.load(WORDS))
+_LISTS: Any = yaml.load(WORDS.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 ARTICLES = frozenset(("a", "an"))
 PREPOSITIONS = frozenset(_LISTS["prepositions"])
 DETERMINERS = frozenset(_LISTS["determiners"])

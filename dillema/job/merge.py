@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .. import report, tracking
+from .. import report
 from ..config import build
 from ..context import JobContext
 from ..errors import UserError
@@ -22,6 +22,7 @@ from ..run_folder import METADATA, PREDICTIONS, Labels, RunFolder
 from ..run_writer import CARD_NAME, clear_run, write_card, write_failures
 from ..runner import Runner
 from ..store import Store
+from ..tracking.run import track
 from .figures import compute_figures, describe_distance, measure_distance
 from .run import point_latest
 from .shard import ShardResults, open_shards
@@ -53,7 +54,7 @@ def merge(context: JobContext, runs: Sequence[str], stores: Sequence[str] | None
     run_context = _restore_context(context, shards)
     store = Store(run_context.cfg.store)
     _join_stores(store, _list_stores(shards, store) if stores is None else stores)
-    with tracking.track(run_context) as tracked_run:
+    with track(run_context) as tracked_run:
         folder = _join(run_context, shards, store)
         report.write(folder)
         tracked_run.log(folder)

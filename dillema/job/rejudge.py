@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,6 @@ from .summary import show
 log = logging.getLogger(__name__)
 
 SHOWN = 8  # names of images whose verdict has changed
-CHUNK = 500  # files that are linked one after the other
 LINKED = ("generated", "placebo", "originals", "controls", "report")
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -78,13 +79,13 @@ def judge_again(
             verdicts[image] = verdict(gates, kept | dict(new_scores.get(image, {})))
         return verdicts[image]
 
-    _link_files(source.path, context.folder)
-    _write_settings(source, context, blocks)
-    _add_failures(source, context.folder, failures)
     folder = RunFolder(context.folder)
-    judged = _judge_images(source, folder, "generated", judge_image)
+    with _link_files(source.path, context.folder) as wait_for_files:
+        _write_settings(source, context, blocks)
+        _add_failures(source, context.folder, failures)
+        judged = _judge_images(source, folder, "generated", judge_image, wait_for_files)
+        _judge_images(source, folder, "placebo", judge_image, wait_for_files)
     valid = sum(now for _, now in judged.values())
-    _judge_images(source, folder, "placebo", judge_image)
     write_card(folder, source.labels)
     new_verdicts.judge(source.predictions_file, context.folder / PREDICTIONS, judge_image, new_names)
     description = {
@@ -123,33 +124,44 @@ def _write_settings(source: RunFolder, context: JobContext, blocks: Mapping[str,
     OmegaConf.save(OmegaConf.create(list(context.overrides)), hydra / "overrides.yaml")
 
 
-def _link_files(source: Path, target: Path) -> None:
-    """Links the files of a run into another folder, except those that the verdicts change."""
-    parts = []
+@contextmanager
+def _link_files(source: Path, target: Path) -> Iterator[Callable[[], None]]:
+    """Links the files of a run into another folder while the block runs.
+
+    Yields a function that waits until all are there. Raises a UserError for files that cannot be copied.
+    """
+    places = []
     try:
         for name in LINKED:
             shutil.rmtree(target / name, ignore_errors=True)
             if not (source / name).is_dir():
                 continue
-            for path, _, files in os.walk(source / name, onerror=_refuse_folder, followlinks=True):
+            for path, _, _ in os.walk(source / name, onerror=_refuse_folder, followlinks=True):
                 place = target / Path(path).relative_to(source)
                 place.mkdir(parents=True)
-                parts += [(path, place, files[i : i + CHUNK]) for i in range(0, len(files), CHUNK)]
-        with ThreadPoolExecutor() as pool:  # which waits for the disk
-            list(pool.map(_link_unless_metadata, *zip(*parts, strict=True)))
+                places.append((path, str(place)))
     except OSError as error:
         raise UserError(f"{source} cannot be copied: {error}") from error
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("link_files.py")), METADATA]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        assert process.stdin
+        process.stdin.write(json.dumps(places))
+        process.stdin.close()
+        process.stdin = None
 
+        def wait() -> None:
+            if process.returncode is not None:
+                return
+            _, reason = process.communicate()
+            if process.returncode:
+                raise UserError(f"{source} cannot be copied: {reason.strip()[-500:]}")
 
-def _link_unless_metadata(source: str, target: Path, names: Sequence[str]) -> None:
-    """Links files into a new folder; copies them to another disk."""
-    for name in names:
-        if name == METADATA:
-            continue
         try:
-            os.link(f"{source}/{name}", f"{target}/{name}")
-        except OSError:
-            shutil.copy(f"{source}/{name}", f"{target}/{name}")
+            yield wait
+        finally:
+            process.kill()
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -161,33 +173,39 @@ def _judge_images(
     folder: RunFolder,
     part: str,
     judge_image: Callable[[str, Mapping[str, float]], Verdict],
+    wait_for_files: Callable[[], None],
 ) -> dict[str, tuple[bool, bool]]:
     """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed.
 
     Returns for each image whether it counted before and whether it counts now.
     """
-    target, lines, judged, moved = folder.path / part, [], {}, []
-    files = list_files(target)
-    for row in read_metadata(source.path / part):
-        image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
-        new = judge_image(image, row["scores"] or {})
-        judged[image] = row["valid"], new.valid
-        row |= {"scores": dict(new.scores) or None, "valid": new.valid}
-        row |= {"reasons": list(new.reasons), "checked": new.checked}
-        earlier = row["file_name"]
-        if earlier not in files:
-            raise UserError(
-                f"{source.path / part / METADATA} names {earlier}, which is not in {source.path / part}"
-            )
-        row["file_name"] = place_image(earlier.partition("/")[2], new)
-        if row["file_name"] != earlier:
-            moved.append((target / earlier, target / row["file_name"]))
-        lines.append(json.dumps(row) + "\n")
+    target, moved = folder.path / part, []
+    judged: dict[str, tuple[bool, bool]] = {}
+    files = list_files(source.path / part)
+
+    def judge_rows() -> Iterator[dict[str, Any]]:
+        for row in read_metadata(source.path / part):
+            image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
+            new = judge_image(image, row["scores"] or {})
+            judged[image] = row["valid"], new.valid
+            row |= {"scores": dict(new.scores) or None, "valid": new.valid}
+            row |= {"reasons": list(new.reasons), "checked": new.checked}
+            earlier = row["file_name"]
+            if earlier not in files:
+                raise UserError(
+                    f"{source.path / part / METADATA} names {earlier}, which is not in {source.path / part}"
+                )
+            row["file_name"] = place_image(earlier.partition("/")[2], new)
+            if row["file_name"] != earlier:
+                moved.append((target / earlier, target / row["file_name"]))
+            yield row
+
+    folder.write_metadata(part, judge_rows())
+    wait_for_files()
     for place in {new.parent for _, new in moved}:
         place.mkdir(parents=True, exist_ok=True)
     for earlier, new in moved:
         earlier.replace(new)
-    write_atomically(target / METADATA, "".join(lines))
     for place in (target / COUNTED_IMAGES).iterdir():
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()  # torchvision refuses a class folder without images

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .. import attribute_check, predictions, report, tracking
+from .. import attribute_check, predictions, report
 from ..backend import Reference, Renders
 from ..config import build, refuse
 from ..context import JobContext
@@ -41,6 +41,7 @@ from ..runner import Runner
 from ..steps.predict import PredictStep
 from ..steps.source import SourceStep, read_samples
 from ..steps.verdict import score_names
+from ..tracking.run import track
 from ..types import REFERENCE, Sample
 from .retraining_figures import RetrainingFigures
 from .run import build_pipeline, build_runner, check_inputs, generate, point_latest
@@ -107,7 +108,7 @@ def retrain(
 
     start = time.perf_counter()
     log.info("Importing the libraries of this run; its folder is %s", context.folder.absolute())
-    with tracking.track(context) as tracked_run:
+    with track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
         samples = read_samples(pipeline.dataset)
         _check_conditions(pipeline, samples, conditions)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .. import attribute_check, estimate, hub, licences, predictions, report, tracking
+from .. import attribute_check, estimate, hub, licences, predictions, report
 from ..conditioning.several import conditionings_by_name
 from ..config import build
 from ..context import JobContext
@@ -33,6 +33,7 @@ from ..steps.results import Block
 from ..steps.source import read_samples, sort_samples
 from ..steps.verdict import score_names
 from ..store import Store
+from ..tracking.run import track
 from .figures import compute_figures, describe_distance, measure_distance
 from .shard import ShardResults, describe_work
 from .summary import show
@@ -63,7 +64,7 @@ def run(context: JobContext) -> RunFolder:
     log.info("Importing the libraries of this run; its folder is %s", context.folder.absolute())
     if context.cfg.shard is not None:
         return run_shard(context, start)
-    with tracking.track(context) as tracked_run:
+    with track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
         try:
             with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):

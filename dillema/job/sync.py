@@ -9,7 +9,9 @@ from pathlib import Path
 from ..context import JobContext
 from ..errors import UserError
 from ..report.origin import hide_passwords
-from ..tracking import UNSENT, PendingRun, absolute, close_dead_runs, connect, send
+from ..tracking.client import absolute, connect
+from ..tracking.pending import UNSENT, PendingRun
+from ..tracking.sending import close_dead_runs, send
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,10 @@
 
 import base64
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +16,8 @@ from ..files import list_files
 
 FOLDER = "report"
 SIZE = (320, 320)  # at most
-CHUNK = 256  # pictures that are read at a time
+PART = 16  # pictures that a thread takes at a time
+PARTS = 16  # that are read before the room that is left is counted
 EMBEDDED_BYTES = 6_000_000  # of small images in the page: it still fits into a mail
 
 
@@ -59,35 +62,41 @@ def place_pictures(folder: Path, pictures: Mapping[str, Path | bytes]) -> dict[s
         pictures: The image that a picture is a small copy of, or the content of its file.
     """
 
-    def read(picture: tuple[str, Path | bytes]) -> bytes:
-        name, content = picture
-        return content if isinstance(content, bytes) else read_small_copy(folder, name, content)
+    def read(part: Sequence[tuple[str, Path | bytes]]) -> list[bytes]:
+        return [
+            content if isinstance(content, bytes) else read_small_copy(folder, name, content)
+            for name, content in part
+        ]
 
     there = list_files(folder / FOLDER)
 
-    def place(picture: tuple[str, Path | bytes]) -> None:
-        name, content = picture
-        path = folder / FOLDER / name
-        if isinstance(content, bytes):
-            if name not in there or path.stat().st_size != len(content):
-                _write(path, content)
-        elif name not in there:
-            _write(path, shrink_file(content))
+    def is_missing(name: str, content: Path | bytes) -> bool:
+        if isinstance(content, Path) or name not in there:
+            return name not in there
+        return os.stat(f"{folder}/{FOLDER}/{name}").st_size != len(content)  # noqa: PTH116  # a path is slow
+
+    def place(part: Sequence[tuple[str, Path | bytes]]) -> None:
+        for name, content in part:
+            if is_missing(name, content):
+                file = content if isinstance(content, bytes) else shrink_file(content)
+                _write(folder / FOLDER / name, file)
 
     addresses = {name: quote(f"{FOLDER}/{name}") for name in pictures}
     items, room = list(pictures.items()), EMBEDDED_BYTES
+    parts = [items[start : start + PART] for start in range(0, len(items), PART)]
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(items), CHUNK):
-            chunk = items[start : start + CHUNK]
+        for start in range(0, len(parts), PARTS):
+            chunk = parts[start : start + PARTS]
             if room < 0:
                 list(pool.map(place, chunk))
                 continue
-            for picture, content in zip(chunk, pool.map(read, chunk), strict=True):
+            contents = chain.from_iterable(pool.map(read, chunk))
+            for picture, content in zip(chain.from_iterable(chunk), contents, strict=True):
                 room -= len(content)
                 if room >= 0:
                     addresses[picture[0]] = embed(content)
                 elif isinstance(picture[1], bytes):  # the others lie there since they were read
-                    place(picture)
+                    place([picture])
     return addresses
 
 

@@ -47,6 +47,8 @@ class Segmentation(Task):
     }
     export_note = "`mask` (in `masks/`) holds the class id of each pixel."
 
+    _exported: tuple[Any, bytes] = (None, b"")
+
     def check(self, sample: Sample, dataset: Dataset) -> None:
         """Raises an ItemError for a mask that is missing."""
         if sample.read_mask is None:
@@ -64,8 +66,18 @@ class Segmentation(Task):
         """Writes masks/<name>.png."""
         path = folder / "masks" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(read_mask(sample, size)).save(path)
+        path.write_bytes(self._encode_mask(sample, size))
         return {"mask_file_name": f"masks/{name}.png"}
+
+    def _encode_mask(self, sample: Sample, size: Size) -> bytes:
+        """Returns the file of a mask, made once for the images of a sample, which follow each other."""
+        key, (last, content) = (sample.digest, size), self._exported
+        if last != key:
+            file = io.BytesIO()
+            Image.fromarray(read_mask(sample, size)).save(file, "PNG")
+            content = file.getvalue()
+            self._exported = key, content
+        return content
 
     def transform(
         self, change: Callable[..., Any], image: "tv_tensors.Image", truth: Truth

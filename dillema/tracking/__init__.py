@@ -4,22 +4,6 @@ An error here never ends a run, and an unreachable server never delays one. The 
 folder `unsent` of the run folder until MLflow has all of it. So nothing is lost if the server is unreachable
 or the process is killed: `job=sync` sends it later.
 
-No other package imports mlflow.
+No other package imports mlflow. This file imports nothing, because the process that talks to MLflow has to
+start quickly.
 """
-
-from .client import absolute, connect
-from .pending import UNSENT, PendingRun
-from .run import TrackedRun, open_run, track
-from .sending import close_dead_runs, send
-
-__all__ = [
-    "UNSENT",
-    "PendingRun",
-    "TrackedRun",
-    "absolute",
-    "close_dead_runs",
-    "connect",
-    "open_run",
-    "send",
-    "track",
-]

@@ -16,13 +16,11 @@ from PIL import Image
 from ..report.costs import summarise_costs
 from ..report.words import describe_run
 from ..run_folder import RunFolder, StoredImage
-from .pending import UNSENT, PendingRun
+from .pending import FIGURES, UNSENT, PendingRun
 
 TABLE_ROWS = 10_000  # MLflow's page loads whole tables
 GRID_IMAGES = 16  # counterfactuals whose images are logged: the same ones in all runs on the same sources
 SKIPPED_KEYS = ("per_class", "per_condition", "plan", "seed", "level", "version")
-FIGURES = "figures.json"
-"""The name of results.json in MLflow."""
 
 
 def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None) -> None:

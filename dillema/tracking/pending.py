@@ -12,6 +12,8 @@ from pathlib import Path
 from ..files import write_atomically
 
 UNSENT = "unsent"
+FIGURES = "figures.json"
+"""The name of results.json in MLflow."""
 
 
 @dataclass

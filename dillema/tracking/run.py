@@ -1,32 +1,27 @@
 """A run in MLflow during its job."""
 
-import os
-import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from ..context import JobContext
 from ..report.origin import hide_passwords
 from ..run_folder import RunFolder
-from .client import absolute, artifact_location, connect, run_address
+from .client import absolute, artifact_location
 from .content import as_key, collect
-from .pending import UNSENT, PendingRun, lock_folder, now_in_milliseconds
+from .pending import UNSENT, PendingRun, now_in_milliseconds
 from .process import process_tags
-from .sending import begin_run, close_dead_runs, finish_run, log_tracking_errors
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from .sender import NOT_STARTED, Sender, give_back, take_sender
+from .sending import log_tracking_errors
 
 PARAMETER_LENGTH = 500  # characters that MLflow takes
 ERROR_LENGTH = 5000
-NOT_STARTED = "the run starts without tracking"
+NOT_SENT, NOT_ENDED = "the run is not sent in full", "the run is not marked as ended"
 # a user who stops a run waits for its end
 SECONDS_WHEN_STOPPED = 1.0
 TIMEOUTS_WHEN_STOPPED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
@@ -99,10 +94,10 @@ def open_run(
     try:
         yield tracked_run
     except BaseException as error:
-        with log_tracking_errors("the run is not marked as ended"):
+        with log_tracking_errors(NOT_ENDED):
             tracked_run.end(error)
         raise
-    with log_tracking_errors("the run is not sent in full"):
+    with log_tracking_errors(NOT_SENT):
         tracked_run.end()
 
 
@@ -114,10 +109,10 @@ class TrackedRun:
     """
 
     def __init__(self, folder: Path, pending: PendingRun, price_per_hour: float | None = None) -> None:
-        self._folder, self._pending, self._price = folder, pending, price_per_hour
-        self._client: MlflowClient | None = None
+        self._folder, self._pending, self._price = folder.absolute(), pending, price_per_hour
+        self._sender: Sender | None = None
+        self._is_beginning = False
         self._run_id = self.address = ""
-        self._begin: threading.Thread | None = None
 
     def start(self, config: str, in_background: bool = False) -> None:
         """Creates the run, and ends runs of this machine whose process died."""
@@ -126,28 +121,27 @@ class TrackedRun:
             unsent.mkdir(parents=True, exist_ok=True)
             (unsent / "config.yaml").write_text(config, encoding="utf-8")
             self._pending.write(self._folder)
-            # a daemon, so that a process that is stopped need not wait for it
-            self._begin = threading.Thread(
-                target=self._begin_run, args=(deepcopy(self._pending),), daemon=True
-            )
-            self._begin.start()
-            if not in_background:
-                self.wait()
+            self._sender = take_sender()
+            self._sender.ask("begin", self._folder)
+            self._is_beginning = True
+        if not in_background:
+            self.wait()
 
     def wait(self) -> None:
         """Waits until MLflow has the run, or cannot be reached: a run that computes is always there."""
-        if self._begin:
-            self._begin.join()
-
-    def _begin_run(self, pending: PendingRun) -> None:
-        """Does the part of `start` that needs MLflow; `pending` is a copy, because the block changes it."""
         with log_tracking_errors(NOT_STARTED):
-            client = connect(pending.uri)
-            self._run_id = begin_run(client, self._folder, pending)
-            self._client = client
-            experiment_id = client.get_run(self._run_id).info.experiment_id
-            self.address = hide_passwords(run_address(pending.uri, experiment_id, self._run_id))
-            close_dead_runs(client, pending.experiment)
+            self._receive_begin()
+
+    def _receive_begin(self, seconds: float | None = None) -> None:
+        """Waits for the answer of `start`, at most for a time."""
+        if self._sender is None or not self._is_beginning:
+            return
+        try:
+            self._run_id, address = self._sender.receive(seconds)
+        except Exception:
+            self._sender = None
+            raise
+        self._is_beginning, self.address = False, hide_passwords(address)
 
     def log(self, folder: RunFolder) -> None:
         """Adds the figures, tables and images of the finished run, and its verdict as description."""
@@ -164,12 +158,12 @@ class TrackedRun:
                 "".join(traceback.format_exception(error))[-ERROR_LENGTH:]
             )
         self._pending.write(self._folder)
-        if was_stopped:
-            os.environ.update(TIMEOUTS_WHEN_STOPPED)
-        if self._begin:
-            self._begin.join(SECONDS_WHEN_STOPPED if was_stopped else None)
-            if self._begin.is_alive():
-                raise TimeoutError("MLflow is not connected yet")
-        if self._client is not None:
-            with lock_folder(self._folder):
-                finish_run(self._client, self._folder, self._pending, self._run_id)
+        self._receive_begin(SECONDS_WHEN_STOPPED if was_stopped else None)
+        if self._sender is None:
+            return
+        if self._run_id:
+            consequence = NOT_SENT if error is None else NOT_ENDED
+            environment = TIMEOUTS_WHEN_STOPPED if was_stopped else {}
+            self._sender.ask("finish", self._folder, self._run_id, consequence, environment=environment)
+            self._sender.receive()
+        give_back(self._sender)

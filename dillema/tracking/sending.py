@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from PIL import Image
-
 from .client import connect
-from .content import FIGURES
-from .pending import UNSENT, PendingRun, lock_folder, now_in_milliseconds
+from .pending import FIGURES, UNSENT, PendingRun, lock_folder, now_in_milliseconds
 from .process import host_name, process_died
 
 if TYPE_CHECKING:
@@ -129,6 +126,8 @@ def _send_tables_and_images(client: "MlflowClient", unsent: Path, run_id: str) -
             client.log_table(run_id, json.loads(table.read_text(encoding="utf-8")), table.name)
     for path in sorted(unsent.glob("images/*.png")):
         if f"images/{path.stem}" not in images:
+            from PIL import Image
+
             with Image.open(path) as image:
                 client.log_image(run_id, image, key=path.stem, step=0)
 

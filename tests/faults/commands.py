@@ -105,7 +105,6 @@ def started() -> Iterator[Commands]:
 def serve() -> None:
     """Answers questions from the standard input: starts commands, and waits for them."""
     import lightning  # noqa: F401
-    import mlflow.tracking  # noqa: F401
     import torch
 
     import dillema.__main__

@@ -1,6 +1,9 @@
 """Which gates and thresholds job=judge uses."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +13,7 @@ from omegaconf import OmegaConf
 from dillema.config import compose, without_hydra
 from dillema.context import JobContext
 from dillema.errors import UserError
+from dillema.job import link_files as link
 from dillema.job.judge import choose_gates, judge
 from dillema.overrides import prepare
 from dillema.run_folder import RunFolder
@@ -113,3 +117,26 @@ def test_a_combination_judges_in_the_place_of_its_gates():
     assert not verdict(gates, good | {"image.brightness": 0.0}).valid
     assert not verdict(gates, good | {"segmenter.failed": 1.0}).valid
     assert "there is none of the scores" in verdict([gate], {"image.brightness": 0.5}).reasons[0]
+
+
+def link_files(*places):
+    command = [sys.executable, "-I", "-S", link.__file__, "kept"]
+    return subprocess.run(command, input=json.dumps(places), capture_output=True, text=True)
+
+
+def test_files_are_linked_or_copied_and_what_cannot_be_is_named(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    for name in ("kept", "linked", "copied"):
+        (source / name).write_text(name)
+    (target / "copied").write_text("cannot be linked, as on another disk")
+    done = link_files([str(source), str(target)])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {file.name: file.read_text() for file in target.iterdir()} == {
+        "linked": "linked",
+        "copied": "copied",
+    }
+    assert (target / "linked").samefile(source / "linked")
+    done = link_files([str(tmp_path / "missing"), str(target)])
+    assert done.returncode == 1 and "missing" in done.stderr and "Traceback" not in done.stderr

@@ -18,7 +18,7 @@ from dillema.config import compose
 from dillema.context import JobContext
 from dillema.errors import UserError
 from dillema.job.sync import sync
-from dillema.tracking import open_run
+from dillema.tracking.run import open_run
 from tests.backends import Model, run_pipeline
 
 FOLDERS = ["outputs/*/*", "multirun/*/*/*"]

@@ -10,6 +10,7 @@ from dillema.statistics.intervals import (
     assign_units,
     benjamini_hochberg,
     bootstrap_interval,
+    interval_of_draws,
     mcnemar,
     means,
     over_seeds,
@@ -148,3 +149,11 @@ def test_rates_of_nothing_and_of_everything_have_intervals():
     assert none["flip"] == 0 == pytest.approx(none["flip_low"]) and 0.1 < none["flip_high"] < 0.2
     assert every["flip_high"] == pytest.approx(1) and 0.8 < every["flip_low"] < 0.9
     assert rate("flip", np.zeros(0), np.zeros(0)) == {"flip": None, "flip_low": None, "flip_high": None}
+
+
+def test_draws_without_a_figure_do_not_count():
+    draws = np.random.default_rng(0).normal(size=(200, 3))
+    draws[::2, 1], draws[:, 2] = np.nan, np.nan  # half of the draws, and all
+    low, high = interval_of_draws(draws, 30)
+    assert np.isnan(low).tolist() == np.isnan(high).tolist() == [False, False, True]
+    assert (low[1], high[1]) == tuple(bound[0] for bound in interval_of_draws(draws[1::2, 1:2], 30))
