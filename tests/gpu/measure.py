@@ -303,6 +303,10 @@ def measure_checkpoint(setup, options):
 
 def main():
     options = arguments()
+    if IS_CUDA and not torch.cuda.is_available():
+        raise SystemExit(
+            "there is no GPU; on a CPU: DILLEMA_TEST_DEVICE=cpu python -m tests.gpu.measure --tiny"
+        )
     start = time.perf_counter()
     results = Path(os.environ.get("OUT", "outputs/gpu")) / "results.jsonl"
     results.parent.mkdir(parents=True, exist_ok=True)
