@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .matching import Range, overlaps
-from .words import APOSTROPHES, QUOTE, WORD, with_article
+from .words import APOSTROPHES, QUOTE, WORD, is_english, with_article
 
 BACKDROP_ORDER = 8
 """Of what stands behind the scene, among the phrases that are added."""
@@ -16,6 +16,8 @@ CLAUSE = re.compile(
     re.IGNORECASE,
 )
 """What parts a clause from the next one."""
+ABSOLUTE = re.compile("(the|everything) ")
+"""The beginning of a phrase with a subject of its own: "the whole scene in shades of green"."""
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Draft:
         for (start, end), words in sorted(self.changes.items(), reverse=True):
             if end <= length:
                 is_capital = self.text[start : start + 1].isupper()
+                is_capital &= start < end or re.search(r"(^|[.!?]\s+)$", text[:start]) is not None
                 text = _join(text[:start], words, text[end:], is_capital)
         return text
 
@@ -113,6 +116,8 @@ def end_of_clause(text: str) -> int:
 def _enumerate(endings: Sequence[tuple[int, str]]) -> str:
     """Returns the phrases as one: "with rain outside at night and a desert in the background"."""
     *others, last = (words for _, words in endings)
+    if others and ABSOLUTE.match(last):
+        return f"{_enumerate(endings[:-1])}, {last}"
     if not others or endings[-1][0] != BACKDROP_ORDER:
         return " ".join([*others, last])
     if any(words.startswith("with ") for words in others):
@@ -131,7 +136,8 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     # or else "with water on its skin in a forest" would be about the skin
     ends_with_detail = bool(re.search(r"\b(its|his|her|their)( [\w-]+){1,2}$", last_part))
     is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", sentence))
-    is_apart = ends_with_quote or ends_with_detail or is_second
+    is_apart = ends_with_quote or ends_with_detail or is_second or not is_english(sentence)
+    is_apart |= ABSOLUTE.match(phrase) is not None
     return has_clause or is_short_part or is_apart or len(sentence.split()) > 14
 
 

@@ -15,6 +15,7 @@ from .words import (
     STOP_WORDS,
     WORD,
     is_content,
+    is_english,
     singular,
     word_after,
     word_before,
@@ -61,8 +62,11 @@ def find_matches(
     """Returns the expressions of the attributes in the order of the text, of which no two overlap.
 
     Of overlapping expressions the longest counts, whether or not it is one of the attributes asked for: "blue
-    sky" is a weather and no colour. Quoted text, proper names and `protected` ranges are passed over.
+    sky" is a weather and no colour. Quoted text, proper names and `protected` ranges are passed over. Text in
+    another language than English has no expressions.
     """
+    if not is_english(text):
+        return []
     names = {attribute.name: name for name in attributes if (attribute := vocabulary.find(name))}
     blocked = [*protected, *fixed_ranges(text)]
     ranks = {name: rank for rank, name in enumerate(names)}

@@ -10,7 +10,6 @@ from .words import (
     APOSTROPHES,
     COPULAS,
     DETERMINERS,
-    NO_SUBJECTS,
     STOP_WORDS,
     WORD,
     is_content,
@@ -24,41 +23,28 @@ NO_HEADS = DETERMINERS - {"that"} | {"of"}
 """Words before which no noun phrase ends; "that" may begin a clause: "a cat that sleeps"."""
 PERSON = re.compile(rf"\b{TITLE} [A-Z]\w*(?![\w{APOSTROPHES}])")
 """A person with a title: "Mrs. Brown"."""
+OWNER = re.compile(rf"[{APOSTROPHES}]s?$")
+"""The end of a word that owns the next one: "a woman's" hat."""
 
 
-def add_after(draft: Draft, position: int, phrase: str) -> bool:
-    """Inserts a phrase with "with" after a noun, before another such phrase. Returns whether it did."""
-    following = re.match(r"\s+with\b", draft.text[position:])
-    if following:
-        return draft.replace((position, position + following.end()), f" {phrase} and")
-    return draft.replace((position, position), f" {phrase}")
+def end_of_person(draft: Draft, matches: Sequence[Match], nouns: frozenset[str]) -> int | None:
+    """Returns the end of the first person, or of the first list of some, by nouns for people.
 
-
-def end_of_subject(draft: Draft, matches: Sequence[Match], nouns: frozenset[str] = frozenset()) -> int | None:
-    """Returns the end of the first noun phrase, or of the first list of some that end with the nouns.
-
-    None where it is the end of the sentence, too. What expresses an attribute is no subject.
+    None where it is the end of the sentence, too. What expresses an attribute is no person.
     """
     taken = [*draft.label, *draft.changes, *(m.range for m in matches)]
     text, last = draft.text, end_of_sentence(draft.text)
-    if nouns and (person := PERSON.search(text)) and text[person.end() :].strip(" .!?"):
-        return person.end()
+    if (person := PERSON.search(text)) and text[person.end() :].strip(" .!?"):
+        return _end_of_list(text, person.end(), nouns)
     for match in WORD.finditer(text):
         word, after = match[0].casefold(), word_after(text, match.end())
-        if nouns:  # what follows "people", or "man" and ends with "s", is a verb
-            is_head = not is_content(after) or is_plural(word) or after.endswith("s")
-            is_head = is_head and singular(word) in nouns
-        else:
-            is_adjective = after in ("and", "or") or text.startswith(",", match.end()) or word.endswith("ly")
-            is_head = is_content(word) and not is_content(after) and not is_adjective
-        is_apart = re.search(rf"[{APOSTROPHES}]s?$", match[0]) or re.match(
-            r"\s+[\"\u201c\u2018«]", text[match.end() :]
-        )
-        if not is_head or after in NO_HEADS or is_apart:
+        # what follows "people", or "man" and ends with "s", is a verb
+        is_head = not is_content(after) or is_plural(word) or after.endswith("s")
+        if not is_head or singular(word) not in nouns or after in NO_HEADS:
             continue
         before = word_before(text, match.start())
         is_noun = before not in COPULAS and _heads_noun_phrase(text, match.start())
-        if is_noun and word not in NO_SUBJECTS and not overlaps(match.span(), taken):
+        if is_noun and not overlaps(match.span(), taken):
             end = _end_of_list(text, match.end(), nouns)
             return end if end != last and text[end:].strip(" .!?") else None
     return None
@@ -66,7 +52,9 @@ def end_of_subject(draft: Draft, matches: Sequence[Match], nouns: frozenset[str]
 
 def _end_of_list(text: str, end: int, nouns: frozenset[str]) -> int:
     """Returns where a list of nouns ends whose first one ends at a position: "a man and a woman"."""
-    following = re.compile(rf"(,|\s+and|,\s+and)\s+((an?|the|two|three|several)\s+)?({WORD.pattern})")
+    following = re.compile(
+        rf"(,|\s+and|,\s+and)\s+((an?|the|two|three|several|his|her|their|its)\s+)?({WORD.pattern})"
+    )
     while (match := following.match(text, end)) and singular(match[4].casefold()) in nouns:
         end = match.end()
     return end
@@ -91,6 +79,8 @@ def noun_position(draft: Draft, attribute: Attribute, groups: Iterable[frozenset
                 i -= 1
             if any(value.is_called(w[0]) for w in words[max(i - 1, 0) : head] for value in attribute.values):
                 continue  # it has a colour that is part of the label
+            if i and OWNER.search(words[i - 1][0]) and overlaps(words[i - 1].span(), draft.label):
+                continue  # "Mr. White's shop" is a name
             if not any(start < words[i].start() < end for start, end in draft.changes):
                 return words[i].start()
     return None
@@ -98,7 +88,8 @@ def noun_position(draft: Draft, attribute: Attribute, groups: Iterable[frozenset
 
 def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], following: re.Match[str]) -> bool:
     """Returns whether a word is not parted from the word that follows it."""
-    if draft.text[word.end() : following.start()] != " " or word[0].casefold() in STOP_WORDS:
+    is_stop_word = word[0].casefold() in STOP_WORDS or OWNER.search(word[0])
+    if draft.text[word.end() : following.start()] != " " or is_stop_word:
         return False
     is_noun = overlaps(word.span(), draft.label) or word[0].casefold() in attribute.others
     return is_noun or word[0].casefold() in attribute.joined
@@ -107,6 +98,6 @@ def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], followin
 def _heads_noun_phrase(text: str, position: int) -> bool:
     """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
     before = word_before(text, position)
-    is_name = text[position].isupper() and bool(before)
+    is_name = bool(before) and re.match("[A-Z]\\w", text[position:]) is not None
     is_there = before not in ("to", "no", "without", "not", "by") and not is_negated(text, position)
     return is_there and not is_name

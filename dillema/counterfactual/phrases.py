@@ -10,7 +10,7 @@ from ..types import Edit, Expression
 from .draft import BACKDROP_ORDER, Draft
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
-from .nouns import add_after, end_of_subject, noun_position
+from .nouns import end_of_person, noun_position
 from .places import has_scene, move_preposition, start_of_conditions, start_of_place, write_backdrop
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
@@ -19,6 +19,7 @@ from .words import (
     PREPOSITIONS,
     WORD,
     is_content,
+    is_english,
     is_plural,
     plural,
     singular,
@@ -26,8 +27,12 @@ from .words import (
     word_before,
 )
 
-LIES = re.compile(r"\s+(on|over) (top of )?(the|its|his|her|their) \w+")
-"""What follows a weather that lies on something: "snow on its roof"."""
+DETAIL = re.compile(
+    r"\s+((on|over) (top of )?(the|its|his|her|their) \w+|(?!during)\w+(ing|ed)\b((?!,? while\b)[^,.;])*)",
+    re.I,
+)
+"""What a weather does, which another one may not do: "snow on its roof", "snow piling up on her hat"."""
+BEFORE_DETAIL = re.compile(r"(\bwith|,)\s+((the|some|a lot of|lots of)\s+)?$", re.IGNORECASE)
 
 
 def rewrite_by_phrases(
@@ -154,16 +159,20 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
     words = value.write(match.form)
     if words is None and match.form == "bare":
         words = value.write("modifier")
-    if match.form == "phrase" and any(map(attribute.is_room, draft.places)):
-        words = _phrase_indoors(attribute, value)
+    this = value.write("this") or ""
+    if match.form == "noun" and "this " in this and word_before(draft.text, match.start).endswith("day"):
+        words = this.split()[-1]  # no "Sunday day"
+    if match.form == "phrase":
+        words = _write_phrase(attribute, value, draft.places)
     if words is None or (match.form == "modifier" and not _can_describe(value, draft.text, match.end)):
         draft.delete(_phrase_range(draft.text, match.range))
         return ""
     text = draft.text
-    lies = match.form == "noun" and attribute.uncountable and LIES.match(text, match.end)
-    if lies and (before := re.search(r"\bwith\s+$", text[: match.start])):
-        phrase = value.write("phrase") or ""
-        return phrase if draft.replace((before.start(), lies.end()), phrase) else ""
+    detail = match.form == "noun" and attribute.uncountable and DETAIL.match(text, match.end)
+    if detail and (before := BEFORE_DETAIL.search(text[: match.start])):
+        phrase = _write_phrase(attribute, value, draft.places or [text])
+        start = len(text[: before.start()].rstrip())
+        return phrase if draft.replace((start, detail.end()), f" {phrase}") else ""
     if (
         match.form == "noun"
         and not attribute.uncountable
@@ -190,28 +199,24 @@ def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches
 
     `name` is what the value was called. `matches` are the expressions of all attributes.
     """
-    words = value.write("modifier")
+    words = value.write("modifier") if is_english(draft.text) else None
     if words and _insert_adjective(draft, attribute, words, attribute.nouns):
         return words
     if attribute.backdrop and name not in draft.places:
         phrase = write_backdrop(attribute, value)
         draft.endings.append((BACKDROP_ORDER, phrase))
         return phrase.removeprefix("with ")
-    phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
-    if any(map(attribute.is_room, draft.places or [draft.text])):
-        phrase = _phrase_indoors(attribute, value)
+    phrase = _write_phrase(attribute, value, draft.places or [draft.text])
     position = draft.conditions if attribute.prepositions else None
     if position is not None and draft.replace((position, position), f" {phrase}"):
         return phrase
-    if attribute.nouns and phrase.startswith("with "):
-        person = end_of_subject(draft, matches, attribute.people) if attribute.worn else None
+    if attribute.worn and words and (person := end_of_person(draft, matches, attribute.people)):
         worn = attribute.worn.format(value=words)
-        if person is not None and draft.replace((person, person), f" {worn}"):
+        if draft.replace((person, person), f" {worn}"):
             return worn
-        if words and _insert_adjective(draft, attribute, words, [attribute.others]):
-            return words
-        if (end := end_of_subject(draft, matches)) and add_after(draft, end, phrase):
-            return phrase
+    others = attribute.others | {singular(draft.text[slice(*label)].casefold()) for label in draft.label}
+    if words and attribute.others and _insert_adjective(draft, attribute, words, [others]):
+        return words
     draft.endings.append((attribute.order, phrase))
     return phrase
 
@@ -226,9 +231,11 @@ def _insert_adjective(
     return position is not None
 
 
-def _phrase_indoors(attribute: Attribute, value: Value) -> str:
-    """Returns the phrase for a value that is seen out of a room: "with rain outside"."""
-    return value.write("indoors") or attribute.indoors.format(noun=value.write("noun"))
+def _write_phrase(attribute: Attribute, value: Value, places: Iterable[str]) -> str:
+    """Returns the phrase for a value; where one of the places is a room: "with rain outside"."""
+    if any(map(attribute.is_room, places)):
+        return value.write("indoors") or attribute.indoors.format(noun=value.write("noun"))
+    return value.write("phrase") or f"with {value.name} {attribute.name}"
 
 
 def _can_describe(value: Value, text: str, position: int) -> bool:
@@ -250,8 +257,9 @@ def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match])
         for match in compile_pattern(pattern).finditer(draft.text):
             if not words and overlaps(match.span(), [m.range for m in matches]):
                 continue
-            if words and words.casefold() not in draft.text.casefold():
-                draft.replace(match.span(), words)
+            new = match.expand(words)
+            if words and new.casefold() not in draft.text.replace(match[0], "").casefold():
+                draft.replace(match.span(), new)
             else:
                 draft.delete(match.span())
 

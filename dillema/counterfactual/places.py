@@ -12,6 +12,10 @@ MOVED_PREPOSITIONS = frozenset(["in", "on", "at", "inside", "upon", "onto", "int
 """Prepositions that depend on the place: "on a beach", but "in a forest". The others ("near") stay."""
 WAYS = frozenset(["along", "down", "up"])
 """Prepositions of places that have a length; others have an inside: "down a road", "through a kitchen"."""
+PARTS = frozenset(
+    ["ceiling", "counter", "countertop", "door", "floor", "shelf", "wall", "window", "windowsill"]
+)
+"""What rooms have and other places lack: "the floor of a kitchen"."""
 SCENE = re.compile(
     r"\b(in|inside|at|through|across|along|over|around|down|up|among|amid|into|outside)"
     rf"\s+(?:(?:the|an?|its|his|her|their|some)\s+)?({WORD.pattern})",
@@ -27,11 +31,14 @@ def has_scene(draft: Draft, attribute: Attribute, scenes: Sequence[Match]) -> bo
 
     `scenes` are the expressions of weather, time and the like, which are no places.
     """
-    text, taken = draft.text, [*draft.label, *(m.range for m in scenes)]
+    text, taken = draft.text, [m.range for m in scenes]
+    if any(value.is_called(text[slice(*label)]) for label in draft.label for value in attribute.values):
+        return True
     heads = "|".join(map(re.escape, sorted(attribute.heads.get("on", ()))))
     patterns = [*attribute.scenery, *([rf"on (\w+ ){{0,3}}({heads})"] if heads else [])]
     spans = [match.span() for pattern in patterns for match in compile_pattern(pattern).finditer(text)]
-    spans += [match.span(2) for match in SCENE.finditer(text) if is_content(match[2].casefold())]
+    places = (match for match in SCENE.finditer(text) if is_content(match[2].casefold()))
+    spans += [match.span(2) for match in places if not overlaps(match.span(2), draft.label)]
     return any(not overlaps(span, taken) for span in spans)
 
 
@@ -75,6 +82,10 @@ def move_preposition(draft: Draft, value: Value, match: Match) -> None:
             preposition = (value.write("phrase") or word).split()[0]
             if word == "from" and re.search(r"\bdrink(s|ing)?\s+$", draft.text[:position], re.IGNORECASE):
                 draft.replace((position, position + len(word)), preposition)
+            if word == "of" and word_before(draft.text, position) in PARTS:
+                draft.replace((position, position + len(word)), preposition)
+            if word == "through" and preposition == "on":
+                draft.replace((position, position + len(word)), "along")
             if word in WAYS and preposition == "in":
                 draft.replace((position, position + len(word)), "through")
             if word in MOVED_PREPOSITIONS and preposition in PREPOSITIONS and preposition != word:
