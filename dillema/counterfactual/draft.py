@@ -10,7 +10,7 @@ from .words import APOSTROPHES, QUOTE, WORD, is_english, with_article
 BACKDROP_ORDER = 8
 """Of what stands behind the scene, among the phrases that are added."""
 CLAUSE = re.compile(
-    r"\s*;|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
+    r"\s*;|:\s|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
     rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}"
     r"(is|are|was|were|has|have)\b",
     re.IGNORECASE,
@@ -56,13 +56,17 @@ class Draft:
 
     def finish(self) -> str:
         """Returns the rewritten caption."""
-        if self.endings:
+        scene = [ending for ending in self.endings if ABSOLUTE.match(ending[1])]
+        endings = sorted(ending for ending in self.endings if ending not in scene)
+        if endings:
             position = end_of_clause(self.text)
-            phrases = _enumerate(sorted(self.endings, key=lambda ending: ending[0]))
+            phrases = _enumerate(endings)
             comma = "," if _needs_comma(self._rewrite(position), phrases) else ""
             is_part = "," in comma + phrases and re.match(r"\s+while\b", self.text[position:])
             self.changes[position, position] = f"{comma} {phrases}{',' if is_part else ''}"
         text = self._rewrite(len(self.text))
+        end = len(text.rstrip(" .!?,;"))
+        text = text[:end] + "".join(f", {words}" for _, words in scene) + text[end:]
         return text.upper() if self.text.isupper() else text
 
     def _rewrite(self, length: int) -> str:
@@ -116,8 +120,6 @@ def end_of_clause(text: str) -> int:
 def _enumerate(endings: Sequence[tuple[int, str]]) -> str:
     """Returns the phrases as one: "with rain outside at night and a desert in the background"."""
     *others, last = (words for _, words in endings)
-    if others and ABSOLUTE.match(last):
-        return f"{_enumerate(endings[:-1])}, {last}"
     if not others or endings[-1][0] != BACKDROP_ORDER:
         return " ".join([*others, last])
     if any(words.startswith("with ") for words in others):
@@ -137,7 +139,6 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     ends_with_detail = bool(re.search(r"\b(its|his|her|their)( [\w-]+){1,2}$", last_part))
     is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", sentence))
     is_apart = ends_with_quote or ends_with_detail or is_second or not is_english(sentence)
-    is_apart |= ABSOLUTE.match(phrase) is not None
     return has_clause or is_short_part or is_apart or len(sentence.split()) > 14
 
 

@@ -248,5 +248,6 @@ def _proper_names(text: str) -> Iterator[Range]:
             re.search(r"[.!?]\s*$", text[: match.start()])
         )
         start = match.start() + (match[0].index(" ") + 1 if begins_sentence and " " in match[0] else 0)
-        if not begins_sentence or " " in text[start : match.end()]:
+        is_name = match[0].split()[0].casefold() not in STOP_WORDS and start > match.start()  # "Snow White"
+        if not begins_sentence or is_name or " " in text[start : match.end()]:
             yield start, match.end()

@@ -7,6 +7,7 @@ from .draft import Draft, end_of_sentence
 from .matching import TITLE, Match, is_negated, overlaps
 from .vocabulary import Attribute
 from .words import (
+    ADJECTIVES,
     APOSTROPHES,
     COPULAS,
     DETERMINERS,
@@ -75,7 +76,7 @@ def noun_position(draft: Draft, attribute: Attribute, groups: Iterable[frozenset
             if not _heads_noun_phrase(draft.text, match.start()):
                 continue
             head = i
-            while i and _is_joined(draft, attribute, words[i - 1], words[i]):
+            while i and _is_joined(draft, attribute, words[max(i - 2, 0) : i], words[i]):
                 i -= 1
             if any(value.is_called(w[0]) for w in words[max(i - 1, 0) : head] for value in attribute.values):
                 continue  # it has a colour that is part of the label
@@ -86,13 +87,19 @@ def noun_position(draft: Draft, attribute: Attribute, groups: Iterable[frozenset
     return None
 
 
-def _is_joined(draft: Draft, attribute: Attribute, word: re.Match[str], following: re.Match[str]) -> bool:
-    """Returns whether a word is not parted from the word that follows it."""
-    is_stop_word = word[0].casefold() in STOP_WORDS or OWNER.search(word[0])
+def _is_joined(
+    draft: Draft, attribute: Attribute, before: Sequence[re.Match[str]], following: re.Match[str]
+) -> bool:
+    """Returns whether the last of the words before another one is not parted from it: "a parking meter"."""
+    word, text = before[-1], before[-1][0].casefold()
+    is_stop_word = text in STOP_WORDS or OWNER.search(text)
     if draft.text[word.end() : following.start()] != " " or is_stop_word:
         return False
-    is_noun = overlaps(word.span(), draft.label) or word[0].casefold() in attribute.others
-    return is_noun or word[0].casefold() in attribute.joined
+    if overlaps(word.span(), draft.label) or text in attribute.others | attribute.joined:
+        return True
+    # after a plural it may be a verb: "men push carts"
+    is_noun = is_content(text) and text not in ADJECTIVES and not is_plural(text) and text.isalpha()
+    return is_noun and len(before) > 1 and not is_plural(before[0][0].casefold())
 
 
 def _heads_noun_phrase(text: str, position: int) -> bool:

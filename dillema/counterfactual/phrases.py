@@ -89,7 +89,7 @@ def _replace_expression(
         own = [m for m in own if m is not main]
         main = following[0]
     listed = [m for m in own if m is not main and _is_in_list(draft.text, main, m, own)]
-    same = [m for m in listed if m.value.name == value.name and (attribute.scene or len(listed) == 1)]
+    same = [m for m in listed if m.value.name == value.name]
     if same and draft.delete(main.range):  # "rainy and foggy" is not to become "foggy and foggy"
         words = draft.text[slice(*same[0].range)]
     else:

@@ -22,7 +22,10 @@ SCENE = re.compile(
     re.IGNORECASE,
 )
 """Where something is, in words that the vocabulary may lack: "in a zoo", "across the ice"."""
-CONDITIONS = re.compile(r"\s(?:on|at|in|during|under|beneath)\s+(?:(?:an?|the)\s+)?(?:[\w-]+\s+){0,2}$", re.I)
+CONDITIONS = re.compile(
+    r"(?<!out)(?<!looking)(?<!looks)(?<!staring)\s(?:on|at|in|during|under|beneath|against)\s+(?:(?:an?|the)\s+)?(?:[\w-]+\s+){0,2}$",
+    re.I,
+)
 """What stands before a time of day or a weather at the end of a sentence: "on a bright" afternoon."""
 
 
