@@ -28,12 +28,14 @@ class Draft:
         label: Where the words of the label stand.
         changes: The ranges that change, with their new words.
         endings: The phrases that are added to the sentence, with their order.
+        expressions: Where attributes are expressed.
         places: Where the scene is moved to.
         conditions: Where weather and time begin at the end of the sentence, None where they do not end it.
     """
 
     text: str
     label: Sequence[Range]
+    expressions: Sequence[Range] = ()
     changes: dict[Range, str] = field(default_factory=dict)
     endings: list[tuple[int, str]] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
@@ -136,7 +138,8 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     is_short_part = "," in sentence and len(last_part.split()) < 4
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
     # or else "with water on its skin in a forest" would be about the skin
-    ends_with_detail = bool(re.search(r"\b(its|his|her|their)( [\w-]+){1,2}$", last_part))
+    detail = r"\b((its|his|her|their)( [\w-]+){1,2}|on (it|them|him|her))$"
+    ends_with_detail = bool(re.search(detail, last_part))
     is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", sentence))
     is_apart = ends_with_quote or ends_with_detail or is_second or not is_english(sentence)
     return has_clause or is_short_part or is_apart or len(sentence.split()) > 14

@@ -144,12 +144,15 @@ def _actual_form(text: str, span: Range, attribute: Attribute, value: Value, for
     after = word_after(text, span[1])
     if form in WORD_FORMS:
         return _word_form(text, span, attribute, value, after)
-    is_compound = bool(re.search(r"\b(the|an?)\b", text[slice(*span)])) and is_content(after)
+    is_whole = attribute.prepositions or re.search(r"\b(the|an?)\b", text[slice(*span)])
+    is_compound = bool(is_whole) and is_content(after)  # "in downtown Chicago"
     return None if form == "phrase" and is_compound and text[: span[0]].strip() else form
 
 
 def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after: str) -> str | None:
     """Returns the form of single words, which depends on the words around them."""
+    if attribute.prepositions and re.match(r" of (an?|the|his|her|their|its) ", text[span[1] :]):
+        return None  # "a corridor of a station" is a part of it
     forms = {f for f in WORD_FORMS if any(_matches_at(p, text, span) for p in value.forms.get(f, ()))}
     if is_content(after):
         is_part_of_name = attribute.prepositions and after not in SCENE_NOUNS  # "office desk" is no place

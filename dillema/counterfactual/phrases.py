@@ -23,6 +23,7 @@ from .words import (
     is_plural,
     plural,
     singular,
+    with_article,
     word_after,
     word_before,
 )
@@ -32,6 +33,8 @@ DETAIL = re.compile(
     re.I,
 )
 """What a weather does, which another one may not do: "snow on its roof", "snow piling up on her hat"."""
+WIDER = re.compile(r"\s+|\s+(in|at|on)\s+((an?|the)\s+)?(\w+\s+)?", re.IGNORECASE)
+"""What stands between a place and a wider one, which goes with it: a pond "in" a park."""
 BEFORE_DETAIL = re.compile(r"(\bwith|,)\s+((the|some|a lot of|lots of)\s+)?$", re.IGNORECASE)
 
 
@@ -53,6 +56,7 @@ def rewrite_by_phrases(
         if place.prepositions and (expressions[name].span or not is_apart):
             draft.places.append(new)
     draft.conditions = start_of_conditions(text, scenes)
+    draft.expressions = [m.range for m in matches]
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
         attribute = vocabulary.get(name)
@@ -99,6 +103,9 @@ def _replace_expression(
         is_same_object = attribute.scene or attribute.prepositions
         is_same_words = draft.text[match.start : match.end].casefold() == span.casefold()
         is_due = attribute.scene or is_same_words or (is_same and is_same_object)
+        is_wider = attribute.prepositions and WIDER.fullmatch(draft.text[main.end : match.start])
+        if is_wider and draft.replace((main.end, match.end), ""):
+            continue
         if match is main or match.value.name == value.name or not is_due:
             continue
         is_redundant = match.form == "phrase" or _is_coordinated(draft, match)
@@ -189,7 +196,9 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
         start = text.casefold().rindex(word_before(text, start), 0, start)
     if match.form == "noun" and attribute.prepositions:
         move_preposition(draft, value, match)
-        start = start_of_place(text, start, attribute)
+        start = start_of_place(draft, start)
+        if word_before(text, start) in PREPOSITIONS and not is_plural(words.split()[-1]):  # "at sea"
+            words = f"{with_article(words)} {words}"
     draft.replace((start, match.end), words)
     return words
 
@@ -265,8 +274,12 @@ def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match])
 
 
 def _phrase_range(text: str, span: Range) -> Range:
-    """Returns a range with the preposition and the article before it."""
-    before = re.search(r"(?<!\w)(\w+)(\s+(?:a|an|the))?\s+$", text[: span[0]])
-    is_prepositional = before is not None and before[1].casefold() in PREPOSITIONS
-    is_head = not is_content(word_after(text, span[1]))
-    return (before.start(), span[1]) if before and is_prepositional and is_head else span
+    """Returns a range with the preposition, the article and the adjectives before it."""
+    start = span[0]
+    while not is_content(word_after(text, span[1])) and (word := word_before(text, start)):
+        start = text.casefold().rindex(word, 0, start)
+        if word in PREPOSITIONS:
+            return start, span[1]
+        if not is_content(word) and word not in (*ARTICLES, "the"):
+            break
+    return span

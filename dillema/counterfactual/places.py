@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from .draft import Draft, end_of_clause
 from .matching import Match, overlaps
 from .vocabulary import Attribute, Value, compile_pattern
-from .words import PREPOSITIONS, WORD, is_content, is_plural, with_article, word_before
+from .words import (
+    ADJECTIVES,
+    DETERMINERS,
+    PREPOSITIONS,
+    TERRAIN,
+    WORD,
+    is_content,
+    is_plural,
+    with_article,
+    word_before,
+)
 
 MOVED_PREPOSITIONS = frozenset(["in", "on", "at", "inside", "upon", "onto", "into"])
 """Prepositions that depend on the place: "on a beach", but "in a forest". The others ("near") stay."""
@@ -17,7 +27,7 @@ PARTS = frozenset(
 )
 """What rooms have and other places lack: "the floor of a kitchen"."""
 SCENE = re.compile(
-    r"\b(in|inside|at|through|across|along|over|around|down|up|among|amid|into|outside)"
+    r"\b(in|inside|at|near|through|across|along|over|around|down|up|among|amid|into|outside)"
     rf"\s+(?:(?:the|an?|its|his|her|their|some)\s+)?({WORD.pattern})",
     re.IGNORECASE,
 )
@@ -66,11 +76,17 @@ def start_of_conditions(text: str, scenes: Sequence[Match]) -> int | None:
     return position if 0 < position < end else None
 
 
-def start_of_place(text: str, start: int, attribute: Attribute) -> int:
-    """Returns where a place begins with the nouns that describe it: a "restaurant" kitchen is none."""
-    while (word := word_before(text, start)) in attribute.scenery:
-        start = text.casefold().rindex(word, 0, start)
-    return start
+def start_of_place(draft: Draft, start: int) -> int:
+    """Returns where a place begins with the words that other places cannot have: a "football" field."""
+    text, position = draft.text, start
+    while is_content(word := word_before(text, position)) and not is_plural(word):
+        if word in ADJECTIVES - TERRAIN:
+            return position
+        begin = text.casefold().rindex(word, 0, position)
+        if overlaps((begin, start), [*draft.expressions, *draft.label]):
+            return position
+        position = begin
+    return position if word in PREPOSITIONS | DETERMINERS else start
 
 
 def move_preposition(draft: Draft, value: Value, match: Match) -> None:
