@@ -133,7 +133,9 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     """Returns whether a phrase at the end needs a comma before it."""
     last_part = re.split(r"[,;]", sentence)[-1]
     has_clause = bool(
-        re.search(r"\b(that|which|who|while|but|as|reading|says|saying|where|because)\b", sentence)
+        re.search(
+            r"\b(that|which|who|while|but|as|before|until|reading|says|saying|where|because)\b", sentence
+        )
     )
     is_short_part = "," in sentence and len(last_part.split()) < 4
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))

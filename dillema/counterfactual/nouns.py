@@ -69,7 +69,7 @@ def noun_position(draft: Draft, attribute: Attribute, groups: Iterable[frozenset
             is_noun = singular(match[0].casefold()) in group
             if (
                 not is_noun
-                or is_content(word_after(draft.text, match.end()))
+                or (is_content(word_after(draft.text, match.end())) and not is_plural(match[0].casefold()))
                 or overlaps(match.span(), draft.changes)
             ):
                 continue

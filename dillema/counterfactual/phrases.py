@@ -163,14 +163,7 @@ def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Ma
 
 def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Match) -> str:
     """Replaces one expression by the same form of a value. Returns the words, "" for a deletion."""
-    words = value.write(match.form)
-    if words is None and match.form == "bare":
-        words = value.write("modifier")
-    this = value.write("this") or ""
-    if match.form == "noun" and "this " in this and word_before(draft.text, match.start).endswith("day"):
-        words = this.split()[-1]  # no "Sunday day"
-    if match.form == "phrase":
-        words = _write_phrase(attribute, value, draft.places)
+    words = _write(draft, attribute, value, match)
     if words is None or (match.form == "modifier" and not _can_describe(value, draft.text, match.end)):
         draft.delete(_phrase_range(draft.text, match.range))
         return ""
@@ -180,18 +173,10 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
         phrase = _write_phrase(attribute, value, draft.places or [text])
         start = len(text[: before.start()].rstrip())
         return phrase if draft.replace((start, detail.end()), f" {phrase}") else ""
-    if (
-        match.form == "noun"
-        and not attribute.uncountable
-        and is_plural(text[match.start : match.end].split()[-1])
-    ):
-        if attribute.prepositions and word_before(text, match.start) == "the":
-            words = singular(words)  # "the mountains" are one place
-        else:
-            words = plural(singular(words)) if " " not in words else plural(words)
-    if match.form == "sky" and text[slice(*match.range)].casefold().endswith("skies"):
-        words = re.sub("sky$", "skies", words)
-    start = match.start
+    start, end = match.range
+    listed = re.compile(r"\s+and\s+").match(text, end)
+    if match.form == "phrase" and text[start:].startswith("with ") and listed and "with " not in words:
+        return words if draft.replace((start, listed.end()), f"{words} with ") else ""
     if match.form == "noun" and attribute.uncountable and word_before(text, start) in ARTICLES:
         start = text.casefold().rindex(word_before(text, start), 0, start)
     if match.form == "noun" and attribute.prepositions:
@@ -199,7 +184,27 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
         start = start_of_place(draft, start)
         if word_before(text, start) in PREPOSITIONS and not is_plural(words.split()[-1]):  # "at sea"
             words = f"{with_article(words)} {words}"
-    draft.replace((start, match.end), words)
+    draft.replace((start, end), words)
+    return words
+
+
+def _write(draft: Draft, attribute: Attribute, value: Value, match: Match) -> str | None:
+    """Returns the words of a value in form and number of an expression, None where it lacks the form."""
+    text = draft.text[slice(*match.range)]
+    before = word_before(draft.text, match.start)
+    words = value.write(match.form)
+    if words is None and match.form == "bare":
+        words = value.write("modifier")
+    if match.form == "phrase":
+        words = _write_phrase(attribute, value, draft.places)
+    if match.form == "noun" and before.endswith("day") and "this " in (this := value.write("this") or ""):
+        words = this.split()[-1]  # no "Sunday day"
+    if words and match.form == "noun" and not attribute.uncountable and is_plural(text.split()[-1]):
+        if attribute.prepositions and before == "the":
+            return singular(words)  # "the mountains" are one place
+        return plural(singular(words)) if " " not in words else plural(words)
+    if words and match.form == "sky" and text.casefold().endswith("skies"):
+        return re.sub("sky$", "skies", words)
     return words
 
 
