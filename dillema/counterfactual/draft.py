@@ -12,7 +12,7 @@ BACKDROP_ORDER = 8
 CLAUSE = re.compile(
     r"\s*;|:\s|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
     rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}"
-    r"(is|are|was|were|has|have)\b",
+    r"(is|are|was|were|has|have)\b|,\s+(and\s+)?(it|he|she|they|there) (is|are|was|were|has|have)\b",
     re.IGNORECASE,
 )
 """What parts a clause from the next one."""
@@ -134,7 +134,8 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     last_part = re.split(r"[,;]", sentence)[-1]
     has_clause = bool(
         re.search(
-            r"\b(that|which|who|while|but|as|before|until|reading|says|saying|where|because)\b", sentence
+            r"\b(that|which|who|while|but|as|before|until|when|if|reading|says|saying|where|because)\b",
+            sentence,
         )
     )
     is_short_part = "," in sentence and len(last_part.split()) < 4

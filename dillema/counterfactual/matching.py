@@ -151,8 +151,8 @@ def _actual_form(text: str, span: Range, attribute: Attribute, value: Value, for
 
 def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after: str) -> str | None:
     """Returns the form of single words, which depends on the words around them."""
-    if attribute.prepositions and re.match(r" of (an?|the|his|her|their|its) ", text[span[1] :]):
-        return None  # "a corridor of a station" is a part of it
+    if attribute.prepositions and after == "of":
+        return None  # "a corridor of a station", "a field of daisies"
     forms = {f for f in WORD_FORMS if any(_matches_at(p, text, span) for p in value.forms.get(f, ()))}
     if is_content(after):
         is_part_of_name = attribute.prepositions and after not in SCENE_NOUNS  # "office desk" is no place

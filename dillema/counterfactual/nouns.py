@@ -11,6 +11,7 @@ from .words import (
     APOSTROPHES,
     COPULAS,
     DETERMINERS,
+    OWNER,
     STOP_WORDS,
     WORD,
     is_content,
@@ -24,8 +25,6 @@ NO_HEADS = DETERMINERS - {"that"} | {"of"}
 """Words before which no noun phrase ends; "that" may begin a clause: "a cat that sleeps"."""
 PERSON = re.compile(rf"\b{TITLE} [A-Z]\w*(?![\w{APOSTROPHES}])")
 """A person with a title: "Mrs. Brown"."""
-OWNER = re.compile(rf"[{APOSTROPHES}]s?$")
-"""The end of a word that owns the next one: "a woman's" hat."""
 
 
 def end_of_person(draft: Draft, matches: Sequence[Match], nouns: frozenset[str]) -> int | None:

@@ -182,7 +182,8 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
     if match.form == "noun" and attribute.prepositions:
         move_preposition(draft, value, match)
         start = start_of_place(draft, start)
-        if word_before(text, start) in PREPOSITIONS and not is_plural(words.split()[-1]):  # "at sea"
+        before = word_before(text, start)
+        if (before in PREPOSITIONS | {"and"} or not before) and not is_plural(words.split()[-1]):  # "at sea"
             words = f"{with_article(words)} {words}"
     draft.replace((start, end), words)
     return words
@@ -200,7 +201,7 @@ def _write(draft: Draft, attribute: Attribute, value: Value, match: Match) -> st
     if match.form == "noun" and before.endswith("day") and "this " in (this := value.write("this") or ""):
         words = this.split()[-1]  # no "Sunday day"
     if words and match.form == "noun" and not attribute.uncountable and is_plural(text.split()[-1]):
-        if attribute.prepositions and before == "the":
+        if attribute.prepositions and (before in PREPOSITIONS | {"the", "and"} or not before):
             return singular(words)  # "the mountains" are one place
         return plural(singular(words)) if " " not in words else plural(words)
     if words and match.form == "sky" and text.casefold().endswith("skies"):

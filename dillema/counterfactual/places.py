@@ -9,6 +9,8 @@ from .vocabulary import Attribute, Value, compile_pattern
 from .words import (
     ADJECTIVES,
     DETERMINERS,
+    OWNER,
+    POSSESSIVES,
     PREPOSITIONS,
     TERRAIN,
     WORD,
@@ -79,7 +81,9 @@ def start_of_conditions(text: str, scenes: Sequence[Match]) -> int | None:
 def start_of_place(draft: Draft, start: int) -> int:
     """Returns where a place begins with the words that other places cannot have: a "football" field."""
     text, position = draft.text, start
-    while is_content(word := word_before(text, position)) and not is_plural(word):
+    while (word := word_before(text, position)) and (is_content(word) or word in POSSESSIVES):
+        if is_plural(OWNER.sub("", word)):
+            return start
         if word in ADJECTIVES - TERRAIN:
             return position
         begin = text.casefold().rindex(word, 0, position)

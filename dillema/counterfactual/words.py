@@ -10,6 +10,9 @@ from omegaconf import OmegaConf
 APOSTROPHES = "'\u2019"
 WORD = re.compile(rf"[^\W_](?:[\w{APOSTROPHES}-]*\w)?")
 QUOTE = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|«[^»]*»|(?<!\w)['\u2018][^'\u2019]*['\u2019](?!\w)")
+OWNER = re.compile(rf"[{APOSTROPHES}]s?$")
+"""The end of a word that owns the next one: "a woman's" hat."""
+POSSESSIVES = frozenset(("his", "her", "its", "their", "my", "our", "your"))
 WORDS = Path(__file__).with_name("words.yaml")
 _LISTS: Any = OmegaConf.to_container(OmegaConf.load(WORDS))
 ARTICLES = frozenset(("a", "an"))
