@@ -159,7 +159,9 @@ def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after
         return "modifier" if "modifier" in forms and not is_part_of_name else None
     before = word_before(text, span[0])
     if forms == {"modifier"}:
-        is_coordinated = bool(re.match(r"(,| and| or)\s+\w", text[span[1] :])) and before not in PREPOSITIONS
+        is_coordinated = bool(
+            re.match(r"(,| and| or)\s+\w", text[span[1] :])
+        ) and before not in PREPOSITIONS - {"of", "with"}
         stands_alone = before in COPULAS or before in (
             "in",
             "and",
