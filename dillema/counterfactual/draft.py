@@ -68,6 +68,7 @@ class Draft:
             self.changes[position, position] = f"{comma} {phrases}{',' if is_part else ''}"
         text = self._rewrite(len(self.text))
         end = len(text.rstrip(" .!?,;"))
+        end += re.search(r"\.\w$", text[:end]) is not None and text.startswith(".", end)  # "6 p.m."
         text = text[:end] + "".join(f", {words}" for _, words in scene) + text[end:]
         return text.upper() if self.text.isupper() else text
 
@@ -104,7 +105,11 @@ def end_of_sentence(text: str) -> int:
     """Returns the position after the last word of the first sentence."""
     for match in re.finditer(r"[.!?]+(?=[\"\u201d]?(\s|$))", text):
         word = re.search(r"[\w.]+$", text[: match.start()])
-        if not (word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc")) and text[match.end() :].strip()):
+        is_last = not text[match.end() :].strip()
+        if word and "." in word[0] and is_last:
+            return match.end()  # "6 p.m."
+        is_abbreviation = word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc") or "." in word[0])
+        if is_last or not is_abbreviation:
             return match.start()
     return len(text.rstrip(" ,;"))
 

@@ -254,5 +254,6 @@ def _proper_names(text: str) -> Iterator[Range]:
         )
         start = match.start() + (match[0].index(" ") + 1 if begins_sentence and " " in match[0] else 0)
         is_name = match[0].split()[0].casefold() not in STOP_WORDS and start > match.start()  # "Snow White"
-        if not begins_sentence or is_name or " " in text[start : match.end()]:
-            yield start, match.end()
+        is_explained = re.match(r",\s+(an?|the)\s", text[match.end() :])  # "Blue Note, a jazz club"
+        if not begins_sentence or is_name or is_explained or " " in text[start : match.end()]:
+            yield match.start() if is_explained else start, match.end()

@@ -50,7 +50,8 @@ def has_scene(draft: Draft, attribute: Attribute, scenes: Sequence[Match]) -> bo
     if any(value.is_called(text[slice(*label)]) for label in draft.label for value in attribute.values):
         return True
     heads = "|".join(map(re.escape, sorted(attribute.heads.get("on", ()))))
-    patterns = [*attribute.scenery, *([rf"on (\w+ ){{0,3}}({heads})"] if heads else [])]
+    patterns = [f"({noun})s?" for noun in attribute.scenery]
+    patterns += [rf"on (\w+ ){{0,3}}({heads})s?"] if heads else []
     spans = [match.span() for pattern in patterns for match in compile_pattern(pattern).finditer(text)]
     places = (match for match in SCENE.finditer(text) if is_content(match[2].casefold()))
     spans += [match.span(2) for match in places if not overlaps(match.span(2), draft.label)]
