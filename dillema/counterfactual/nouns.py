@@ -9,6 +9,7 @@ from .vocabulary import Attribute
 from .words import (
     ADJECTIVES,
     APOSTROPHES,
+    ARTICLES,
     COPULAS,
     DETERMINERS,
     OWNER,
@@ -102,8 +103,15 @@ def _is_joined(
 
 
 def _heads_noun_phrase(text: str, position: int) -> bool:
-    """Returns whether a word can be a noun where it stands: not "to table", "no car" or a name."""
+    """Returns whether a word can be a noun where it stands: not "to table", "no car", a name or "a man rings"."""
     before = word_before(text, position)
+    if is_plural(WORD.findall(text[position:])[0].casefold()):
+        start, word = position, before
+        while is_content(word):
+            start = text.casefold().rindex(word, 0, start)
+            word = word_before(text, start)
+        if word in ARTICLES:
+            return False
     is_name = bool(before) and re.match("[A-Z]\\w", text[position:]) is not None
     is_there = before not in ("to", "no", "without", "not", "by") and not is_negated(text, position)
     return is_there and not is_name

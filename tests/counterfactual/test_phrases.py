@@ -170,6 +170,8 @@ def rewrite(text, label="", **edits):
         ("Blue Note, a club", {"colour": ("", "red")}, "Blue Note, a club, the whole scene in shades of red"),
         ("zebras on the dry plains", {"place": ("", "city")},
          "zebras on the dry plains with a city in the background"),
+        ("a learner driver stalls here", {"colour": ("", "red")}, "a learner driver in red stalls here"),
+        ("a rank at 6 a.m.", {"time_of_day": ("at 6 a.m.", "night")}, "a rank at night"),
         ("a ship at sea", {"place": ("sea", "kitchen")}, "a ship in a kitchen"),
         ("kids on an old football field", {"place": ("field", "city")}, "kids in an old city"),
         ("a ship in the deep sea", {"place": ("sea", "beach")}, "a ship on the beach"),
