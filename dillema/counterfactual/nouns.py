@@ -98,12 +98,13 @@ def _is_joined(
     if overlaps(word.span(), draft.label) or text in attribute.others | attribute.joined:
         return True
     # after a plural it may be a verb: "men push carts"
-    is_noun = is_content(text) and text not in ADJECTIVES and not is_plural(text) and text.isalpha()
+    is_word = is_content(text) and re.fullmatch("[a-z-]+", text) is not None
+    is_noun = is_word and text not in ADJECTIVES and not is_plural(text)
     return is_noun and len(before) > 1 and not is_plural(before[0][0].casefold())
 
 
 def _heads_noun_phrase(text: str, position: int) -> bool:
-    """Returns whether a word can be a noun where it stands: not "to table", "no car", a name or "a man rings"."""
+    """Returns whether a word can be a noun where it stands: not "to table", "no car" or "a man rings"."""
     before = word_before(text, position)
     if is_plural(WORD.findall(text[position:])[0].casefold()):
         start, word = position, before

@@ -182,8 +182,8 @@ def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Matc
     if match.form == "noun" and attribute.prepositions:
         move_preposition(draft, value, match)
         start = start_of_place(draft, start)
-        before = word_before(text, start)
-        if (before in PREPOSITIONS | {"and"} or not before) and not is_plural(words.split()[-1]):  # "at sea"
+        word = word_before(text, start)
+        if (word in PREPOSITIONS | {"and"} or not word) and not is_plural(words.split()[-1]):  # "at sea"
             words = f"{with_article(words)} {words}"
     draft.replace((start, end), words)
     return words

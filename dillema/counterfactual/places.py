@@ -29,13 +29,14 @@ PARTS = frozenset(
 )
 """What rooms have and other places lack: "the floor of a kitchen"."""
 SCENE = re.compile(
-    r"\b(in|inside|at|near|through|across|along|over|around|down|up|among|amid|into|outside)"
-    rf"\s+(?:(?:the|an?|its|his|her|their|some)\s+)?({WORD.pattern})",
+    r"\b(?=(in|inside|at|near|through|across|along|over|around|down|up|among|amid|into|outside)"
+    rf"\s+(?:(?:the|an?|its|his|her|their|some)\s+)?({WORD.pattern}))",
     re.IGNORECASE,
 )
 """Where something is, in words that the vocabulary may lack: "in a zoo", "across the ice"."""
 CONDITIONS = re.compile(
-    r"(?<!out)(?<!looking)(?<!looks)(?<!staring)\s(?:on|at|in|during|under|beneath|against)\s+(?:(?:an?|the)\s+)?(?:[\w-]+\s+){0,2}$",
+    r"(?<!out)(?<!looking)(?<!looks)(?<!staring)\s(?:on|at|in|during|under|beneath|against)"
+    r"\s+(?:(?:an?|the)\s+)?(?:[\w-]+\s+){0,2}$",
     re.I,
 )
 """What stands before a time of day or a weather at the end of a sentence: "on a bright" afternoon."""

@@ -58,7 +58,7 @@ def rare_plurals(noun: str) -> frozenset[str]:
 @cache
 def singular(noun: str) -> str:
     """Returns the singular of a plural noun, and any other word as it is."""
-    if re.fullmatch(r".*(ss|us|is)|gas", noun):  # "bus" and "glass" are singular
+    if re.fullmatch(r".*(ss|us|is|a)|gas", noun):  # "bus", "glass" and "opera" are singular
         return noun
     return str(_inflector().singular_noun(noun) or noun)
 
