@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument(
         "--half",
         default="test",
-        choices=["test", "development", "fresh", "held_out", *(f"held_out_{i}" for i in range(2, 9))],
+        choices=["test", "development", "fresh", "held_out", *(f"held_out_{i}" for i in range(2, 10))],
     )
     parser.add_argument("--show", type=int, default=0, help="problems of each kind that are printed")
     parser.add_argument("--sample", type=int, default=0, help="counterfactuals that are printed")
