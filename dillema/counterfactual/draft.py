@@ -143,7 +143,7 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
             sentence,
         )
     )
-    is_short_part = "," in sentence and len(last_part.split()) < 4
+    is_short_part = "," in sentence and len(last_part.split()) < 5
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
     # or else "with water on its skin in a forest" would be about the skin
     detail = r"\b((its|his|her|their)( [\w-]+){1,2}|on (it|them|him|her))$"

@@ -177,6 +177,8 @@ def rewrite(text, label="", **edits):
         ("an opera house", {"colour": ("", "red")}, "a red opera house"),
         ("an ape high up in the canopy", {"place": ("", "beach")},
          "an ape high up in the canopy with a beach in the background"),
+        ("men clear the road", {"weather": ("", "rainy")}, "men clear the road in the rain"),
+        ("two cups, one of them red", {"weather": ("", "rainy")}, "two cups, one of them red, in the rain"),
         ("a ship at sea", {"place": ("sea", "kitchen")}, "a ship in a kitchen"),
         ("kids on an old football field", {"place": ("field", "city")}, "kids in an old city"),
         ("a ship in the deep sea", {"place": ("sea", "beach")}, "a ship on the beach"),
