@@ -2,7 +2,7 @@
 
 `captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard
 ones. 40 more (half `fresh`) were written later and held out until the rules had been mended once, 60
-(`held_out`), 40 (`held_out_2`) and 40 (`held_out_3`) before they were mended a second, third and fourth time.
+(`held_out`) and 40 each (`held_out_2` to `held_out_9`) before they were mended the next time.
 `spans` are the right spans of each attribute ("" where the caption does not express it; several where each is
 right), `keep` the words that no edit may touch. One half was used for development, figures are for others.
 """
