@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .matching import Range, overlaps
-from .words import APOSTROPHES, QUOTE, WORD, with_article
+from .words import APOSTROPHES, QUOTE, WORD, is_english, with_article
 
 BACKDROP_ORDER = 8
 """Of what stands behind the scene, among the phrases that are added."""
 CLAUSE = re.compile(
-    r"\s*;|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
+    r"\s*;|:\s|,\s+(yet|but|so|while|whereas|because|although|though)\b|\s+while\s+(?!\w+ing\b)"
     rf"|,\s+(and\s+)?(a|an|the|his|her|its|their)\s+([\w{APOSTROPHES}-]+\s+){{1,2}}"
-    r"(is|are|was|were|has|have)\b",
+    r"(is|are|was|were|has|have)\b|,\s+(and\s+)?(it|he|she|they|there) (is|are|was|were|has|have)\b",
     re.IGNORECASE,
 )
 """What parts a clause from the next one."""
+ABSOLUTE = re.compile("(the|everything) ")
+"""The beginning of a phrase with a subject of its own: "the whole scene in shades of green"."""
 
 
 @dataclass
@@ -26,12 +28,14 @@ class Draft:
         label: Where the words of the label stand.
         changes: The ranges that change, with their new words.
         endings: The phrases that are added to the sentence, with their order.
+        expressions: Where attributes are expressed.
         places: Where the scene is moved to.
         conditions: Where weather and time begin at the end of the sentence, None where they do not end it.
     """
 
     text: str
     label: Sequence[Range]
+    expressions: Sequence[Range] = ()
     changes: dict[Range, str] = field(default_factory=dict)
     endings: list[tuple[int, str]] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
@@ -54,13 +58,18 @@ class Draft:
 
     def finish(self) -> str:
         """Returns the rewritten caption."""
-        if self.endings:
+        scene = [ending for ending in self.endings if ABSOLUTE.match(ending[1])]
+        endings = sorted(ending for ending in self.endings if ending not in scene)
+        if endings:
             position = end_of_clause(self.text)
-            phrases = _enumerate(sorted(self.endings, key=lambda ending: ending[0]))
+            phrases = _enumerate(endings)
             comma = "," if _needs_comma(self._rewrite(position), phrases) else ""
             is_part = "," in comma + phrases and re.match(r"\s+while\b", self.text[position:])
             self.changes[position, position] = f"{comma} {phrases}{',' if is_part else ''}"
         text = self._rewrite(len(self.text))
+        end = len(text.rstrip(" .!?,;"))
+        end += re.search(r"\.\w$", text[:end]) is not None and text.startswith(".", end)  # "6 p.m."
+        text = text[:end] + "".join(f", {words}" for _, words in scene) + text[end:]
         return text.upper() if self.text.isupper() else text
 
     def _rewrite(self, length: int) -> str:
@@ -69,6 +78,7 @@ class Draft:
         for (start, end), words in sorted(self.changes.items(), reverse=True):
             if end <= length:
                 is_capital = self.text[start : start + 1].isupper()
+                is_capital &= start < end or re.search(r"(^|[.!?]\s+)$", text[:start]) is not None
                 text = _join(text[:start], words, text[end:], is_capital)
         return text
 
@@ -95,7 +105,11 @@ def end_of_sentence(text: str) -> int:
     """Returns the position after the last word of the first sentence."""
     for match in re.finditer(r"[.!?]+(?=[\"\u201d]?(\s|$))", text):
         word = re.search(r"[\w.]+$", text[: match.start()])
-        if not (word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc")) and text[match.end() :].strip()):
+        is_last = not text[match.end() :].strip()
+        if word and "." in word[0] and is_last:
+            return match.end()  # "6 p.m."
+        is_abbreviation = word and (len(word[0]) < 3 or word[0] in ("Mrs", "etc") or "." in word[0])
+        if is_last or not is_abbreviation:
             return match.start()
     return len(text.rstrip(" ,;"))
 
@@ -124,14 +138,18 @@ def _needs_comma(sentence: str, phrase: str) -> bool:
     """Returns whether a phrase at the end needs a comma before it."""
     last_part = re.split(r"[,;]", sentence)[-1]
     has_clause = bool(
-        re.search(r"\b(that|which|who|while|but|as|reading|says|saying|where|because)\b", sentence)
+        re.search(
+            r"\b(that|which|who|while|but|as|before|until|when|if|reading|says|saying|where|because)\b",
+            sentence,
+        )
     )
-    is_short_part = "," in sentence and len(last_part.split()) < 4
+    is_short_part = "," in sentence and len(last_part.split()) < 5
     ends_with_quote = bool(re.search(r"[\"'\u201d\u2019»]$", sentence))
     # or else "with water on its skin in a forest" would be about the skin
-    ends_with_detail = bool(re.search(r"\b(its|his|her|their)( [\w-]+){1,2}$", last_part))
+    detail = r"\b((its|his|her|their)( [\w-]+){1,2}|on (it|them|him|her))$"
+    ends_with_detail = bool(re.search(detail, last_part))
     is_second = phrase.startswith("with ") and bool(re.search(r"\bwith\b", sentence))
-    is_apart = ends_with_quote or ends_with_detail or is_second
+    is_apart = ends_with_quote or ends_with_detail or is_second or not is_english(sentence)
     return has_clause or is_short_part or is_apart or len(sentence.split()) > 14
 
 

@@ -59,7 +59,7 @@ class Editor:
     max_words: Positive = 3
     optional: bool = True
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     package_data: ClassVar[tuple[Path, ...]] = (FOLDER, KINDS_FILE, WORDS)
 
     @property

@@ -63,7 +63,7 @@ def label_kinds(label: str) -> frozenset[str]:
 def word_forms(word: str) -> frozenset[str]:
     """Returns a noun in both numbers."""
     one = singular(word)
-    return frozenset((word, plural(word), one, plural(one))) | rare_plurals(one)
+    return frozenset((word, one, plural(one))) | rare_plurals(one)
 
 
 def label_positions(text: str, label: str) -> list[tuple[int, int]]:

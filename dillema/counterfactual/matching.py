@@ -15,6 +15,7 @@ from .words import (
     STOP_WORDS,
     WORD,
     is_content,
+    is_english,
     singular,
     word_after,
     word_before,
@@ -61,8 +62,11 @@ def find_matches(
     """Returns the expressions of the attributes in the order of the text, of which no two overlap.
 
     Of overlapping expressions the longest counts, whether or not it is one of the attributes asked for: "blue
-    sky" is a weather and no colour. Quoted text, proper names and `protected` ranges are passed over.
+    sky" is a weather and no colour. Quoted text, proper names and `protected` ranges are passed over. Text in
+    another language than English has no expressions.
     """
+    if not is_english(text):
+        return []
     names = {attribute.name: name for name in attributes if (attribute := vocabulary.find(name))}
     blocked = [*protected, *fixed_ranges(text)]
     ranks = {name: rank for rank, name in enumerate(names)}
@@ -140,24 +144,32 @@ def _actual_form(text: str, span: Range, attribute: Attribute, value: Value, for
     after = word_after(text, span[1])
     if form in WORD_FORMS:
         return _word_form(text, span, attribute, value, after)
-    is_compound = bool(re.search(r"\b(the|an?)\b", text[slice(*span)])) and is_content(after)
+    is_whole = attribute.prepositions or re.search(r"\b(the|an?)\b", text[slice(*span)])
+    is_compound = bool(is_whole) and is_content(after)  # "in downtown Chicago"
     return None if form == "phrase" and is_compound and text[: span[0]].strip() else form
 
 
 def _word_form(text: str, span: Range, attribute: Attribute, value: Value, after: str) -> str | None:
     """Returns the form of single words, which depends on the words around them."""
+    if attribute.prepositions and after == "of":
+        return None  # "a corridor of a station", "a field of daisies"
     forms = {f for f in WORD_FORMS if any(_matches_at(p, text, span) for p in value.forms.get(f, ()))}
     if is_content(after):
         is_part_of_name = attribute.prepositions and after not in SCENE_NOUNS  # "office desk" is no place
         return "modifier" if "modifier" in forms and not is_part_of_name else None
     before = word_before(text, span[0])
     if forms == {"modifier"}:
-        is_coordinated = bool(re.match(r"(,| and| or)\s+\w", text[span[1] :])) and before not in PREPOSITIONS
+        is_coordinated = bool(
+            re.match(r"(,| and| or)\s+\w", text[span[1] :])
+        ) and before not in PREPOSITIONS - {"of", "with"}
         stands_alone = before in COPULAS or before in (
             "in",
             "and",
             "or",
             "painted",
+            "wore",
+            "wears",
+            "wearing",
             "all",
             "them",
             "coloured",
@@ -244,5 +256,7 @@ def _proper_names(text: str) -> Iterator[Range]:
             re.search(r"[.!?]\s*$", text[: match.start()])
         )
         start = match.start() + (match[0].index(" ") + 1 if begins_sentence and " " in match[0] else 0)
-        if not begins_sentence or " " in text[start : match.end()]:
-            yield start, match.end()
+        is_name = match[0].split()[0].casefold() not in STOP_WORDS and start > match.start()  # "Snow White"
+        is_explained = re.match(r",\s+(an?|the)\s", text[match.end() :])  # "Blue Note, a jazz club"
+        if not begins_sentence or is_name or is_explained or " " in text[start : match.end()]:
+            yield match.start() if is_explained else start, match.end()

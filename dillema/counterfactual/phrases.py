@@ -10,7 +10,7 @@ from ..types import Edit, Expression
 from .draft import BACKDROP_ORDER, Draft
 from .labels import label_positions
 from .matching import Match, Range, best_match, find_matches, fixed_ranges, negated_range, overlaps
-from .nouns import add_after, end_of_subject, noun_position
+from .nouns import end_of_person, noun_position
 from .places import has_scene, move_preposition, start_of_conditions, start_of_place, write_backdrop
 from .vocabulary import Attribute, Value, Vocabulary, compile_pattern
 from .words import (
@@ -19,15 +19,23 @@ from .words import (
     PREPOSITIONS,
     WORD,
     is_content,
+    is_english,
     is_plural,
     plural,
     singular,
+    with_article,
     word_after,
     word_before,
 )
 
-LIES = re.compile(r"\s+(on|over) (top of )?(the|its|his|her|their) \w+")
-"""What follows a weather that lies on something: "snow on its roof"."""
+DETAIL = re.compile(
+    r"\s+((on|over) (top of )?(the|its|his|her|their) \w+|(?!during)\w+(ing|ed)\b((?!,? while\b)[^,.;])*)",
+    re.I,
+)
+"""What a weather does, which another one may not do: "snow on its roof", "snow piling up on her hat"."""
+WIDER = re.compile(r"\s+|\s+(in|at|on)\s+((an?|the)\s+)?(\w+\s+)?", re.IGNORECASE)
+"""What stands between a place and a wider one, which goes with it: a pond "in" a park."""
+BEFORE_DETAIL = re.compile(r"(\bwith|,)\s+((the|some|a lot of|lots of)\s+)?$", re.IGNORECASE)
 
 
 def rewrite_by_phrases(
@@ -48,6 +56,7 @@ def rewrite_by_phrases(
         if place.prepositions and (expressions[name].span or not is_apart):
             draft.places.append(new)
     draft.conditions = start_of_conditions(text, scenes)
+    draft.expressions = [m.range for m in matches]
     edits = []
     for name in sorted(values, key=lambda a: not expressions[a].span):
         attribute = vocabulary.get(name)
@@ -84,7 +93,7 @@ def _replace_expression(
         own = [m for m in own if m is not main]
         main = following[0]
     listed = [m for m in own if m is not main and _is_in_list(draft.text, main, m, own)]
-    same = [m for m in listed if m.value.name == value.name and (attribute.scene or len(listed) == 1)]
+    same = [m for m in listed if m.value.name == value.name]
     if same and draft.delete(main.range):  # "rainy and foggy" is not to become "foggy and foggy"
         words = draft.text[slice(*same[0].range)]
     else:
@@ -94,6 +103,9 @@ def _replace_expression(
         is_same_object = attribute.scene or attribute.prepositions
         is_same_words = draft.text[match.start : match.end].casefold() == span.casefold()
         is_due = attribute.scene or is_same_words or (is_same and is_same_object)
+        is_wider = attribute.prepositions and WIDER.fullmatch(draft.text[main.end : match.start])
+        if is_wider and draft.replace((main.end, match.end), ""):
+            continue
         if match is main or match.value.name == value.name or not is_due:
             continue
         is_redundant = match.form == "phrase" or _is_coordinated(draft, match)
@@ -151,37 +163,49 @@ def _match_of_unknown_words(draft: Draft, attribute: Attribute, span: str) -> Ma
 
 def _replace_match(draft: Draft, attribute: Attribute, value: Value, match: Match) -> str:
     """Replaces one expression by the same form of a value. Returns the words, "" for a deletion."""
-    words = value.write(match.form)
-    if words is None and match.form == "bare":
-        words = value.write("modifier")
-    if match.form == "phrase" and any(map(attribute.is_room, draft.places)):
-        words = _phrase_indoors(attribute, value)
+    words = _write(draft, attribute, value, match)
     if words is None or (match.form == "modifier" and not _can_describe(value, draft.text, match.end)):
         draft.delete(_phrase_range(draft.text, match.range))
         return ""
     text = draft.text
-    lies = match.form == "noun" and attribute.uncountable and LIES.match(text, match.end)
-    if lies and (before := re.search(r"\bwith\s+$", text[: match.start])):
-        phrase = value.write("phrase") or ""
-        return phrase if draft.replace((before.start(), lies.end()), phrase) else ""
-    if (
-        match.form == "noun"
-        and not attribute.uncountable
-        and is_plural(text[match.start : match.end].split()[-1])
-    ):
-        if attribute.prepositions and word_before(text, match.start) == "the":
-            words = singular(words)  # "the mountains" are one place
-        else:
-            words = plural(singular(words)) if " " not in words else plural(words)
-    if match.form == "sky" and text[slice(*match.range)].casefold().endswith("skies"):
-        words = re.sub("sky$", "skies", words)
-    start = match.start
+    detail = match.form == "noun" and attribute.uncountable and DETAIL.match(text, match.end)
+    if detail and (before := BEFORE_DETAIL.search(text[: match.start])):
+        phrase = _write_phrase(attribute, value, draft.places or [text])
+        start = len(text[: before.start()].rstrip())
+        return phrase if draft.replace((start, detail.end()), f" {phrase}") else ""
+    start, end = match.range
+    listed = re.compile(r"\s+and\s+").match(text, end)
+    if match.form == "phrase" and text[start:].startswith("with ") and listed and "with " not in words:
+        return words if draft.replace((start, listed.end()), f"{words} with ") else ""
     if match.form == "noun" and attribute.uncountable and word_before(text, start) in ARTICLES:
         start = text.casefold().rindex(word_before(text, start), 0, start)
     if match.form == "noun" and attribute.prepositions:
         move_preposition(draft, value, match)
-        start = start_of_place(text, start, attribute)
-    draft.replace((start, match.end), words)
+        start = start_of_place(draft, start)
+        word = word_before(text, start)
+        if (word in PREPOSITIONS | {"and"} or not word) and not is_plural(words.split()[-1]):  # "at sea"
+            words = f"{with_article(words)} {words}"
+    draft.replace((start, end), words)
+    return words
+
+
+def _write(draft: Draft, attribute: Attribute, value: Value, match: Match) -> str | None:
+    """Returns the words of a value in form and number of an expression, None where it lacks the form."""
+    text = draft.text[slice(*match.range)]
+    before = word_before(draft.text, match.start)
+    words = value.write(match.form)
+    if words is None and match.form == "bare":
+        words = value.write("modifier")
+    if match.form == "phrase":
+        words = _write_phrase(attribute, value, draft.places)
+    if match.form == "noun" and before.endswith("day") and "this " in (this := value.write("this") or ""):
+        words = this.split()[-1]  # no "Sunday day"
+    if words and match.form == "noun" and not attribute.uncountable and is_plural(text.split()[-1]):
+        if attribute.prepositions and (before in PREPOSITIONS | {"the", "and"} or not before):
+            return singular(words)  # "the mountains" are one place
+        return plural(singular(words)) if " " not in words else plural(words)
+    if words and match.form == "sky" and text.casefold().endswith("skies"):
+        return re.sub("sky$", "skies", words)
     return words
 
 
@@ -190,28 +214,24 @@ def _insert(draft: Draft, attribute: Attribute, value: Value, name: str, matches
 
     `name` is what the value was called. `matches` are the expressions of all attributes.
     """
-    words = value.write("modifier")
+    words = value.write("modifier") if is_english(draft.text) else None
     if words and _insert_adjective(draft, attribute, words, attribute.nouns):
         return words
     if attribute.backdrop and name not in draft.places:
         phrase = write_backdrop(attribute, value)
         draft.endings.append((BACKDROP_ORDER, phrase))
         return phrase.removeprefix("with ")
-    phrase = value.write("phrase") or f"with {value.name} {attribute.name}"
-    if any(map(attribute.is_room, draft.places or [draft.text])):
-        phrase = _phrase_indoors(attribute, value)
+    phrase = _write_phrase(attribute, value, draft.places or [draft.text])
     position = draft.conditions if attribute.prepositions else None
     if position is not None and draft.replace((position, position), f" {phrase}"):
         return phrase
-    if attribute.nouns and phrase.startswith("with "):
-        person = end_of_subject(draft, matches, attribute.people) if attribute.worn else None
+    if attribute.worn and words and (person := end_of_person(draft, matches, attribute.people)):
         worn = attribute.worn.format(value=words)
-        if person is not None and draft.replace((person, person), f" {worn}"):
+        if draft.replace((person, person), f" {worn}"):
             return worn
-        if words and _insert_adjective(draft, attribute, words, [attribute.others]):
-            return words
-        if (end := end_of_subject(draft, matches)) and add_after(draft, end, phrase):
-            return phrase
+    others = attribute.others | {singular(draft.text[slice(*label)].casefold()) for label in draft.label}
+    if words and attribute.others and _insert_adjective(draft, attribute, words, [others]):
+        return words
     draft.endings.append((attribute.order, phrase))
     return phrase
 
@@ -226,9 +246,11 @@ def _insert_adjective(
     return position is not None
 
 
-def _phrase_indoors(attribute: Attribute, value: Value) -> str:
-    """Returns the phrase for a value that is seen out of a room: "with rain outside"."""
-    return value.write("indoors") or attribute.indoors.format(noun=value.write("noun"))
+def _write_phrase(attribute: Attribute, value: Value, places: Iterable[str]) -> str:
+    """Returns the phrase for a value; where one of the places is a room: "with rain outside"."""
+    if any(map(attribute.is_room, places)):
+        return value.write("indoors") or attribute.indoors.format(noun=value.write("noun"))
+    return value.write("phrase") or f"with {value.name} {attribute.name}"
 
 
 def _can_describe(value: Value, text: str, position: int) -> bool:
@@ -250,15 +272,20 @@ def _remove_contradictions(draft: Draft, value: Value, matches: Sequence[Match])
         for match in compile_pattern(pattern).finditer(draft.text):
             if not words and overlaps(match.span(), [m.range for m in matches]):
                 continue
-            if words and words.casefold() not in draft.text.casefold():
-                draft.replace(match.span(), words)
+            new = match.expand(words)
+            if words and new.casefold() not in draft.text.replace(match[0], "").casefold():
+                draft.replace(match.span(), new)
             else:
                 draft.delete(match.span())
 
 
 def _phrase_range(text: str, span: Range) -> Range:
-    """Returns a range with the preposition and the article before it."""
-    before = re.search(r"(?<!\w)(\w+)(\s+(?:a|an|the))?\s+$", text[: span[0]])
-    is_prepositional = before is not None and before[1].casefold() in PREPOSITIONS
-    is_head = not is_content(word_after(text, span[1]))
-    return (before.start(), span[1]) if before and is_prepositional and is_head else span
+    """Returns a range with the preposition, the article and the adjectives before it."""
+    start = span[0]
+    while not is_content(word_after(text, span[1])) and (word := word_before(text, start)):
+        start = text.casefold().rindex(word, 0, start)
+        if word in PREPOSITIONS:
+            return start, span[1]
+        if not is_content(word) and word not in (*ARTICLES, "the"):
+            break
+    return span

@@ -10,6 +10,9 @@ import yaml
 APOSTROPHES = "'\u2019"
 WORD = re.compile(rf"[^\W_](?:[\w{APOSTROPHES}-]*\w)?")
 QUOTE = re.compile(r"\"[^\"]*\"|\u201c[^\u201d]*\u201d|«[^»]*»|(?<!\w)['\u2018][^'\u2019]*['\u2019](?!\w)")
+OWNER = re.compile(rf"[{APOSTROPHES}]s?$")
+"""The end of a word that owns the next one: "a woman's" hat."""
+POSSESSIVES = frozenset(("his", "her", "its", "their", "my", "our", "your"))
 WORDS = Path(__file__).with_name("words.yaml")
 _LISTS: Any = yaml.load(WORDS.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 ARTICLES = frozenset(("a", "an"))
@@ -18,8 +21,10 @@ DETERMINERS = frozenset(_LISTS["determiners"])
 COPULAS = frozenset(_LISTS["copulas"])
 NEGATIONS = frozenset(_LISTS["negations"])
 STOP_WORDS = PREPOSITIONS | DETERMINERS | COPULAS | frozenset(_LISTS["function_words"])
+ADJECTIVES = frozenset(_LISTS["adjectives"])
+TERRAIN = frozenset(_LISTS["terrain"])
 VERBS = frozenset(_LISTS["verbs"])
-NO_SUBJECTS = frozenset(_LISTS["no_subjects"])
+FOREIGN_WORDS = frozenset(_LISTS["foreign_words"])
 NO_PARTICIPLES = frozenset(_LISTS["no_participles"])
 
 
@@ -45,14 +50,15 @@ def plural(noun: str) -> str:
 @cache
 def rare_plurals(noun: str) -> frozenset[str]:
     """Returns the other plurals of a singular noun that captions hold: cacti, fishes."""
-    regular = f"{noun}es" if re.search(r"(s|x|z|ch|sh)$", noun) else f"{noun}s"
-    return frozenset((str(_inflector(classical=True).plural_noun(noun)), regular))
+    regular = f"{noun}es" if re.search(r"(x|z|ch|sh)$", noun) else f"{noun}s"
+    others = [regular] if plural(noun) == noun else []
+    return frozenset((str(_inflector(classical=True).plural_noun(noun)), *others))
 
 
 @cache
 def singular(noun: str) -> str:
     """Returns the singular of a plural noun, and any other word as it is."""
-    if re.fullmatch(r".*(ss|us|is)", noun):  # "bus" and "glass" are singular
+    if re.fullmatch(r".*(ss|us|is|a)|gas", noun):  # "bus", "glass" and "opera" are singular
         return noun
     return str(_inflector().singular_noun(noun) or noun)
 
@@ -79,3 +85,11 @@ def is_content(word: str) -> bool:
     """Returns whether a word may be the noun or the adjective that goes on a noun phrase."""
     is_participle = bool(re.fullmatch(r"[\w-]{2,}ing|[\w-]+(?<!e)ed", word)) and word not in NO_PARTICIPLES
     return bool(word) and word not in STOP_WORDS and word not in VERBS and not is_participle
+
+
+@cache
+def is_english(text: str) -> bool:
+    """Returns whether a text has no more function words of other languages than of English."""
+    words = [word.casefold() for word in WORD.findall(text)]
+    others = [word for word in words if word in FOREIGN_WORDS or not re.match("[a-z0-9]", word)]
+    return len(others) <= sum(word in STOP_WORDS for word in words)

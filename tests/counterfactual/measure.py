@@ -2,7 +2,7 @@
 
 `captions.jsonl` holds 300 captions written for this: 100 of streets, 100 of objects with a label, 100 hard
 ones. 40 more (half `fresh`) were written later and held out until the rules had been mended once, 60
-(`held_out`), 40 (`held_out_2`) and 40 (`held_out_3`) before they were mended a second, third and fourth time.
+(`held_out`) and 40 each (`held_out_2` to `held_out_9`) before they were mended the next time.
 `spans` are the right spans of each attribute ("" where the caption does not express it; several where each is
 right), `keep` the words that no edit may touch. One half was used for development, figures are for others.
 """
@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument(
         "--half",
         default="test",
-        choices=["test", "development", "fresh", "held_out", "held_out_2", "held_out_3"],
+        choices=["test", "development", "fresh", "held_out", *(f"held_out_{i}" for i in range(2, 10))],
     )
     parser.add_argument("--show", type=int, default=0, help="problems of each kind that are printed")
     parser.add_argument("--sample", type=int, default=0, help="counterfactuals that are printed")

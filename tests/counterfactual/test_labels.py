@@ -28,6 +28,13 @@ def test_a_label_has_its_plurals_synonyms_and_kind(label, words):
     assert set(words.split()) <= label_words(label)
 
 
+@pytest.mark.parametrize(
+    ("label", "words"), [("bus", "bus buses"), ("buses", "bus buses"), ("gas", "gas gases")]
+)
+def test_a_label_has_no_plural_that_no_dictionary_has(label, words):
+    assert label_words(label) == set(words.split())
+
+
 def test_other_words_are_free():
     assert not {"red", "snow", "sky"} & label_words("golden retriever, dog")
     assert label_positions("a red car", "") == []
