@@ -64,22 +64,30 @@ def test_after_a_power_cut_the_same_command_ends_with_the_same_bytes(finished, t
 
 
 def test_no_record_is_written_before_its_image_is_on_the_disk(tmp_path, monkeypatch):
-    """The order of system calls: the file is flushed, renamed, and only then the record is committed."""
-    calls = []
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor, fsync=os.fsync: (calls.append("fsync"), fsync(descriptor))
-    )
-    replace = Path.replace
-    monkeypatch.setattr(
-        Path, "replace", lambda self, target: (calls.append("rename"), replace(self, target))[1]
-    )
-    put = Store.put
-    monkeypatch.setattr(Store, "put", lambda *arguments: (put(*arguments), calls.append("committed"))[0])
+    """The order of system calls: an image is flushed, renamed, and only then its record is committed."""
+    flushed, placed, wrong = set(), set(), []
+    fsync, replace, put = os.fsync, Path.replace, Store.put
+
+    def note_fsync(descriptor):
+        fsync(descriptor)
+        flushed.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    def note_replace(file, target):
+        if target.suffix == ".png" and (tmp_path / "store") in target.parents:
+            wrong.extend([] if str(file) in flushed else [f"{target} is renamed before it is flushed"])
+            placed.add(target.stem)
+        return replace(file, target)
+
+    def note_put(store, step, records):
+        if step in ("source", "control", "generate"):
+            wrong.extend(f"the record of {r.item} has no image yet" for r in records if r.key not in placed)
+        put(store, step, records)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    monkeypatch.setattr(Store, "put", note_put)
     run(tmp_path, "run")
-    store_calls = calls[: len(calls) - calls[::-1].index("committed")]
-    for position, call in enumerate(store_calls):
-        if call == "rename":
-            assert store_calls[position - 1] == "fsync"
+    assert not wrong and len(placed) == 6 + 6 + 12
 
 
 def limited(size):
