@@ -81,8 +81,8 @@ class _Mini:
                 look = replace(look, **{FIELDS[name]: values[seed % len(values)]})
         return types.Sample(
             id=f"{self.split}-{self.scenes}-{index:04}",
-            read_image=partial(_png, 0, seed, self.scenes, look),
-            read_mask=partial(_png, 1, seed, self.scenes, look),
+            read_image=partial(_image_file, seed, self.scenes, look),
+            read_mask=partial(_mask_file, seed, self.scenes, look),
             label=VEHICLE_KINDS.index(sample_scene(seed, "vehicle").kind)
             if self.scenes == "vehicle"
             else None,
@@ -127,15 +127,24 @@ def render_as(sample_id: str, attributes: Mapping[str, str]) -> Image.Image:
     return Image.fromarray(_render(scene_seed(split, scenes, int(index)), cast(Task, scenes), look)[0])
 
 
-@lru_cache(maxsize=32)  # the steps read the same scenes repeatedly
+@lru_cache(maxsize=32)  # an image and its mask are read one after the other
 def _render(seed: int, task: Task, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
     from ..mini.render import render
 
     return render(sample_scene(seed, task), look)
 
 
-def _png(which: int, seed: int, task: Task, look: Appearance) -> bytes:
-    """Returns the file of the image (0) or of the mask (1) of a scene."""
+@lru_cache(maxsize=256)  # the steps read the same images repeatedly, of some 40 KB each
+def _image_file(seed: int, task: Task, look: Appearance) -> bytes:
+    return _png(_render(seed, task, look)[0])
+
+
+@lru_cache(maxsize=4096)  # a mask is read for each generated image, and has some 2 KB
+def _mask_file(seed: int, task: Task, look: Appearance) -> bytes:
+    return _png(_render(seed, task, look)[1])
+
+
+def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(_render(seed, task, look)[which]).save(file, "PNG", compress_level=1)
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
