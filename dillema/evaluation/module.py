@@ -7,7 +7,8 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..backend import Dataset, Model
 from ..errors import ItemError, UserError
-from ..execution import in_threads, run_batch
+from ..execution import in_threads, run_alone, run_batch
 from ..image_size import in_equal_sizes
 from ..model.classes import check_class_count
 from ..task import Truth, get_task
@@ -45,6 +46,9 @@ _of_thread = threading.local()
 Item = tuple[str, Callable[[], Image.Image], Callable[[], Truth]]
 """A key, and functions that read the image and its truth."""
 
+Content = tuple[Image.Image, Truth] | Exception
+"""What an item reads, or the exception that it raises."""
+
 Records = dict[str, dict[str, Any] | Exception]
 """The record of each item by its key (see `Task.record`), or the exception that the item raises."""
 
@@ -58,13 +62,15 @@ class Evaluation(L.LightningModule):
         self.dataset = dataset
         self.records: Records = {}
 
-    def test_step(self, batch: list[Item], index: int) -> None:
-        """Reads the items of a batch in threads, and adds their records.
+    def test_step(self, batch: list[tuple[str, Future[Content]]], index: int) -> None:
+        """Waits for the contents of a batch, and adds its records; see `add`."""
+        self.add({key: content.result() for key, content in batch})
+
+    def add(self, content_by_key: Mapping[str, Content]) -> None:
+        """Adds the records of a batch of images and truths.
 
         Raises a UserError if the model's classes do not fit the data set.
         """
-        contents = in_threads(lambda item: (item[1](), item[2]()), batch)
-        content_by_key = dict(zip((key for key, _, _ in batch), contents, strict=True))
         readable = [
             (key, *content) for key, content in content_by_key.items() if not isinstance(content, Exception)
         ]
@@ -87,12 +93,20 @@ class Evaluation(L.LightningModule):
             raise UserError(f"model={self.model.name}: {error}") from error
 
 
-class _Items(IterableDataset[Item]):
-    def __init__(self, items: Iterable[Item]) -> None:
-        self.items = items
+def _read(item: Item) -> tuple[Image.Image, Truth]:
+    return item[1](), item[2]()
 
-    def __iter__(self) -> Iterator[Item]:
-        yield from self.items
+
+class _Items(IterableDataset[tuple[str, Future[Content]]]):
+    """Items that threads read. Lightning asks for the next batch before it gives one to the model."""
+
+    def __init__(self, items: Iterable[Item], batch_size: int) -> None:
+        self.items, self.batch_size = items, batch_size
+
+    def __iter__(self) -> Iterator[tuple[str, Future[Content]]]:
+        with ThreadPoolExecutor(self.batch_size) as threads:
+            for item in self.items:
+                yield item[0], threads.submit(run_alone, _read, item)
 
 
 class _Share(Evaluation):
@@ -123,8 +137,9 @@ class _Share(Evaluation):
 
     def test_step(self, batch: list[int], index: int) -> None:  # type: ignore[override] # by index
         """Reads the items of a batch and adds their records."""
+        items = [self.items[i] for i in batch]
         with self._user_errors():
-            super().test_step([self.items[i] for i in batch], index)
+            self.add(dict(zip((key for key, *_ in items), in_threads(_read, items), strict=True)))
 
     def on_test_end(self) -> None:
         """Writes the records; turns exceptions into ItemErrors, because some cannot be pickled."""
@@ -147,9 +162,9 @@ def evaluate(
 ) -> Records:
     """Returns the record of each item, or the exception that it raises.
 
-    Holds one batch of images in memory. `model` must be loaded. The items are divided among `devices` (GPUs
-    or processes). Raises a UserError for a failure that is not of one item: of the model, of the data set, or
-    of a process.
+    Holds two batches of images in memory: one is read while the other is predicted. `model` must be loaded.
+    The items are divided among `devices` (GPUs or processes). Raises a UserError for a failure that is not of
+    one item: of the model, of the data set, or of a process.
     """
     with warnings.catch_warnings():
         # advice about worker processes (threads do that work here), and warnings about Lightning's own code
@@ -159,7 +174,7 @@ def evaluate(
             if len(items) > batch_size:
                 return _evaluate_in_processes(model, items, dataset, batch_size, devices)
         evaluation = Evaluation(model, dataset)
-        loader = DataLoader(_Items(items), batch_size=batch_size, collate_fn=list)
+        loader = DataLoader(_Items(items, batch_size), batch_size=batch_size, collate_fn=list)
         with interrupts(), _trainer_of_thread() as trainer:
             trainer.test(evaluation, loader, verbose=False)
         del evaluation.model  # the trainer keeps the module until the next test

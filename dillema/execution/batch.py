@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import UserError, machine_errors, shorten
@@ -98,18 +99,19 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def run_alone(work: Callable[[Item], Result], item: Item) -> Result | Exception:
+    """Returns the result of one item, or the exception that it raises; raises what `run_batch` raises."""
+    return run_batch(lambda batch: [work(batch[0])], [item])[0]
+
+
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result | Exception]:
     """Returns one result an item, or the exception that the item raises; all items run at once in threads."""
-
-    def run_item(item: Item) -> Result | Exception:
-        return run_batch(lambda batch: [work(batch[0])], [item])[0]
-
     if len(items) == 1:
-        return [run_item(items[0])]
+        return [run_alone(work, items[0])]
     if not items:
         return []
     with ThreadPoolExecutor(len(items)) as threads:
-        return list(threads.map(run_item, items))
+        return list(threads.map(partial(run_alone, work), items))
 
 
 def overlap(
