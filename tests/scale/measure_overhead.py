@@ -50,7 +50,7 @@ def measure(count: int) -> dict[str, float]:
             Path(folder) / "run",
             Path(folder) / "store",
             dataset=Noise(count),
-            models=[Model()],
+            models=[Model(batch_size=8)],  # as the options of small models have
             gates=[Gate()],
             counterfactuals=1,
         )
