@@ -58,11 +58,12 @@ def main() -> None:
         sys.argv[1:] = prepare(sys.argv[1:])
         _prepare_tracking(sys.argv[1:])
         _check_early(sys.argv[1:])
+        run_hydra()
     except UserError as error:
         sys.exit(f"{error}")
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt as error:  # before the job itself, also while Hydra prepares it
+        print(STOPPED, file=sys.stderr)
         sys.exit(_exit_code(error))
-    run_hydra()
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

@@ -242,16 +242,15 @@ class Runner:
             show_progress(step.name, len(missing), self.forecast, self.executor.blocks == 1) as progress,
             ThreadPoolExecutor(1) as thread,  # finishes a batch while the next one is computed
         ):
-            finished: Future[None] | None = None
+            finished: list[Future[None]] = []
             batch_start = time.perf_counter()
             for batch, results in zip(batches, computed, strict=True):
                 if finished:
-                    finished.result()
+                    finished.pop().result()  # an error with its future would keep the store open
                 seconds = time.perf_counter() - batch_start
-                finished = thread.submit(self._finish, step, batch, results, seconds, progress, records)
+                finished.append(thread.submit(self._finish, step, batch, results, seconds, progress, records))
                 batch_start = time.perf_counter()
-            if finished:
-                finished.result()
+            finished.pop().result()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start
         if len(records) > 1:  # one item, as that of a check, takes the time of imports and warm-up

@@ -6,7 +6,6 @@ import fcntl
 import io
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -141,7 +140,7 @@ class Store:
             if (file.is_symlink() and not file.exists()) or (file.exists() and not file.is_file()):
                 raise OSError(f"{file} is no file")  # opening a pipe would wait for ever
             self._database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
-            self._claims = os.open(self.folder / "claims", os.O_RDWR | os.O_CREAT, 0o666)
+            self._claims = (self.folder / "claims").open("ab")
             self._database.execute("PRAGMA journal_mode = WAL")
             # a killed process loses nothing; a power cut at most the last records
             self._database.execute("PRAGMA synchronous = NORMAL")
@@ -289,7 +288,7 @@ class Store:
     def close(self) -> None:
         """Closes the database, and ends all claims."""
         self._database.close()
-        os.close(self._claims)
+        self._claims.close()
 
     def _lock(self, key: str, mode: int) -> bool:
         """Returns whether the byte of the file of claims that stands for a key could be locked."""

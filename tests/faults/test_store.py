@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_is_said_and_the_same_command_goes_on(finished, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kilobytes", [64, 128, 200, 300, 400, 600])
+@pytest.mark.parametrize("kilobytes", [64, 128, 200, 300, 400, 500])
 def test_a_small_disk_fills_anywhere(finished, tmp_path, kilobytes):
     """Needs the right to mount a file system."""
     _, expected = finished
@@ -127,6 +127,18 @@ def test_a_small_disk_fills_anywhere(finished, tmp_path, kilobytes):
         assert not list(disk.rglob("full/results.json"))
         subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
         assert left_behind(run(disk, "again")) == expected
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_can_only_be_read_is_named(finished, tmp_path):
+    """Needs the right to mount a file system."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", disk], check=True)
+    try:
+        shutil.copytree(finished[0] / "store", disk / "store")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         with pytest.raises(UserError, match=r"store=|cannot be written"):
             run(disk, "read only")
