@@ -75,15 +75,15 @@ class Pipeline:
 
     def run(self, runner: Runner, samples: Sequence[Sample]) -> Iterator[results.Block]:
         """Yields the results of the samples in blocks; block size and sample order change no result."""
-        ordered = sort_samples(samples)
-        executor, size = runner.executor, runner.executor.block_size
+        ordered, size = sort_samples(samples), runner.executor.block_size
         parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        blocks = overlap(partial(self.run_block, runner), parts, executor.blocks, executor.stop)
+        blocks = overlap(partial(self.run_block, runner), parts, runner.executor.blocks, runner.executor.stop)
         runner.in_parts = len(parts) > 1
         for done in range(size, len(ordered) + size, size):
             yield next(blocks)  # without a name, which would keep it in memory beside the next one
             if runner.in_parts:
                 log.info("%d of %d sources are done", min(done, len(ordered)), len(ordered))
+        next(blocks, None)  # ends its threads: closed before its end, it would stop the executor
         runner.in_parts = False
         runner.refuse_total_failures()
 

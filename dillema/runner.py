@@ -242,15 +242,16 @@ class Runner:
             show_progress(step.name, len(missing), self.forecast, self.executor.blocks == 1) as progress,
             ThreadPoolExecutor(1) as thread,  # finishes a batch while the next one is computed
         ):
-            finished: list[Future[None]] = []
+            finished: Future[None] | None = None
             batch_start = time.perf_counter()
             for batch, results in zip(batches, computed, strict=True):
-                if finished:
-                    finished.pop().result()  # an error with its future would keep the store open
-                seconds = time.perf_counter() - batch_start
-                finished.append(thread.submit(self._finish, step, batch, results, seconds, progress, records))
+                seconds, before = time.perf_counter() - batch_start, finished
+                finished = thread.submit(self._finish, step, batch, results, seconds, progress, records)
+                if before:
+                    before.result()  # its error is raised when this batch, too, is sure to be kept
                 batch_start = time.perf_counter()
-            finished.pop().result()
+            if finished:
+                finished.result()
         failed = sum(record.failed for record in records.values())
         elapsed = time.perf_counter() - start
         if len(records) > 1:  # one item, as that of a check, takes the time of imports and warm-up
@@ -278,7 +279,7 @@ class Runner:
             self.store.put(step.name, made)
             records |= {record.key: record for record in made}
             progress.advance(len(batch), seconds)
-            _log_failures(progress, step.name, made, results)
+            _log_failures(progress, step.name, made, written)
             self._note_failures(step, [(record.item, record) for record in made])
             self.after_batch(
                 step, [(item, self.store.image(key)) for item, key in batch if not records[key].failed]

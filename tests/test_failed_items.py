@@ -6,7 +6,7 @@ import pytest
 
 from dillema.errors import UserError
 
-from .backends import Backend, Generator, Noise, noise_image
+from .backends import Backend, Conditioning, Generator, Noise, noise_image
 from .test_pipeline import left_behind, lines, run
 
 
@@ -28,6 +28,18 @@ def test_an_item_that_fails_is_recorded_and_the_rest_goes_on(tmp_path):
     assert folder.results["counts"] == counts
 
 
+def test_an_image_that_cannot_be_encoded_fails_alone(tmp_path, caplog):
+    class Profiled(Conditioning):
+        def control(self, sample, dataset, size):
+            control = super().control(sample, dataset, size)
+            control.image.info["icc_profile"] = "text" if sample.id == "scene-3" else b""
+            return control
+
+    folder = run(tmp_path, conditionings={"grey": Profiled()})
+    assert [(f["step"], f["id"]) for f in folder.failures()] == [("control", "scene-3")]
+    assert "Traceback" in caplog.text and folder.results["counts"]["generated"] == 10
+
+
 def test_failed_items_are_tried_again_only_when_asked(tmp_path):
     run(tmp_path, generator=Generator(fails="scene-3"))
     Backend.loads.clear()
@@ -41,7 +53,8 @@ def test_failed_items_are_tried_again_only_when_asked(tmp_path):
 def test_too_many_failures_stop_the_run_and_keep_what_is_finished(tmp_path):
     with pytest.raises(UserError, match="max_failures=30"):
         run(tmp_path, generator=Generator(fails="street", batch_size=2), max_failures=3)
-    assert len(lines(tmp_path / "run" / "failures.jsonl")) == 4
+    # the batch that was computed meanwhile is kept, too
+    assert len(lines(tmp_path / "run" / "failures.jsonl")) == 6
     assert not (tmp_path / "run" / "results.json").exists()
 
 

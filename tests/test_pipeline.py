@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from dillema.counterfactual.edits import Pairwise, Random, Single
 from dillema.errors import UserError
+from dillema.execution.local import Local
 
 from .backends import (
     SIZE,
@@ -214,6 +216,19 @@ def test_another_seed_makes_other_images(tmp_path):
     assert all(
         first[name] != later[name] for name in first if name.startswith("generated/images") and name in later
     )
+
+
+def test_a_run_that_ends_well_does_not_stop_its_executor(tmp_path):
+    class Parallel(Local):
+        blocks, block_size = 3, 2
+        stops: ClassVar[list[str]] = []
+
+        def stop(self):
+            self.stops.append("stopped")
+
+    executor = Parallel()
+    assert run(tmp_path, executor=executor).results["counts"]["sources"] == 6
+    assert executor.stops == []
 
 
 def test_blocks_of_two_seeds_draw_other_numbers(tmp_path, monkeypatch):

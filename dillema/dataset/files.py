@@ -106,6 +106,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 @lru_cache(maxsize=8)
 def _open(path: str, process: int) -> zipfile.ZipFile:
     """Returns an archive opened by this process, because forked processes must not share a file handle."""
+    if not Path(path).is_file():  # a pipe would wait for ever
+        raise UserError(f"{path} is no file")
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:

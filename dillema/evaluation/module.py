@@ -177,8 +177,9 @@ def evaluate(
         loader = DataLoader(_Items(items, batch_size), batch_size=batch_size, collate_fn=list)
         with interrupts(), _trainer_of_thread() as trainer:
             trainer.test(evaluation, loader, verbose=False)
-        del evaluation.model  # the trainer keeps the module until the next test
-    return evaluation.records
+        records = evaluation.records
+        del evaluation.model, evaluation.records  # the trainer keeps the module until the next test
+    return records
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,12 @@ def _write_settings(source: RunFolder, context: JobContext, blocks: Mapping[str,
 def _link_files(source: Path, target: Path) -> Iterator[Callable[[], None]]:
     """Links the files of a run into another folder while the block runs.
 
-    Yields a function that waits until all are there. Raises a UserError for files that cannot be copied.
+    Yields a function that waits until all are there. Raises a UserError for files that cannot be copied, and
+    for a target that is the run itself, which would be emptied.
     """
+    here, there = target.resolve(), source.resolve()
+    if here == there or any(here.is_relative_to(there / name) for name in LINKED):
+        raise UserError(f"hydra.run.dir={target} is of the run itself: name another folder")
     places = []
     try:
         for name in LINKED:
@@ -147,8 +151,9 @@ def _link_files(source: Path, target: Path) -> Iterator[Callable[[], None]]:
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
     ) as process:
         assert process.stdin
-        process.stdin.write(json.dumps(places))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # `wait` says why it has ended
+            process.stdin.write(json.dumps(places))
+            process.stdin.close()
         process.stdin = None
 
         def wait() -> None:

@@ -1,5 +1,6 @@
 """A run in MLflow during its job."""
 
+import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -112,6 +113,7 @@ class TrackedRun:
         self._folder, self._pending, self._price = folder.absolute(), pending, price_per_hour
         self._sender: Sender | None = None
         self._is_beginning = False
+        self._waiting = threading.Lock()  # blocks of sources have threads of their own
         self._run_id = self.address = ""
 
     def start(self, config: str, in_background: bool = False) -> None:
@@ -129,7 +131,7 @@ class TrackedRun:
 
     def wait(self) -> None:
         """Waits until MLflow has the run, or cannot be reached: a run that computes is always there."""
-        with log_tracking_errors(NOT_STARTED):
+        with log_tracking_errors(NOT_STARTED), self._waiting:
             self._receive_begin()
 
     def _receive_begin(self, seconds: float | None = None) -> None:

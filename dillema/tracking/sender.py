@@ -39,6 +39,7 @@ class Sender:
                 [sys.executable, "-c", SERVE, str(theirs.fileno()), *sys.path],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
 

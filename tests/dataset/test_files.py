@@ -102,3 +102,9 @@ def test_a_file_that_cannot_be_read_as_an_archive_is_named(tmp_path):
     (tmp_path / "images").write_text("no archive")
     with pytest.raises(UserError, match=r"images is damaged .*: download it again"):
         list_files(tmp_path / "images")
+
+
+def test_a_pipe_in_the_place_of_an_archive_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "images.zip")
+    with pytest.raises(UserError, match=r"images\.zip is no file"):
+        list_files(tmp_path / "images.zip")

@@ -1,8 +1,10 @@
 import base64
+import gc
 import io
 import os
 import signal
 import threading
+import weakref
 from copy import copy
 from dataclasses import dataclass
 
@@ -130,6 +132,20 @@ def test_one_batch_is_read_while_another_is_predicted_and_no_more(segmenter):
 
     evaluate(counting, items(), tiny.dataset(), 2)
     assert ahead == [1, 2, 3, 4, 3, 4, 3, 4]
+
+
+def test_a_model_that_failed_on_an_image_leaves_the_memory():
+    class Failing(Brightness):
+        def predict(self, images):
+            raise RuntimeError("cannot")
+
+    model = Failing()
+    reference = weakref.ref(model)
+    records = evaluate(model, [("k", lambda: tiny.image(0), lambda: 0)], tiny.dataset(), 2)
+    assert isinstance(records["k"], RuntimeError)
+    del model, records
+    gc.collect()
+    assert reference() is None
 
 
 def test_an_interrupt_keeps_its_kind_and_its_exit_code(segmenter):

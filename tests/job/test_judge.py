@@ -15,6 +15,7 @@ from dillema.context import JobContext
 from dillema.errors import UserError
 from dillema.job import link_files as link
 from dillema.job.judge import choose_gates, judge
+from dillema.job.rejudge import judge_again
 from dillema.overrides import prepare
 from dillema.run_folder import RunFolder
 from dillema.steps.verdict import verdict
@@ -140,3 +141,11 @@ def test_files_are_linked_or_copied_and_what_cannot_be_is_named(tmp_path):
     assert (target / "linked").samefile(source / "linked")
     done = link_files([str(tmp_path / "missing"), str(target)])
     assert done.returncode == 1 and "missing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_is_not_judged_into_its_own_folder(tmp_path):
+    run = shutil.copytree(GOLDEN, tmp_path / "run")
+    files = sorted(run.rglob("*"))
+    with pytest.raises(UserError, match="name another folder"):
+        judge_again(RunFolder(run), JobContext(OmegaConf.create({}), run), {})
+    assert sorted(run.rglob("*")) == files
