@@ -48,7 +48,8 @@ def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
     running = f"attributes.status = 'RUNNING' and tags.`dillema.host` = '{host_name()}'"
     for run in client.search_runs([experiment.experiment_id], running):
         tags = run.data.tags
-        if not process_died(tags):
+        # it may have ended well since the search, and its process with it
+        if not process_died(tags) or client.get_run(run.info.run_id).info.status != "RUNNING":
             continue
         with log_tracking_errors(f"the run {run.info.run_name}, whose process died, is not ended"):
             folder = Path(tags["dillema.folder"])
