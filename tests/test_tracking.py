@@ -14,6 +14,7 @@ from dillema import report
 from dillema.errors import UserError
 from dillema.tracking.client import absolute, artifact_location, connect, run_address
 from dillema.tracking.content import flatten_metrics
+from dillema.tracking.pending import PendingRun
 from dillema.tracking.run import open_run
 from dillema.tracking.sending import send
 
@@ -100,6 +101,42 @@ def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd
     assert not (path / "unsent").exists()
     experiment = client.get_experiment_by_name("test").experiment_id
     assert tracked_run.address.endswith(f"#/experiments/{experiment}/runs/{run.info.run_id}")
+
+
+def test_entries_that_another_run_creates_at_the_same_time_are_found(tmp_path, settings, monkeypatch):
+    """MLflow looks for an experiment or a data set, and creates it: another run may do so in between."""
+    disturbed = []
+
+    def disturb(name, call):
+        def disturbed_call(client, *arguments):
+            result = call(client, *arguments)
+            if name not in disturbed:
+                disturbed.append(name)
+                raise mlflow.MlflowException("UNIQUE constraint failed")
+            return result
+
+        monkeypatch.setattr(mlflow.MlflowClient, name, disturbed_call)
+
+    for name in ("create_experiment", "log_inputs"):
+        disturb(name, getattr(mlflow.MlflowClient, name))
+    data = {"name": "set", "digest": "1", "source_type": "local", "source": "{}"}
+    where = {**settings, "uri": absolute(settings["uri"])}
+    pending = PendingRun(
+        **where,
+        name="first",
+        start=1,
+        params={},
+        tags={"dillema.id": "1"},
+        sweep=None,
+        status="FINISHED",
+        end=2,
+    )
+    pending.dataset = data
+    pending.write(tmp_path / "run")
+    (tmp_path / "run" / "unsent" / "config.yaml").write_text("seed: 0\n")
+    assert send(tmp_path / "run") and disturbed == ["create_experiment", "log_inputs"]
+    _, (run,) = runs(tmp_path)
+    assert run.info.status == "FINISHED" and len(run.inputs.dataset_inputs) == 1
 
 
 def test_a_run_that_dies_is_marked_with_its_error(tmp_path, settings):

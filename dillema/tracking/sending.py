@@ -4,7 +4,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENTRIES_PER_CALL = 100  # MLflow takes 100 parameters in one call, and 1,000 metrics, which 20 models have
+SECONDS_BETWEEN_TRIES = (0.1, 0.5)
+NO_ANSWER = "API request to"
+"""What MLflow says where a server does not answer."""
 DEATH = "The process ended without an error: it was killed, or the machine went down."
 
 Entry = TypeVar("Entry")
+Result = TypeVar("Result")
 
 
 def send(folder: Path) -> bool:
@@ -65,12 +70,7 @@ def begin_run(client: "MlflowClient", folder: Path, pending: PendingRun) -> str:
     """Returns the id of a run; creates it, its experiment and the parent of its sweep if they are missing."""
     from mlflow.entities import Param
 
-    experiment = client.get_experiment_by_name(pending.experiment)
-    # a server has its own place for artifacts
-    location = None if pending.uri.startswith(("http", "databricks")) else pending.artifacts
-    experiment_id = (
-        experiment.experiment_id if experiment else client.create_experiment(pending.experiment, location)
-    )
+    experiment_id = _try_again(lambda: _find_or_create_experiment(client, pending))
     tags = dict(pending.tags)
     if pending.sweep:
         tags["mlflow.parentRunId"] = _find_or_create_parent(client, experiment_id, pending)
@@ -86,12 +86,13 @@ def finish_run(client: "MlflowClient", folder: Path, pending: PendingRun, run_id
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
     # a metric that is sent twice with the same time counts once
-    time = pending.end or pending.start
-    for batch in _split([Metric(key, value, time, 0) for key, value in pending.metrics.items()]):
+    moment = pending.end or pending.start
+    for batch in _split([Metric(key, value, moment, 0) for key, value in pending.metrics.items()]):
         client.log_batch(run_id, metrics=batch)
     if pending.dataset:
         context = [InputTag("mlflow.data.context", "generated")]
-        client.log_inputs(run_id, [DatasetInput(Dataset(**pending.dataset), context)])
+        inputs = [DatasetInput(Dataset(**pending.dataset), context)]
+        _try_again(lambda: client.log_inputs(run_id, inputs))
     _send_tables_and_images(client, folder / UNSENT, run_id)
     for file in (folder / "predictions.parquet", folder / "report.html", folder / UNSENT / FIGURES):
         if file.exists():
@@ -159,6 +160,30 @@ def _find_or_create(
     if runs:
         return runs[0].info.run_id, False
     return client.create_run(experiment_id, start, tags, name).info.run_id, True
+
+
+def _find_or_create_experiment(client: "MlflowClient", pending: PendingRun) -> str:
+    experiment = client.get_experiment_by_name(pending.experiment)
+    # a server has its own place for artifacts
+    location = None if pending.uri.startswith(("http", "databricks")) else pending.artifacts
+    return experiment.experiment_id if experiment else client.create_experiment(pending.experiment, location)
+
+
+def _try_again(call: Callable[[], Result]) -> Result:
+    """Returns the result of a call in which MLflow looks for an entry and creates it if it is missing.
+
+    Runs that do so at the same time get an error, all but one; at the next call they find the entry.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for seconds in SECONDS_BETWEEN_TRIES:
+        try:
+            return call()
+        except MlflowException as error:
+            if NO_ANSWER in str(error):
+                raise
+        time.sleep(seconds)
+    return call()
 
 
 def _split(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
