@@ -1,7 +1,7 @@
 """Words of a caption: where they stand, their articles and their number."""
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def is_content(word: str) -> bool:
     return bool(word) and word not in STOP_WORDS and word not in VERBS and not is_participle
 
 
-@cache
+@lru_cache(maxsize=1000)  # a caption is asked about several times, but a run has millions of them
 def is_english(text: str) -> bool:
     """Returns whether a text has no more function words of other languages than of English."""
     words = [word.casefold() for word in WORD.findall(text)]

@@ -134,7 +134,7 @@ def _render(seed: int, task: Task, look: Appearance) -> tuple[np.ndarray, np.nda
     return render(sample_scene(seed, task), look)
 
 
-@lru_cache(maxsize=256)  # the steps read the same images repeatedly, of some 40 KB each
+@lru_cache(maxsize=256)  # the steps read the same images repeatedly, of some 70 KB each
 def _image_file(seed: int, task: Task, look: Appearance) -> bytes:
     return _png(_render(seed, task, look)[0])
 

@@ -2,6 +2,7 @@ import pytest
 
 from dillema.counterfactual.phrases import rewrite_by_phrases
 from dillema.counterfactual.vocabulary import load_vocabulary
+from dillema.counterfactual.words import is_english
 from dillema.types import Edit, Expression
 
 VOCABULARY = load_vocabulary()
@@ -228,3 +229,22 @@ def test_the_edits_hold_the_words_that_were_written():
 def test_labels_quotations_and_names_stay(text, label, edits, expected):
     result, _ = rewrite(text, label, **edits)
     assert result == expected
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a red car in the snow", True),
+        ("Umbrellas", True),
+        ("een rode auto in de sneeuw", False),
+        ("ein Hund auf der Straße", False),
+    ],
+)
+def test_captions_in_other_languages_are_told_by_their_function_words(caption, expected):
+    assert is_english(caption) is expected
+
+
+def test_memory_does_not_grow_with_the_captions_of_a_run():
+    for number in range(3000):
+        is_english(f"a street, number {number}")
+    assert is_english.cache_info().currsize <= 1000
