@@ -222,13 +222,13 @@ CLIP = {
 }
 
 
-def unet(**options):
+def unet(channels=4, **options):
     from diffusers import UNet2DConditionModel
 
     model = UNet2DConditionModel(
         sample_size=8,
-        in_channels=4,
-        out_channels=4,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=(8, 16),
         layers_per_block=1,
         norm_num_groups=4,
@@ -243,10 +243,11 @@ def unet(**options):
     return model
 
 
-def controlnet(model):
+def controlnet(model, halvings=3):
     from diffusers import ControlNetModel
 
-    control = ControlNetModel.from_unet(model, conditioning_embedding_out_channels=(8, 8, 8, 8))
+    channels = (8,) * (halvings + 1)  # as the autoencoder halves the size
+    control = ControlNetModel.from_unet(model, conditioning_embedding_out_channels=channels)
     # the last layers of a new ControlNet are zero, so that it has no effect
     ends = torch.nn.ModuleList(
         [*control.controlnet_down_blocks, control.controlnet_mid_block, control.controlnet_cond_embedding]
@@ -272,15 +273,27 @@ def autoencoder(channels=(8, 8, 8, 8), **options):
 
 
 def generator(folder):
+    torch.manual_seed(0)
+    network = unet(cross_attention_dim=32)
+    return pipeline(folder, network, controlnet(network), autoencoder(latent_channels=4))
+
+
+def pixel_generator(folder):
+    from dillema.generator.pixels import PixelSpace
+
+    torch.manual_seed(0)
+    network = unet(48, cross_attention_dim=32)
+    return pipeline(folder, network, controlnet(network, 2), PixelSpace())
+
+
+def pipeline(folder, network, controls, vae):
     from diffusers import DDIMScheduler, StableDiffusionControlNetPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    torch.manual_seed(0)
-    network = unet(cross_attention_dim=32)
     StableDiffusionControlNetPipeline(
-        vae=autoencoder(latent_channels=4),
+        vae=vae,
         unet=network,
-        controlnet=controlnet(network),
+        controlnet=controls,
         text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP)),
         tokenizer=clip_tokenizer(folder),
         scheduler=DDIMScheduler(

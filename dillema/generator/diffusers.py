@@ -1,5 +1,6 @@
 """Generates images with a Stable Diffusion pipeline and one or several ControlNets."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ ShortSide = Annotated[
 ]
 Strength = Annotated[float, Constraint("above 0 and at most 1", lambda value: 0 < value <= 1)]
 
+log = logging.getLogger(__name__)
 ALTERNATIVE = "generator=mini"
 DARKEST = 2 / 255  # the brightest value of an image after a failed decoder or a safety checker
 LORA_UP = re.compile(r"lora[._](up|B)\b|lora_linear_layer\.up\b")  # one tensor of each layer of a LoRA
@@ -43,6 +45,8 @@ class ControlNetGenerator:
         model: A folder or a hub id.
         controlnet: The ControlNet of each conditioning, for a checkpoint without ControlNets; only those of
             `conditioning` are loaded.
+        trained_on: The conditioning that the checkpoint's own ControlNet was trained on, if that is known;
+            another one is warned about.
         control_weight: A factor for the weights of all control images.
         width: Pixels; None, together with `height`, keeps the proportions of each source.
         height: Pixels, or None.
@@ -63,6 +67,7 @@ class ControlNetGenerator:
     model: Weights[str]
     controlnet: Weights[dict[str, str] | None] = None
     conditioning: Transient[Any] = None
+    trained_on: Transient[str | None] = None
     control_weight: Weight = 1.0
     width: Side | None = 512
     height: Side | None = 512
@@ -170,6 +175,8 @@ class ControlNetGenerator:
         """Returns the pipeline, with its ControlNets, autoencoder and scheduler."""
         import diffusers
 
+        from . import pixels  # noqa: F401  # diffusers opens parts of a pipeline of imported modules alone
+
         options: dict[str, Any] = {"dtype": dtype}
         if self.controlnet is not None:
             names = self._controlnets().values()
@@ -198,6 +205,12 @@ class ControlNetGenerator:
                     f"{self.model} holds one ControlNet, and {count} conditionings are set: "
                     "use one, or set generator.controlnet"
                 )
+            if self.trained_on not in (None, *conditionings_by_name(self.conditioning)):
+                log.warning(
+                    "the ControlNet in %s was trained on conditioning=%s: its images with conditioning=%s "
+                    "may have little to do with captions and labels",
+                    self.model, self.trained_on, *conditionings_by_name(self.conditioning),
+                )  # fmt: skip
         if self.safety_checker and getattr(pipeline, "safety_checker", None) is None:
             raise UserError(f"generator.safety_checker=true: {self.model} holds no safety checker")
 

@@ -65,8 +65,9 @@ def prepare(pipeline: Any, compile_networks: bool) -> None:
     for controlnet in controlnets(pipeline):
         controlnet.controlnet_cond_embedding = ControlEmbedding(controlnet.controlnet_cond_embedding)
     if compile_networks:
-        for network in [*networks[:-1], pipeline.vae.decoder]:
-            network.compile()
+        for network in [*networks[:-1], getattr(pipeline.vae, "decoder", None)]:
+            if network is not None:
+                network.compile()
 
 
 class TextEmbeddings:

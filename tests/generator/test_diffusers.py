@@ -5,7 +5,7 @@ from PIL import Image
 
 from dillema.conditioning.canny import Canny
 from dillema.conditioning.depth import Depth
-from dillema.conditioning.segmentation import Segmentation
+from dillema.conditioning.detail import SegmentationDetail
 from dillema.conditioning.several import Several
 from dillema.config import build, package_file
 from dillema.dataset.mini import MiniShift
@@ -144,9 +144,9 @@ def test_the_weight_of_control_images_can_be_set_for_all(folder):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_byte_of_the_small_worlds_images_depends_on_their_batch_or_on_the_cores(dtype):
     dataset = MiniShift(limit=3)
-    conditioning = Segmentation(weight=1.4)
+    conditioning = SegmentationDetail()
     samples = dataset.samples()
-    controls = [{"segmentation": conditioning.control(s, dataset, (256, 160))} for s in samples]
+    controls = [{"segmentation_detail": conditioning.control(s, dataset, (256, 160))} for s in samples]
     texts = [Counterfactual(f"a street on a {weather} night", ()) for weather in ("snowy", "rainy", "foggy")]
     cores = torch.get_num_threads()
     model = package_file("dillema", "mini/weights/generator")

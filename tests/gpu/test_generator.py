@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dillema.conditioning.canny import Canny
-from dillema.conditioning.segmentation import Segmentation
+from dillema.conditioning.detail import SegmentationDetail
 from dillema.config import build
 from dillema.dataset.mini import MiniShift
 from dillema.generator.editing import EditingGenerator
@@ -131,7 +131,8 @@ def test_the_generator_of_the_small_world_paints_as_shipped():
     dataset = MiniShift(limit=2)
     samples = dataset.samples()
     texts = [Counterfactual(f"a street on a {weather} night", ()) for weather in ("snowy", "foggy")]
-    controls = [{"segmentation": Segmentation(weight=1.4).control(s, dataset, (256, 160))} for s in samples]
+    conditioning = SegmentationDetail()
+    controls = [{conditioning.name: conditioning.control(s, dataset, (256, 160))} for s in samples]
     results = []
     for device in (DEVICE, "cpu"):
         backend = build(composed("generator=mini", f"generator.device={device}").generator)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains the small world's autoencoder, captioner and generator on one GPU, and stops after $BUDGET seconds
+# Trains the small world's captioner and generator on one GPU, and stops after $BUDGET seconds
 # (540 if unset). In $OUT lie log.txt and the weights, in parts of 15 MB: cat weights.tar.* | tar x
 # Renders and checkpoints stay in $FOLDER: a second call goes on from them.
 # On a machine without a GPU: tests/gpu/train.sh --tiny
@@ -64,7 +64,6 @@ scenes=$((scenes < most ? scenes : most))
 scenes=$((scenes > least ? scenes : least))
 say "${rate:-0} scenes a second; $scenes scenes"
 train "$(share 60)" renders --folder "$folder" --scenes "$scenes" || fail "not rendered in time"
-stage autoencoder 30 || fail "no autoencoder"
 stage captioner 20 || code=1
 stage generator 100 || { # saves what its last checkpoint holds
   say "the generator is saved from its last checkpoint"

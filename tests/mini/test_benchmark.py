@@ -8,7 +8,7 @@ from dillema.mini.benchmark import __main__ as benchmark
 from dillema.mini.benchmark import placebo
 
 
-def test_the_placebo_part_writes_what_the_generator_and_its_autoencoder_cost(
+def test_the_placebo_part_writes_what_the_generator_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(placebo, "SCENES", 3)
@@ -16,7 +16,7 @@ def test_the_placebo_part_writes_what_the_generator_and_its_autoencoder_cost(
     benchmark.main()
     (row,) = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     iou = row["figures"]["mean_iou"]
-    assert iou["original"] > iou["autoencoder"] > iou["placebo"] > 0.4
+    assert iou["original"] > iou["placebo"] > 0.4
     assert row["figures"]["gap"] == pytest.approx(iou["original"] - iou["placebo"])
     assert row["figures"]["classes"]["original"]["road"] > 0.95
     assert row["measured"] in capsys.readouterr().out

@@ -34,7 +34,7 @@ def _ground_colours(canvas: Canvas) -> tuple[Colour, Colour, Colour, Colour]:
         return (0.9, 0.92, 0.95), (0.8, 0.82, 0.85), (0.5, 0.51, 0.54), (0.74, 0.75, 0.77)
     grass, line = (0.27, 0.4, 0.17), (0.85, 0.85, 0.8)
     if canvas.rainy:
-        return grass, (0.42, 0.41, 0.4), (0.16, 0.165, 0.18), line
+        return grass, (0.44, 0.43, 0.42), (0.2, 0.2, 0.21), line
     return grass, (0.6, 0.58, 0.55), (0.3, 0.3, 0.31), line
 
 

@@ -17,7 +17,7 @@ AMBIENT: dict[str, Colour] = {
     "dusk": (0.62, 0.47, 0.5),
     "night": (0.115, 0.125, 0.19),
 }
-AMBIENT_BY_WEATHER = {"clear": 1.0, "cloudy": 0.82, "rainy": 0.66, "foggy": 0.88, "snowy": 0.9}
+AMBIENT_BY_WEATHER = {"clear": 1.0, "cloudy": 0.82, "rainy": 0.7, "foggy": 0.88, "snowy": 0.9}
 # the distance in metres at which the contrast has fallen to 1/e
 VISIBILITY = {"clear": 900.0, "cloudy": 600.0, "rainy": 130.0, "foggy": 17.0, "snowy": 80.0}
 STREET_LIGHT = np.array((1, 0.85, 0.6), np.float32)

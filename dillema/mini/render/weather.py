@@ -7,21 +7,30 @@ from ..scene import HEIGHT, WIDTH
 from .canvas import SCALE, Array, Canvas
 from .classes import ROAD, ROAD_LINE, SIDEWALK
 
-STREAKS = 170
+STREAKS = 230
+STREAK_SLANTS = 0.04  # of the streaks among themselves, standard deviation; they fall together
 FLAKES = 230
+REFLECTANCE = (0.1, 0.6)  # of a wet road under the camera and at the horizon
 
 
 def reflect_in_road(canvas: Canvas, image: Array, classes: Array) -> Array:
-    """Returns the image with a road that mirrors what is above the horizon, stretched and with ripples."""
+    """Returns the image with a wet road, which mirrors what is above the horizon, more so the farther away.
+
+    The mirror image is stretched, and varies from place to place: puddles and dry patches.
+    """
     rows = np.arange(HEIGHT)
-    mirrored_rows = np.clip(2 * canvas.scene.horizon - rows, 0, HEIGHT - 1).astype(int)
-    mirror = cv2.GaussianBlur(image[mirrored_rows], (0, 0), sigmaX=1.2, sigmaY=5)
+    horizon = canvas.scene.horizon
+    mirrored_rows = np.clip(2 * horizon - rows, 0, HEIGHT - 1).astype(int)
+    mirror = cv2.GaussianBlur(image[mirrored_rows], (0, 0), sigmaX=1.2, sigmaY=7)
     noise = canvas.rng.random((HEIGHT, WIDTH)).astype(np.float32)
-    ripples = cv2.GaussianBlur(noise, (0, 0), sigmaX=5, sigmaY=0.8)
-    ripples = np.clip((ripples - 0.5) * 6 + 0.6, 0.2, 1)
-    wetness = np.isin(classes, (ROAD, ROAD_LINE)) * 0.55 + (classes == SIDEWALK) * 0.25
-    weight = (wetness * ripples)[..., None].astype(np.float32)
-    return image * (1 - 0.7 * weight) + mirror * weight
+    patches = cv2.GaussianBlur(noise, (0, 0), sigmaX=14, sigmaY=3)
+    patches = np.clip(1 + (patches - 0.5) * 12, 0.55, 1.25)
+    nearness = np.clip((rows - horizon) / (HEIGHT - horizon), 0, 1)
+    near, far = REFLECTANCE
+    reflectance = (far * (near / far) ** nearness)[:, None]
+    wetness = np.isin(classes, (ROAD, ROAD_LINE)) * 1.0 + (classes == SIDEWALK) * 0.4
+    weight = (wetness * patches * reflectance)[..., None].astype(np.float32)
+    return image * (1 - 0.6 * weight) + mirror * weight
 
 
 def add_precipitation(canvas: Canvas, image: Array) -> Array:
@@ -30,10 +39,10 @@ def add_precipitation(canvas: Canvas, image: Array) -> Array:
     night = canvas.appearance.time_of_day == "night"
     if canvas.rainy:
         layer = _draw_streaks(rng)
-        colour, opacity = ((0.55, 0.6, 0.68), 0.9) if night else ((0.86, 0.88, 0.92), 1.1)
+        colour, opacity = ((0.5, 0.54, 0.6), 0.45) if night else ((0.84, 0.86, 0.9), 0.75)
     else:
         layer = _draw_flakes(rng)
-        colour, opacity = (0.7, 0.72, 0.78) if night else (0.98, 0.98, 1.0), 1.0
+        colour, opacity = ((0.66, 0.68, 0.74), 0.8) if night else ((0.98, 0.98, 1.0), 1.0)
     cover = cv2.resize(layer, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32)[..., None]
     cover = np.clip(cover / 255 * opacity, 0, 1)
     return image * (1 - cover) + np.array(colour, np.float32) * cover
@@ -42,13 +51,13 @@ def add_precipitation(canvas: Canvas, image: Array) -> Array:
 def _draw_streaks(rng: np.random.Generator) -> Array:
     """Returns how much of each pixel of the canvas rain covers, uint8."""
     layer = np.zeros((HEIGHT * SCALE, WIDTH * SCALE), np.uint8)
-    slant = rng.uniform(-0.25, 0.25)
+    slants = rng.normal(rng.uniform(-0.2, 0.2), STREAK_SLANTS, STREAKS)
     starts_x, starts_y = rng.uniform(0, WIDTH, STREAKS), rng.uniform(-10, HEIGHT, STREAKS)
-    lengths = rng.uniform(5, 13, STREAKS)
-    for x, y, length in zip(starts_x, starts_y, lengths, strict=True):
+    lengths = rng.uniform(4, 14, STREAKS)
+    for x, y, length, slant in zip(starts_x, starts_y, lengths, slants, strict=True):
         start = (int(x * SCALE), int(y * SCALE))
         end = (int((x + slant * length) * SCALE), int((y + length) * SCALE))
-        cv2.line(layer, start, end, 150 if length > 9 else 100, 1)
+        cv2.line(layer, start, end, 150 if length > 9 else 100, 1, cv2.LINE_AA)
     return layer
 
 

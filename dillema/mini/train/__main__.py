@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 
 from ..scene import Appearance, Task
-from . import autoencoder, captioner, diffusion, recognisers
+from . import captioner, diffusion, recognisers
 from .loop import AS_THE_RECIPE_SAYS, Limits
 from .world import WORKERS, World, load_world
 
 MODELS = (
     "renders",
-    "autoencoder",
     "generator",
     "captioner",
     "segmenter",
@@ -44,10 +42,13 @@ def main() -> None:
         "--folder",
         type=Path,
         default=Path("outputs/training"),
-        help="renders, checkpoints and cached latents (about 7 GB)",
+        help="renders and checkpoints (about 4 GB)",
     )
     parser.add_argument(
         "--target", type=Path, default=Path(__file__).parent.parent / "weights", help="where the weights go"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="a folder of weights that the generator and the captioner begin with"
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
@@ -58,7 +59,7 @@ def main() -> None:
         "--scenes",
         type=int,
         default=SCENES,
-        help=f"how many scenes autoencoder, generator and captioner are trained on (default: {SCENES})",
+        help=f"how many scenes generator and captioner are trained on (default: {SCENES})",
     )
     parser.add_argument(
         "--workers", type=int, default=WORKERS, help=f"how many processes render them (default: {WORKERS})"
@@ -70,7 +71,7 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     for model in args.models or MODELS:
         limits = Limits(args.steps, args.seconds)
-        train_model(model, args.folder, args.target, limits, args.scenes, args.workers)
+        train_model(model, args.folder, args.target, limits, args.scenes, args.workers, args.start)
 
 
 def train_model(
@@ -80,22 +81,20 @@ def train_model(
     limits: Limits = AS_THE_RECIPE_SAYS,
     scenes: int = SCENES,
     workers: int = WORKERS,
+    start: Path | None = None,
 ) -> None:
-    """Trains one model; the autoencoder stays in `folder`, and becomes part of the generator."""
+    """Trains one model; generator and captioner begin with the weights of their names in `start`."""
     output = target / model
-    vae = folder / "vae"
+    first_weights = start / model if start else None
     options: dict[str, Any] = {"limits": limits}
     match model:
         case "renders":
             _pairs(folder, scenes, workers)
-        case "autoencoder":
-            worlds = _pairs(folder, scenes, workers)
-            autoencoder.train(worlds, folder, **options).save_pretrained(vae)
         case "generator":
-            worlds = _pairs(folder, scenes, workers)
-            diffusion.train(AutoencoderKL.from_pretrained(vae), worlds, folder, output, **options)
+            diffusion.train(_pairs(folder, scenes, workers), folder, output, first_weights, **options)
         case "captioner":
-            captioner.train(_pairs(folder, scenes, workers), folder, output, **options)
+            worlds = [*_pairs(folder, scenes, workers), *_clear_days(folder, "vehicle")]
+            captioner.train(worlds, folder, output, first_weights, **options)
         case "segmenter":
             worlds = _clear_days(folder, "street")
             recognisers.train_segmenter(model, recognisers.segformer, worlds, folder, output, **options)

@@ -1,8 +1,8 @@
-"""The generator: Stable Diffusion with a ControlNet, trained from scratch on cached latents.
+"""The generator: Stable Diffusion with a ControlNet, in the space of pixels.
 
 The ControlNet reads the mask and the local contrast of a source: another render of the same scene
-(`conditioning=segmentation_detail`). The generator in the package is from an earlier recipe, which gave the
-ControlNet the mask alone (`conditioning=segmentation`); this one has not been run to its end.
+(`conditioning=segmentation_detail`). The generator in the package was trained on from an earlier one, which
+painted latents of an autoencoder and lost thin objects in them: the inner layers were kept.
 """
 
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import (
-    AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
     StableDiffusionControlNetPipeline,
@@ -21,48 +20,55 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..render import PEDESTRIAN, POLE, VEGETATION, VEHICLE
-from .autoencoder import load_observer, perceptual_error, pixel_weights, reconstruction_error
+from ...generator.pixels import PixelSpace
+from ..scene import HEIGHT, WIDTH
 from .loop import AS_THE_RECIPE_SAYS, DEVICE, ON_GPU, Limits, fit
-from .pairs import LATENT_CHANNELS, LATENT_HEIGHT, LATENT_WIDTH, Pairs
+from .observer import Observer
+from .pairs import Pairs
+from .picture import perceptual_error, pixel_weights, reconstruction_error
 from .text import MAX_TOKENS
 from .world import World
 
 TEXT_WIDTH = 128
-DOWN_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
-UP_BLOCKS = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+DOWN_BLOCKS = ("DownBlock2D",) * 2 + ("CrossAttnDownBlock2D",) * 2
+UP_BLOCKS = ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * 2
+SPACE = PixelSpace()
+CHANNELS = 3 * SPACE.side**2
 NETWORK_SIZES: dict[str, Any] = {  # of the UNet and of the ControlNet
-    "in_channels": LATENT_CHANNELS,
-    "block_out_channels": (96, 160, 192),
+    "in_channels": CHANNELS,
+    "block_out_channels": (64, 96, 160, 192),
     "layers_per_block": 1,
     "cross_attention_dim": TEXT_WIDTH,
     "attention_head_dim": 4,
     "norm_num_groups": 16,
 }
-BATCH = 128 if ON_GPU else 12
-LEARNING_RATE = 1e-3 if ON_GPU else 6e-4  # larger batches bear larger steps
-TIMESTEPS = 1000
-# The product paints in few steps: the later part of the training mostly sees the timesteps that it visits.
-SAMPLER_STEPS = 4
-SAMPLER_PHASE, SAMPLER_SHARE = 0.5, 0.7  # begins after this share of the training; share of the timesteps
-# In the last part, the last step is also judged by the picture that it decodes to.
-PICTURE_PHASE, PICTURE_SHARE = 0.7, 0.25  # begins after this share of the training; share of the batch
-PICTURE_WEIGHT, PERCEPTUAL_WEIGHT = 1.0, 0.4
-# A cell of latents weighs what its pixels weigh on average, and pedestrians and poles fill little of one.
-CLASS_WEIGHTS = {VEHICLE: 4.0, VEGETATION: 2.0, PEDESTRIAN: 12.0, POLE: 12.0}
+BATCH = 128 if ON_GPU else 16
+LEARNING_RATE = 2e-3 if ON_GPU else 1.2e-3  # larger batches bear larger steps
+# The timesteps of a sampler of four steps, from noise to the image, and the share of a batch that has each.
+# The first step makes the picture from captions and control images alone, which is the hardest.
+TIME_SHARES = {999: 0.375, 749: 0.1875, 499: 0.1875, 249: 0.25}
+# Below this timestep, so many of the noisy images are made from what the first step predicts, as in sampling.
+PREDICTED_BELOW, PREDICTED_SHARE = 700, 0.3
+# Pictures of the last and of the first step are judged, too: by pixels, and later by what an observer reads.
+PICTURES = {249: 4, 999: 2}  # at most, in a batch
+PICTURE_WEIGHT, PERCEPTUAL_WEIGHT = 0.5, 0.4
+PERCEPTUAL_PHASE = 0.4  # share of the training after which the observer knows enough to be asked
+MAX_WEIGHT = 4.0  # of a pixel
+MAX_TIME_WEIGHT = 5.0  # of a timestep; below it the error counts as that of the velocity would
 
 
 def scheduler() -> DDIMScheduler:
-    """Returns the noise schedule: v-prediction, zero terminal signal-to-noise ratio and trailing timesteps.
+    """Returns the noise schedule: zero terminal signal-to-noise ratio and trailing timesteps.
 
     Without them nights stay grey (Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed,
-    WACV 2024).
+    WACV 2024). The network predicts the image: a prediction of noise needs wider layers where the channels
+    are pixels (Li and He, Back to Basics: Let Denoising Generative Models Denoise, 2025).
     """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
+        prediction_type="sample",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         clip_sample=False,
@@ -71,44 +77,57 @@ def scheduler() -> DDIMScheduler:
 
 
 def train(
-    vae: AutoencoderKL,
     worlds: list[World],
     folder: Path,
     target: Path,
-    steps: int = 11000,
+    start: Path | None = None,
+    steps: int = 12000,
     batch: int = BATCH,
     limits: Limits = AS_THE_RECIPE_SAYS,
 ) -> None:
-    """Trains text encoder, UNet and ControlNet together and saves the pipeline to `target`."""
-    pairs, picture = Pairs(vae, worlds, folder), _Picture(vae, folder)
-    model = _build_networks(pairs.tokenizer)
+    """Trains text encoder, UNet and ControlNet together and saves the pipeline to `target`.
+
+    Begins with random weights, or with those of the pipeline in the folder `start`.
+    """
+    tokenizer = CLIPTokenizer.from_pretrained(start / "tokenizer") if start else None
+    pairs = Pairs(worlds, folder, tokenizer)
+    model = _open_networks(start) if start else _build_networks(pairs.tokenizer)
+    observer = Observer()
+    model["observer"] = observer
     noise_schedule = scheduler()
-    last_time = sampler_times()[-1]
-    signal = noise_schedule.alphas_cumprod[last_time].to(DEVICE)
-    pictures = max(1, round(PICTURE_SHARE * batch))  # in a batch
+    signal = noise_schedule.alphas_cumprod.to(DEVICE)  # share of the image in the variance
+
+    def predict(noisy: torch.Tensor, times: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
+        tokens, control = conditions
+        states = model["text"](tokens).last_hidden_state
+        down, mid = model["control"](noisy, times, states, control, return_dict=False)
+        residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+        output: torch.Tensor = model["unet"](noisy, times, states, **residuals).sample.float()
+        return output
 
     def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
         picks = pairs.draw(rng, batch)
-        clean, masks = pairs.latents(picks), pairs.masks(picks)
-        chosen = sorted(rng.permutation(batch)[:pictures].tolist())
-        shown = torch.tensor(chosen, device=DEVICE)
-        times = _draw_times(batch, share)
-        if share >= PICTURE_PHASE:
-            times[shown] = last_time
-        noise = torch.randn_like(clean)
+        images, masks = pairs.images(picks), pairs.masks(picks)
+        tokens, control = pairs.captions(rng, picks), pairs.control(picks, masks)
+        clean = SPACE.encode(images).latents * SPACE.config["scaling_factor"]
+        times, noise = _draw_times(rng, batch), torch.randn_like(clean)
         noisy = noise_schedule.add_noise(clean, noise, times)
-        velocity = noise_schedule.get_velocity(clean, noise, times)
-        states = model["text"](pairs.captions(rng, picks)).last_hidden_state
-        down, mid = model["control"](noisy, times, states, pairs.control(picks, masks), return_dict=False)
-        residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        predicted = model["unet"](noisy, times, states, **residuals).sample.float()
-        weight = _latent_weights(masks)
-        latent_loss = (weight * (predicted - velocity) ** 2).mean() / weight.mean()
-        if share < PICTURE_PHASE:
-            return latent_loss
-        painted = signal.sqrt() * noisy[shown] - (1 - signal).sqrt() * predicted[shown]
-        images = pairs.images([picks[j] for j in chosen])
-        return latent_loss + PICTURE_WEIGHT * picture.error(painted, images, masks[shown])
+        chosen = torch.from_numpy(rng.random(batch) < PREDICTED_SHARE).to(DEVICE) & (times < PREDICTED_BELOW)
+        if chosen.any():
+            first_times = torch.full_like(times[chosen], max(TIME_SHARES))
+            with torch.no_grad():
+                first = predict(torch.randn_like(clean[chosen]), first_times, tokens[chosen], control[chosen])
+            noisy[chosen] = noise_schedule.add_noise(first, noise[chosen], times[chosen])
+        predicted = predict(noisy, times, tokens, control)
+        weight = SPACE.encode(pixel_weights(masks).clamp(max=MAX_WEIGHT).expand(-1, 3, -1, -1)).latents
+        time_weight = (1 / (1 - signal[times])).clamp(max=MAX_TIME_WEIGHT)[:, None, None, None]
+        error = (weight * time_weight * (predicted - clean) ** 2).mean() / weight.mean()
+        shown = torch.cat([(times == time).nonzero().flatten()[:most] for time, most in PICTURES.items()])
+        if not len(shown):
+            return error
+        output = SPACE.decode(predicted[shown] / SPACE.config["scaling_factor"]).sample
+        asks_observer = share >= PERCEPTUAL_PHASE
+        return error + _picture_error(observer, images[shown], masks[shown], output, asks_observer)
 
     trained = fit(
         "diffusion",
@@ -117,25 +136,36 @@ def train(
         folder=folder,
         steps=steps,
         lr=LEARNING_RATE,
-        average=0.9995,
+        decay=0.0,
+        average=0.998,
+        muon=True,
         limits=limits,
     )
-    _save(vae, pairs.tokenizer, trained, target)
+    _save(pairs.tokenizer, trained, target)
 
 
-class _Picture:
-    """Compares the pictures that latents decode to with the true ones."""
+def _picture_error(
+    observer: Observer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    output: torch.Tensor,
+    asks_observer: bool,
+) -> torch.Tensor:
+    """Returns the error of pixels and of what the observer reads, which learns to read the true images."""
+    weight = pixel_weights(labels)
+    reading = observer(images)
+    error = (weight * F.nll_loss(reading, labels, reduction="none")[:, None]).mean()
+    error = error + PICTURE_WEIGHT * reconstruction_error(images, output, weight)
+    if asks_observer:
+        error = error + PERCEPTUAL_WEIGHT * perceptual_error(observer, reading.detach(), output, weight)
+    return error
 
-    def __init__(self, vae: AutoencoderKL, folder: Path) -> None:
-        self._vae = vae.to(DEVICE, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self._observer = load_observer(folder)
 
-    def error(self, latents: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Returns the error of pixels and of what an observer reads, as in the autoencoder's training."""
-        output = self._vae.decode(latents / self._vae.config.scaling_factor).sample.float()
-        weight = pixel_weights(labels)
-        perceptual = perceptual_error(self._observer, self._observer(images), output, weight)
-        return reconstruction_error(images, output, weight) + PERCEPTUAL_WEIGHT * perceptual
+def _open_networks(folder: Path) -> nn.ModuleDict:
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder").float()
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet").float()
+    control = ControlNetModel.from_pretrained(folder / "controlnet").float()
+    return nn.ModuleDict({"text": text, "unet": unet, "control": control})
 
 
 def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
@@ -154,59 +184,34 @@ def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
         )
     )
     unet = UNet2DConditionModel(
-        sample_size=(LATENT_HEIGHT, LATENT_WIDTH),
-        out_channels=LATENT_CHANNELS,
+        sample_size=(HEIGHT // SPACE.side, WIDTH // SPACE.side),
+        out_channels=CHANNELS,
         down_block_types=DOWN_BLOCKS,
         up_block_types=UP_BLOCKS,
         **NETWORK_SIZES,
     )
     control = ControlNetModel(
         down_block_types=DOWN_BLOCKS,
-        conditioning_embedding_out_channels=(16, 32, 96, 128),
+        conditioning_embedding_out_channels=(16, 32, 64),
         **NETWORK_SIZES,
     )
     # Zero convolutions protect a pretrained UNet; where all is trained from scratch they only delay it.
     embedding = control.controlnet_cond_embedding.conv_out
     for conv in (*control.controlnet_down_blocks, control.controlnet_mid_block, embedding):
         nn.init.xavier_uniform_(conv.weight, gain=0.3)
-    for network in (unet, control):
-        network.to(memory_format=torch.channels_last)
     return nn.ModuleDict({"text": text, "unet": unet, "control": control})
 
 
-def sampler_times() -> list[int]:
-    """Returns the timesteps that a sampler of SAMPLER_STEPS steps visits, from noise to the image."""
-    schedule = scheduler()
-    schedule.set_timesteps(SAMPLER_STEPS)
-    return [int(time) for time in schedule.timesteps]
+def _draw_times(rng: np.random.Generator, batch: int) -> torch.Tensor:
+    """Returns a timestep for each of a batch; as many as possible have each, so that the loss varies less."""
+    positions = (rng.permutation(batch) + rng.random(batch)) / batch
+    indices = np.searchsorted(np.cumsum(list(TIME_SHARES.values()))[:-1], positions)
+    return torch.tensor(list(TIME_SHARES), device=DEVICE)[torch.from_numpy(indices).to(DEVICE)]
 
 
-def _draw_times(batch: int, share: float) -> torch.Tensor:
-    """Returns one timestep in each of `batch` equal ranges: with fewer coincidences, the loss varies less.
-
-    Later in the training, most are replaced by the nearest timestep above that the sampler visits.
-    """
-    positions = torch.randperm(batch, device=DEVICE) + torch.rand(batch, device=DEVICE)
-    times = (positions / batch * TIMESTEPS).long()
-    if share < SAMPLER_PHASE:
-        return times
-    width = TIMESTEPS // SAMPLER_STEPS
-    visited = (times // width + 1) * width - 1
-    return torch.where(torch.rand(batch, device=DEVICE) < SAMPLER_SHARE, visited, times)
-
-
-def _latent_weights(masks: torch.Tensor) -> torch.Tensor:
-    """Returns how much each cell of the latents counts (n, 1, 20, 32), from masks (n, height, width)."""
-    class_weights = torch.ones(256, device=masks.device)
-    for class_id, weight in CLASS_WEIGHTS.items():
-        class_weights[class_id] = weight
-    return F.adaptive_avg_pool2d(class_weights[masks][:, None], (LATENT_HEIGHT, LATENT_WIDTH))
-
-
-def _save(vae: AutoencoderKL, tokenizer: CLIPTokenizer, networks: nn.ModuleDict, target: Path) -> None:
-    vae.register_to_config(_name_or_path="")  # else the folder that it was loaded from would be saved
+def _save(tokenizer: CLIPTokenizer, networks: nn.ModuleDict, target: Path) -> None:
     StableDiffusionControlNetPipeline(
-        vae=vae.half(),
+        vae=PixelSpace(),  # in place of an autoencoder
         text_encoder=networks["text"].half(),
         tokenizer=tokenizer,
         unet=networks["unet"].half(),

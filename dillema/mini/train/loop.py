@@ -14,6 +14,7 @@ from torch import nn
 
 from ... import hub
 from ...errors import UserError
+from .muon import Muon, split
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
@@ -84,7 +85,7 @@ class _Checkpoint:
     path: Path
     model: nn.Module
     averaged: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimisers: list[torch.optim.Optimizer]
 
     def restore(self) -> tuple[int, float]:
         """Returns the step to go on from, and the share that is done: 0 where there is no checkpoint."""
@@ -93,7 +94,8 @@ class _Checkpoint:
         state = torch.load(self.path, map_location=DEVICE, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["mean"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
         log.info("%s: resumes at step %d", self.path.stem, state["step"])
         return int(state["step"]), float(state["share"])
 
@@ -102,7 +104,7 @@ class _Checkpoint:
         state = {
             "model": self.model.state_dict(),
             "mean": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": step,
             "share": share,
         }
@@ -146,6 +148,7 @@ def fit(
     limits: Limits = AS_THE_RECIPE_SAYS,
     decay: float = 0.01,
     average: float = 0.999,
+    muon: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Model:
     """Returns the model with its exponentially averaged weights after `steps` steps, or as `limits` says.
@@ -157,8 +160,13 @@ def fit(
     model.to(DEVICE).train()
     averaged = copy.deepcopy(model).eval().requires_grad_(False)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trainable, lr=lr, weight_decay=decay, betas=(0.9, 0.99), fused=ON_GPU)
-    checkpoint = _Checkpoint(folder / f"{name}.pt", model, averaged, optimiser)
+    matrices, others = split(model) if muon else ([], trainable)
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=lr, weight_decay=decay, betas=(0.9, 0.99), fused=ON_GPU)
+    ]
+    if muon:
+        optimisers.append(Muon(matrices, lr=lr))
+    checkpoint = _Checkpoint(folder / f"{name}.pt", model, averaged, optimisers)
     step, share = checkpoint.restore()
     end = None if limits.seconds is None else limits.start + limits.seconds
     clock, progress = _Clock(limits.steps or steps, end, share), _Progress(name, step)
@@ -166,15 +174,16 @@ def fit(
     if share >= 1 and step == 0:
         raise UserError(f"{name}: the {limits.seconds} seconds were over before its first step; give it more")
     while share < 1:
-        for group in optimiser.param_groups:
+        for group in [group for optimiser in optimisers for group in optimiser.param_groups]:
             group["lr"] = _learning_rate(lr, step, share)
         torch.manual_seed(step)
         with mixed_precision():
             value = loss(np.random.default_rng(step), share)
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(trainable, 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         _update_average(averaged, model, decay=min(average, (step + 1) / (step + 10)))
         step += 1
         share = clock.share(step)

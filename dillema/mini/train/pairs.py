@@ -1,21 +1,19 @@
-"""What the generator is trained on: latents, control images and captions, by batches."""
+"""What the generator is trained on: images, control images and captions, by batches."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from transformers import CLIPTokenizer
 
 from ...conditioning.detail import NO_DETAIL, class_codes
-from .loop import DEVICE, gather, mixed_precision, on_device, pixels
+from .loop import DEVICE, gather, on_device, pixels
 from .recognisers import CLASS_COUNT
 from .text import MAX_TOKENS, clip_tokenizer
 from .world import World, draw_batch
 
-LATENT_CHANNELS, LATENT_HEIGHT, LATENT_WIDTH = 16, 20, 32
-ENCODED_AT_ONCE = 64
 EMPTY_CAPTION_SHARE = 0.05  # for classifier-free guidance
-NO_DETAIL_SHARE = 0.1  # of the control images hold the mask alone
+NO_DETAIL_SHARE = 0.05  # of the control images hold the mask alone
 
 Picks = list[tuple[int, int]]
 
@@ -24,17 +22,16 @@ class Pairs:
     """Images with the sources that the generator is given for them.
 
     Attributes:
-        tokenizer: The tokenizer of the text encoder, which is saved in `folder`, as the latents are.
+        tokenizer: The tokenizer of the text encoder; a new one is saved in `folder`.
     """
 
-    def __init__(self, vae: AutoencoderKL, worlds: list[World], folder: Path) -> None:
+    def __init__(self, worlds: list[World], folder: Path, tokenizer: CLIPTokenizer | None = None) -> None:
         captions = [[row["caption"] for row in world.rows] for world in worlds]
-        self.tokenizer = clip_tokenizer([text for texts in captions for text in texts], folder / "clip")
+        texts = [text for texts in captions for text in texts]
+        self.tokenizer = tokenizer or clip_tokenizer(texts, folder / "clip")
         self._worlds = worlds
         self._tokens = [self._tokenize(texts) for texts in captions]
         (self._empty_caption,) = self._tokenize([""])
-        encoded = [encode(vae, world, folder / f"latents-{k}.npy") for k, world in enumerate(worlds)]
-        self._latents = [on_device(latents) for latents in encoded]
         self._images = [on_device(world.images) for world in worlds]
         self._masks = [on_device(world.masks) for world in worlds]
         self._details = [on_device(_details(world)) for world in worlds]
@@ -43,10 +40,6 @@ class Pairs:
     def draw(self, rng: np.random.Generator, batch: int) -> Picks:
         """Returns the places of a batch."""
         return draw_batch(rng, self._worlds, batch)
-
-    def latents(self, picks: Picks) -> torch.Tensor:
-        """Returns clean latents (n, 16, 20, 32)."""
-        return gather(self._latents, picks).float().contiguous(memory_format=torch.channels_last)
 
     def images(self, picks: Picks) -> torch.Tensor:
         """Returns images (n, 3, 160, 256) in -1..1."""
@@ -76,24 +69,6 @@ class Pairs:
     def _tokenize(self, captions: list[str]) -> torch.Tensor:
         output = self.tokenizer(captions, padding="max_length", max_length=MAX_TOKENS)
         return torch.tensor(output.input_ids)
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, world: World, path: Path) -> np.ndarray:
-    """Returns the scaled latents (n, 16, 20, 32), half precision, of all images, cached in a file."""
-    if not path.exists():
-        temporary = path.with_suffix(".tmp")
-        shape = (len(world), LATENT_CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)
-        latents = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        vae = vae.to(DEVICE, memory_format=torch.channels_last).eval()
-        for start in range(0, len(world), ENCODED_AT_ONCE):
-            part = slice(start, start + ENCODED_AT_ONCE)
-            with mixed_precision():
-                mean = vae.encode(pixels(world.images[part])).latent_dist.mean
-            latents[part] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
-        latents.flush()
-        temporary.rename(path)
-    return np.load(path, mmap_mode="c")
 
 
 def _details(world: World) -> np.ndarray:
