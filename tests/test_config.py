@@ -42,6 +42,7 @@ def test_all_mistakes_are_named_at_once():
     cfg = composed(
         "llm.temprature=1",
         "generator.steps=many",
+        "conditioning=segmentation",
         "conditioning.palette=pastel",
         "edits._target_=dillema.counterfactual.edits.Rnadom",
         "counterfactuals=2.5",

@@ -97,14 +97,6 @@ def train(
     noise_schedule = scheduler()
     signal = noise_schedule.alphas_cumprod.to(DEVICE)  # share of the image in the variance
 
-    def predict(noisy: torch.Tensor, times: torch.Tensor, *conditions: torch.Tensor) -> torch.Tensor:
-        tokens, control = conditions
-        states = model["text"](tokens).last_hidden_state
-        down, mid = model["control"](noisy, times, states, control, return_dict=False)
-        residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
-        output: torch.Tensor = model["unet"](noisy, times, states, **residuals).sample.float()
-        return output
-
     def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
         picks = pairs.draw(rng, batch)
         images, masks = pairs.images(picks), pairs.masks(picks)
@@ -114,11 +106,9 @@ def train(
         noisy = noise_schedule.add_noise(clean, noise, times)
         chosen = torch.from_numpy(rng.random(batch) < PREDICTED_SHARE).to(DEVICE) & (times < PREDICTED_BELOW)
         if chosen.any():
-            first_times = torch.full_like(times[chosen], max(TIME_SHARES))
-            with torch.no_grad():
-                first = predict(torch.randn_like(clean[chosen]), first_times, tokens[chosen], control[chosen])
+            first = _predict_first(model, tokens[chosen], control[chosen], clean.shape[1:])
             noisy[chosen] = noise_schedule.add_noise(first, noise[chosen], times[chosen])
-        predicted = predict(noisy, times, tokens, control)
+        predicted = _predict(model, noisy, times, tokens, control)
         weight = SPACE.encode(pixel_weights(masks).clamp(max=MAX_WEIGHT).expand(-1, 3, -1, -1)).latents
         time_weight = (1 / (1 - signal[times])).clamp(max=MAX_TIME_WEIGHT)[:, None, None, None]
         error = (weight * time_weight * (predicted - clean) ** 2).mean() / weight.mean()
@@ -142,6 +132,31 @@ def train(
         limits=limits,
     )
     _save(pairs.tokenizer, trained, target)
+
+
+def _predict(
+    model: nn.ModuleDict,
+    noisy: torch.Tensor,
+    times: torch.Tensor,
+    tokens: torch.Tensor,
+    control: torch.Tensor,
+) -> torch.Tensor:
+    """Returns the squares of pixels that the networks see behind noise."""
+    states = model["text"](tokens).last_hidden_state
+    down, mid = model["control"](noisy, times, states, control, return_dict=False)
+    residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+    output: torch.Tensor = model["unet"](noisy, times, states, **residuals).sample.float()
+    return output
+
+
+@torch.no_grad()
+def _predict_first(
+    model: nn.ModuleDict, tokens: torch.Tensor, control: torch.Tensor, shape: torch.Size
+) -> torch.Tensor:
+    """Returns what the first step of a sampler makes from noise, captions and control images."""
+    noise = torch.randn(len(tokens), *shape, device=DEVICE)
+    times = torch.full((len(tokens),), max(TIME_SHARES), device=DEVICE)
+    return _predict(model, noise, times, tokens, control)
 
 
 def _picture_error(
