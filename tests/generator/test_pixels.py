@@ -7,21 +7,14 @@ import torch
 
 from dillema.conditioning.canny import Canny
 from dillema.conditioning.detail import SegmentationDetail
-from dillema.generator.diffusers import ControlNetGenerator
 from dillema.generator.pixels import PixelSpace
 from tests import tiny
-from tests.generator.test_diffusers import control, paint
+from tests.generator.test_diffusers import control, generator, paint
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny.pixel_generator(tmp_path_factory.mktemp("pixels"))
-
-
-def generator(folder, **options):
-    result = ControlNetGenerator(str(folder), **{"width": 64, "height": 32, "steps": 2} | options)
-    result.load()
-    return result
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

@@ -1,7 +1,7 @@
 """The captioner: a SegFormer encoder and a GPT-2 decoder, in transformers' VisionEncoderDecoder format.
 
-The encoder has convolutions beside its attention: one without them did not learn the kinds of vehicles from
-so few images.
+The one in the package is from an earlier recipe, with a Swin encoder, and often names the wrong kind of
+vehicle. The encoder of this one has convolutions beside its attention; it has not been run to its end.
 """
 
 from pathlib import Path
