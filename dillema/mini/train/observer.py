@@ -1,4 +1,4 @@
-"""The network that the perceptual loss of the autoencoder uses."""
+"""The network that the perceptual loss of the generator uses."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ class Observer(nn.Module):
     """A small segmenter with an output at each of four scales.
 
     It takes the place of the pretrained network of LPIPS (Zhang et al., CVPR 2018): its outputs for a
-    reconstruction are compared with those for the original. It shares neither architecture nor weights with
+    generated image are compared with those for the render. It shares neither architecture nor weights with
     the models that later measure the generator.
     """
 
@@ -33,8 +33,11 @@ class Observer(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Returns log probabilities (n, classes, h, w) for images (n, 3, h, w) in -1..1."""
-        features, logits = images, []
+        features, readings = images, []
         for stage, head in zip(self.stages, self.heads, strict=True):
             features = stage(features)
-            logits.append(F.interpolate(head(features), images.shape[2:], mode="bilinear"))
-        return F.log_softmax(torch.stack(logits).sum(0).float(), 1)
+            readings.append(head(features))
+        logits = readings.pop()
+        for finer in reversed(readings):  # one after the other, since sums at full size take long
+            logits = finer + F.interpolate(logits, finer.shape[2:], mode="bilinear")
+        return F.log_softmax(logits.float(), 1)

@@ -7,6 +7,9 @@ import torch
 from transformers import CLIPTokenizer
 
 from ...conditioning.detail import NO_DETAIL, class_codes
+from ..render.weather import precipitation_cover
+from ..scene import HEIGHT, WIDTH
+from .coupling import locate_particles, move_brightest
 from .loop import DEVICE, gather, on_device, pixels
 from .recognisers import CLASS_COUNT
 from .text import MAX_TOKENS, clip_tokenizer
@@ -35,6 +38,7 @@ class Pairs:
         self._images = [on_device(world.images) for world in worlds]
         self._masks = [on_device(world.masks) for world in worlds]
         self._details = [on_device(_details(world)) for world in worlds]
+        self._particles = [locate_particles(world) for world in worlds]
         self._codes = torch.from_numpy(class_codes(CLASS_COUNT)).to(DEVICE)
 
     def draw(self, rng: np.random.Generator, batch: int) -> Picks:
@@ -56,6 +60,23 @@ class Pairs:
         details = details.masked_fill(is_absent, NO_DETAIL)
         control = torch.cat([self._codes[masks], details[..., None]], 3).permute(0, 3, 1, 2)
         return control.float().div(255).contiguous(memory_format=torch.channels_last)
+
+    def noise(self, picks: Picks) -> torch.Tensor:
+        """Returns noise (n, 3, 160, 256), whose brightest pixels are where streaks and flakes are."""
+        noise = torch.randn(len(picks), 3, HEIGHT, WIDTH, device=DEVICE)
+        for values, (k, i) in zip(noise, picks, strict=True):
+            if i in self._particles[k]:
+                move_brightest(values, self._particles[k][i])
+        return noise
+
+    def cover(self, picks: Picks) -> torch.Tensor:
+        """Returns which share of each pixel streaks and flakes cover (n, 1, 160, 256)."""
+        cover = np.zeros((len(picks), 1, HEIGHT, WIDTH), np.float32)
+        for values, (k, i) in zip(cover, picks, strict=True):
+            if i in self._particles[k]:
+                world = self._worlds[k]
+                values[0] = precipitation_cover(world.seeds[i], world.rows[i]["weather"])
+        return torch.from_numpy(cover).to(DEVICE)
 
     def captions(self, rng: np.random.Generator, picks: Picks) -> torch.Tensor:
         """Returns token ids (n, MAX_TOKENS); some of them of the empty caption."""

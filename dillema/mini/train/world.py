@@ -47,12 +47,14 @@ class World:
         rows: The attributes and the caption of each image.
         details: The local contrast (n, 160, 256), uint8, of another render of each scene: the source that the
             generator is given. None where the images are not paired with sources.
+        seeds: The seed of each scene.
     """
 
     images: np.ndarray
     masks: np.ndarray
     rows: list[dict[str, str]]
     details: np.ndarray | None = None
+    seeds: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,7 +139,8 @@ def load_world(
     lines = [line for file in sorted(path.glob("part-*.jsonl")) for line in file.read_text().splitlines()]
     # copied on write: torch takes no array that cannot be written
     loaded = {array: np.load(path / f"{array}.npy", mmap_mode="c") for array in arrays}
-    return World(rows=[json.loads(line) for line in lines], **loaded)
+    seeds = [scene_seed(split, task, index) for index in range(len(lines))]
+    return World(rows=[json.loads(line) for line in lines], seeds=seeds, **loaded)
 
 
 def _render_part(
