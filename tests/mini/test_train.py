@@ -151,6 +151,8 @@ def test_a_generator_is_trained_on_from_the_weights_of_another(
     )
     changes = {name: (after[name].float() - value.float()).abs().mean() for name, value in before.items()}
     assert 0 < changes["conv_in.weight"] < 0.1 * before["conv_in.weight"].float().abs().mean()
+    configs = [tmp_path / "generator" / name / "config.json" for name in ("unet", "controlnet")]
+    assert not any(str(start) in config.read_text() for config in configs)
     words = [folder / "tokenizer" / "tokenizer.json" for folder in (start, tmp_path / "generator")]
     assert words[0].read_text() == words[1].read_text()
 

@@ -45,8 +45,8 @@ def add_precipitation(canvas: Canvas, image: Array) -> Array:
 
 
 def precipitation_cover(scene_seed: int, weather: str) -> Array:
-    """Returns which share of each pixel streaks or flakes cover (160, 256), float32; without opacity."""
-    rng = np.random.default_rng(scene_seed + 3)
+    """Returns which share of each pixel rain or snow covers (160, 256), float32; they are taken as opaque."""
+    rng = _precipitation_rng(scene_seed)
     layer = _draw_streaks(rng) if weather == "rainy" else _draw_flakes(rng)
     cover: Array = cv2.resize(layer, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     return cover
@@ -57,7 +57,7 @@ def locate_precipitation(scene_seed: int, weather: str) -> Array:
 
     Some are outside the image. There are none unless it is rainy or snowy.
     """
-    rng = np.random.default_rng(scene_seed + 3)
+    rng = _precipitation_rng(scene_seed)
     if weather == "rainy":
         x, y, lengths, slants = _drop_streaks(rng)
         return np.stack([x + slants * lengths / 2, y + lengths / 2], 1)[np.argsort(-lengths)]
@@ -65,6 +65,10 @@ def locate_precipitation(scene_seed: int, weather: str) -> Array:
         x, y, radii = _drop_flakes(rng)
         return np.stack([x, y], 1)[np.argsort(-radii)]
     return np.empty((0, 2))
+
+
+def _precipitation_rng(scene_seed: int) -> np.random.Generator:
+    return np.random.default_rng(scene_seed + 3)
 
 
 def _drop_streaks(rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:

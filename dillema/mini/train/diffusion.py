@@ -50,7 +50,6 @@ LEARNING_RATE = 2e-3 if ON_GPU else 1e-3  # larger batches bear larger steps
 FIRST, LAST = 999, 499  # timesteps of a sampler of two steps; half of a batch has each
 SQUARED_WEIGHT = 2.0  # of the squared error of pixels
 PERCEPTUAL_WEIGHT = 0.4
-MAX_WEIGHT = 4.0  # of a pixel
 # Share of the training at whose end the observer knows enough to be asked. Until then streaks and flakes
 # weigh more, so that the networks learn to see in the noise where they are before they learn to ignore it.
 FIRST_PHASE = 0.1
@@ -111,7 +110,7 @@ def train(
         predicted = _predict(model, noisy, times, tokens, control)
         output = SPACE.decode(predicted / SPACE.config["scaling_factor"]).sample
         precipitation = PRECIPITATION_WEIGHTS[share >= FIRST_PHASE] * pairs.cover(picks)
-        weight = pixel_weights(masks).clamp(max=MAX_WEIGHT) + precipitation
+        weight = pixel_weights(masks) + precipitation
         error = SQUARED_WEIGHT * (weight * (output - images) ** 2).mean()
         error = error + reconstruction_error(images, output, weight)
         return error + _observed_error(observer, images[is_last], masks[is_last], output[is_last], share)
@@ -200,6 +199,8 @@ def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
 
 
 def _save(tokenizer: CLIPTokenizer, networks: nn.ModuleDict, target: Path) -> None:
+    for name in ("unet", "control"):  # else the folder that they were opened from would be saved
+        networks[name].register_to_config(_name_or_path="")
     StableDiffusionControlNetPipeline(
         vae=PixelSpace(),  # in place of an autoencoder
         text_encoder=networks["text"].half(),

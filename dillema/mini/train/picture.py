@@ -27,7 +27,7 @@ def perceptual_error(
 
     `expected` are log probabilities (n, classes, h, w). The observer learns nothing from it.
     """
-    with frozen(observer):
+    with _frozen(observer):
         reading = observer(output)
     return (weight * (expected.exp() * (expected - reading)).sum(1, keepdim=True)).mean()
 
@@ -49,7 +49,7 @@ def reconstruction_error(images: torch.Tensor, output: torch.Tensor, weight: tor
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
+def _frozen(network: nn.Module) -> Iterator[None]:
     """Within the context, no gradient reaches the weights of a network that learns otherwise."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in learning:
