@@ -200,7 +200,7 @@ def _build_networks(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
 
 def _save(tokenizer: CLIPTokenizer, networks: nn.ModuleDict, target: Path) -> None:
     for name in ("unet", "control"):  # else the folder that they were opened from would be saved
-        networks[name].register_to_config(_name_or_path="")
+        networks[name].register_to_config(_name_or_path="")  # type: ignore[operator]  # of diffusers
     StableDiffusionControlNetPipeline(
         vae=PixelSpace(),  # in place of an autoencoder
         text_encoder=networks["text"].half(),
