@@ -20,7 +20,7 @@ from ...types import Counterfactual, Edit, Sample
 from ..caption import describe
 from ..render import PEDESTRIAN, VEHICLE, render
 from ..scene import Appearance, Scene, sample_scene, scene_seed
-from .measures import paint, see_attributes
+from .measures import CLEAR_DAYS, paint, see_attributes
 from .rows import Row
 
 IMAGES = 600
@@ -28,7 +28,6 @@ SPOILED_SHARE = 1 / 3
 REMOVED_SHARE = 0.01  # of the pixels, that a class must cover to be removed
 NOISE = 0.7  # weight of the noise in an image that is spoiled by it
 CURVE_POINTS = 40
-CLEAR_DAYS = {"weather": ["clear"], "time of day": ["daytime"]}
 MIN_PRECISION, MIN_RECALL = 0.95, 0.85
 
 SPOILS = {

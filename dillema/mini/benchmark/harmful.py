@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from ...dataset.mini import VALUES, MiniShift, render_as
 from ...entry import run_job
-from .measures import confusion_matrices, load_model, total_iou
+from .measures import CLEAR_DAYS, confusion_matrices, load_model, total_iou
 from .rows import Row
 
 SOURCES = 48
@@ -18,7 +18,6 @@ SEEDS = 5
 TRUE_SCENES = 200  # for the true drop of each value
 HARMLESS, HARMFUL = 0.02, 0.10  # true drops below and from which on an edit is called so
 MOST_FALSE, LEAST_FOUND = 0.05, 0.95
-CLEAR_DAYS = {"weather": ["clear"], "time of day": ["daytime"]}
 
 Value = tuple[str, str]
 

@@ -16,12 +16,12 @@ from ...types import Sample
 from ..caption import describe
 from ..scene import COLOURS, TIMES, WEATHERS, Appearance, sample_scene, scene_seed
 from ..train.world import draw
-from .measures import confusion_matrices, load_model, paint, read_attributes, total_iou
+from .measures import CLEAR_DAYS, confusion_matrices, load_model, paint, read_attributes, total_iou
 from .rows import Row, format_rates
 
 SCENES = 20
 CLEAR_DAY = Appearance("clear", "daytime", "")
-CLEAR_DAYS = range(100, 400)  # of the test split
+FURTHER_SCENES = range(100, 400)  # of the test split
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Request:
 
 def measure_generator(cfg: DictConfig) -> Iterator[Row]:
     """Yields what generated images show: each scene in every weather at every time of day."""
-    dataset = MiniShift(split="test", limit=SCENES)
+    dataset = MiniShift(split="test", limit=SCENES, where=CLEAR_DAYS)
     requests = _requests(dataset)
     samples, texts = [request.sample for request in requests], [request.text for request in requests]
     images, seconds = paint(cfg, dataset, samples, texts)
@@ -64,10 +64,10 @@ def measure_generator(cfg: DictConfig) -> Iterator[Row]:
         {"seconds": seconds_per_image},
     )
     model = load_model(cfg)
-    clear_days = [draw("test", "street", index, CLEAR_DAY) for index in CLEAR_DAYS]
+    clear_days = [draw("test", "street", index, CLEAR_DAY) for index in FURTHER_SCENES]
     clear_images = [Image.fromarray(image) for image, _, _ in clear_days]
     iou = total_iou(confusion_matrices(model, clear_images, [mask for _, mask, _ in clear_days]))
-    method = f"{len(CLEAR_DAYS)} clear days never trained on"
+    method = f"{len(FURTHER_SCENES)} clear days never trained on"
     yield Row("model under test", method, f"mean IoU {iou:.3f}", "0.75", iou >= 0.75, {"mean_iou": iou})
     estimated, true = (confusion_matrices(model, part, masks) for part in (images, renders))
     yield _truth(requests, estimated, true)

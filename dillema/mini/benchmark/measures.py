@@ -21,6 +21,7 @@ from ..train.recognisers import CLASS_COUNT
 
 READER = Path(__file__).parent.parent / "weights" / "reader"
 BATCH_SIZE = 20
+CLEAR_DAYS = {"weather": ["clear"], "time of day": ["daytime"]}  # of sources, as in `dataset=mini_shift`
 
 
 def paint(

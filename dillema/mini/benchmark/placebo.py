@@ -8,11 +8,10 @@ from omegaconf import DictConfig
 from ...config import build
 from ...dataset.mini import MiniShift
 from ...metrics import iou_per_class
-from .measures import confusion_matrices, load_model, paint, total_iou
+from .measures import CLEAR_DAYS, confusion_matrices, load_model, paint, total_iou
 from .rows import Row
 
 SCENES = 100
-CLEAR_DAYS = {"weather": ["clear"], "time of day": ["daytime"]}
 
 
 def measure_placebo(cfg: DictConfig) -> Iterator[Row]:
