@@ -91,7 +91,7 @@ class Canvas:
         self, pixels: Array, colour: Colour | Array, class_id: int, depth: float, glow: Colour = NO_GLOW
     ) -> None:
         """Draws a polygon given by its corners (n, 2) on the canvas."""
-        polygon = [_fixed_point(pixels)]
+        polygon = [fixed_point(pixels)]
         cv2.fillPoly(self.albedo, polygon, _to_bytes(colour), shift=SUBPIXEL_BITS)
         cv2.fillPoly(self.classes, polygon, class_id, shift=SUBPIXEL_BITS)
         cv2.fillPoly(self.depth, polygon, depth, shift=SUBPIXEL_BITS)
@@ -99,7 +99,7 @@ class Canvas:
 
     def fill_details(self, polygons: Iterable[Array], colour: Colour | Array, glow: Colour = NO_GLOW) -> None:
         """Changes the colour within polygons, such as windows, and leaves class and depth as they are."""
-        points = [_fixed_point(pixels) for pixels in polygons]
+        points = [fixed_point(pixels) for pixels in polygons]
         if points:
             cv2.fillPoly(self.albedo, points, _to_bytes(colour), shift=SUBPIXEL_BITS)
             if any(glow):
@@ -110,7 +110,7 @@ class Canvas:
     ) -> None:
         """Draws a rectangle that lies on the ground, whose depth is there already."""
         corners = np.array([[x[0], 0, z[0]], [x[1], 0, z[0]], [x[1], 0, z[1]], [x[0], 0, z[1]]], float)
-        polygon = [_fixed_point(self.project(corners))]
+        polygon = [fixed_point(self.project(corners))]
         cv2.fillPoly(self.albedo, polygon, _to_bytes(colour), shift=SUBPIXEL_BITS)
         cv2.fillPoly(self.classes, polygon, class_id, shift=SUBPIXEL_BITS)
 
@@ -125,7 +125,7 @@ class Canvas:
                 [right, 0, z + shift + 0.8],
                 [left, 0, z + 0.8],
             ]
-            polygon = [_fixed_point(self.project(np.array(corners)))]
+            polygon = [fixed_point(self.project(np.array(corners)))]
             cv2.fillPoly(self.shadow, polygon, 120, shift=SUBPIXEL_BITS)
         foot = self.project_ground(x, z)
         axes = (int(FOCAL * SCALE * width * 0.55 / z), max(1, int(FOCAL * SCALE * 0.12 * width / z)))
@@ -136,14 +136,14 @@ class Canvas:
 
         `corners` (8, 3) are those of the bottom, back to front against the clock, and then those of the top.
         """
-        faces = _visible_faces(corners)
+        faces = visible_faces(corners)
         depth = max(float(corners[:, 2].mean()), 1.0)
         for face in faces:
             self.fill(self.project(face.corners), np.array(colour) * face.brightness, class_id, depth)
         return faces
 
 
-def _visible_faces(corners: Array) -> list[Face]:
+def visible_faces(corners: Array) -> list[Face]:
     """Returns the faces of a box that point to the camera, far ones first."""
     bottom, top = corners[:4], corners[4:]
     sides = {
@@ -172,7 +172,7 @@ def _cross(a: Array, b: Array) -> Array:
     return np.array([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
 
 
-def _fixed_point(pixels: Array) -> Array:
+def fixed_point(pixels: Array) -> Array:
     """Returns corners as OpenCV takes them; those far outside the canvas would overflow."""
     return (np.clip(pixels, -4000, 4000) * 2**SUBPIXEL_BITS).astype(np.int32)
 

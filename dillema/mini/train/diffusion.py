@@ -2,7 +2,8 @@
 
 The ControlNet reads the mask and the local contrast of a source: another render of the same scene
 (`conditioning=segmentation_detail`). The first step makes the picture from captions and control images, the
-second one mends it behind little noise. Noise and images are coupled, so that streaks and flakes are learnt.
+second one mends it behind little noise. Noise and images are coupled, so that streaks, flakes and lit windows
+are learnt.
 
 The generator in the package was trained on from an earlier one, which painted latents of an autoencoder and
 lost thin objects in them: the inner layers were kept.
@@ -26,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from ...generator.pixels import PixelSpace
 from ..scene import HEIGHT, WIDTH
 from .loop import AS_THE_RECIPE_SAYS, DEVICE, ON_GPU, Limits, fit
-from .observer import Observer
+from .observer import Observer, train_clear_day_observer
 from .pairs import Pairs
 from .picture import perceptual_error, pixel_weights, reconstruction_error
 from .text import MAX_TOKENS
@@ -49,7 +50,7 @@ BATCH = 128 if ON_GPU else 8
 LEARNING_RATE = 2e-3 if ON_GPU else 1e-3  # larger batches bear larger steps
 FIRST, LAST = 999, 499  # timesteps of a sampler of two steps; half of a batch has each
 SQUARED_WEIGHT = 2.0  # of the squared error of pixels
-PERCEPTUAL_WEIGHT = 0.4
+PERCEPTUAL_WEIGHT = 0.4  # for each of the two observers
 # Share of the training at whose end the observer knows enough to be asked. Until then streaks and flakes
 # weigh more, so that the networks learn to see in the noise where they are before they learn to ignore it.
 FIRST_PHASE = 0.1
@@ -92,8 +93,8 @@ def train(
     tokenizer = CLIPTokenizer.from_pretrained(start / "tokenizer") if start else None
     pairs = Pairs(worlds, folder, tokenizer)
     model = _open_networks(start) if start else _build_networks(pairs.tokenizer)
-    observer = Observer()
-    model["observer"] = observer
+    model["observer"] = observer = Observer()
+    clear_day_observer = train_clear_day_observer(worlds, folder, limits.steps)
     noise_schedule = scheduler()
 
     def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
@@ -113,7 +114,9 @@ def train(
         weight = pixel_weights(masks) + precipitation
         error = SQUARED_WEIGHT * (weight * (output - images) ** 2).mean()
         error = error + reconstruction_error(images, output, weight)
-        return error + _observed_error(observer, images[is_last], masks[is_last], output[is_last], share)
+        shown = images[is_last], masks[is_last], output[is_last]
+        error = error + _seen_error(clear_day_observer, *shown)
+        return error + _observed_error(observer, *shown, share)
 
     trained = fit(
         "diffusion",
@@ -143,6 +146,15 @@ def _predict(
     residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
     output: torch.Tensor = model["unet"](noisy, times, states, **residuals).sample.float()
     return output
+
+
+def _seen_error(
+    observer: Observer, images: torch.Tensor, labels: torch.Tensor, output: torch.Tensor
+) -> torch.Tensor:
+    """Returns the error of what an observer that has learnt before reads in an output."""
+    with torch.no_grad():
+        reading = observer(images)
+    return PERCEPTUAL_WEIGHT * perceptual_error(observer, reading, output, pixel_weights(labels))
 
 
 def _observed_error(

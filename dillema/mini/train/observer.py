@@ -1,10 +1,18 @@
-"""The network that the perceptual loss of the generator uses."""
+"""The networks that the perceptual loss of the generator uses."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .recognisers import CLASS_COUNT
+from .loop import DEVICE, Limits, fit, pixels
+from .picture import pixel_weights
+from .recognisers import CLASS_COUNT, jitter
+from .world import World
+
+CLEAR_DAY_STEPS, CLEAR_DAY_BATCH = 600, 8
 
 
 class Observer(nn.Module):
@@ -41,3 +49,29 @@ class Observer(nn.Module):
         for finer in reversed(readings):  # one after the other, since sums at full size take long
             logits = finer + F.interpolate(logits, finer.shape[2:], mode="bilinear")
         return F.log_softmax(logits.float(), 1)
+
+
+def train_clear_day_observer(worlds: list[World], folder: Path, steps: int | None = None) -> Observer:
+    """Returns an observer that has seen clear days alone, as the models under test have; it learns no more.
+
+    What it reads in other weather, and at other times, is as wrong in a generated image as in a render if
+    both are equally hard. An observer that knows all conditions reads more than models under test would.
+    """
+    everything = [(k, i) for k, world in enumerate(worlds) for i in range(len(world))]
+    clear_days = [(k, i) for k, i in everything if _is_clear_day(worlds[k].rows[i])]
+    picked = clear_days or everything  # the few scenes of a trial may have none
+    observer = Observer()
+
+    def loss(rng: np.random.Generator, share: float) -> torch.Tensor:
+        picks = [picked[n] for n in rng.integers(len(picked), size=CLEAR_DAY_BATCH)]
+        images = jitter([worlds[k].images[i] for k, i in picks], rng)
+        labels = torch.from_numpy(np.stack([worlds[k].masks[i] for k, i in picks])).long().to(DEVICE)
+        error = F.nll_loss(observer(pixels(images)), labels, reduction="none")
+        return (pixel_weights(labels)[:, 0] * error).mean()
+
+    steps = min(steps or CLEAR_DAY_STEPS, CLEAR_DAY_STEPS)
+    return fit("observer", observer, loss, folder=folder, steps=steps, lr=3e-3, average=0.98, limits=Limits())
+
+
+def _is_clear_day(row: dict[str, str]) -> bool:
+    return (row["weather"], row["time_of_day"]) == ("clear", "daytime")

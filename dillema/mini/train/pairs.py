@@ -9,7 +9,7 @@ from transformers import CLIPTokenizer
 from ...conditioning.detail import NO_DETAIL, class_codes
 from ..render.weather import precipitation_cover
 from ..scene import HEIGHT, WIDTH
-from .coupling import locate_particles, move_brightest
+from .coupling import find_windows, light_windows, locate_particles, move_brightest
 from .loop import DEVICE, gather, on_device, pixels
 from .recognisers import CLASS_COUNT
 from .text import MAX_TOKENS, clip_tokenizer
@@ -39,6 +39,7 @@ class Pairs:
         self._masks = [on_device(world.masks) for world in worlds]
         self._details = [on_device(_details(world)) for world in worlds]
         self._particles = [locate_particles(world) for world in worlds]
+        self._windows = [find_windows(world) for world in worlds]
         self._codes = torch.from_numpy(class_codes(CLASS_COUNT)).to(DEVICE)
 
     def draw(self, rng: np.random.Generator, batch: int) -> Picks:
@@ -62,11 +63,13 @@ class Pairs:
         return control.float().div(255).contiguous(memory_format=torch.channels_last)
 
     def noise(self, picks: Picks) -> torch.Tensor:
-        """Returns noise (n, 3, 160, 256), whose brightest pixels are where streaks and flakes are."""
+        """Returns noise (n, 3, 160, 256) that tells of streaks, flakes and lit windows."""
         noise = torch.randn(len(picks), 3, HEIGHT, WIDTH, device=DEVICE)
         for values, (k, i) in zip(noise, picks, strict=True):
             if i in self._particles[k]:
                 move_brightest(values, self._particles[k][i])
+            if i in self._windows[k]:
+                light_windows(values, self._windows[k][i])
         return noise
 
     def cover(self, picks: Picks) -> torch.Tensor:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from ..render import PEDESTRIAN, POLE, ROAD_LINE, VEGETATION, VEHICLE
-from .observer import Observer
 
 CLASS_WEIGHTS = {VEHICLE: 3.0, PEDESTRIAN: 4.0, POLE: 4.0, ROAD_LINE: 1.5, VEGETATION: 1.5}
 
@@ -21,7 +20,7 @@ def pixel_weights(labels: torch.Tensor) -> torch.Tensor:
 
 
 def perceptual_error(
-    observer: Observer, expected: torch.Tensor, output: torch.Tensor, weight: torch.Tensor
+    observer: nn.Module, expected: torch.Tensor, output: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """Returns the Kullback-Leibler divergence of the observer's reading of an output from the expected one.
 
