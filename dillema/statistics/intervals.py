@@ -18,8 +18,8 @@ DRAWS = 2000
 MOST_DRAWS = 0.5  # share of the draws that must have a figure
 ROUNDING = 1e-6  # a smaller effect counts as zero
 UNITS = 1000  # drawn at most
-NUMBERS_PER_BLOCK = 1_000_000  # random numbers drawn at a time: they bound the memory
-TALLIES_PER_BLOCK = 8_000_000  # drawn tallies in memory at a time
+NUMBERS_PER_BLOCK = 250_000  # random numbers drawn at a time: they bound the memory
+TALLIES_PER_BLOCK = 2_000_000  # drawn tallies in memory at a time
 
 Figure = Callable[[np.ndarray], np.ndarray]
 """Takes sums of tallies (..., k) and returns figures (..., m); NaN where there is none."""
@@ -146,10 +146,10 @@ def bootstrap_draws(sums: Sequence[np.ndarray], figure: Callable[..., np.ndarray
 @lru_cache(maxsize=4)  # the edits of a run often have equally many sources
 def _draw_times(units: int, seed: int) -> np.ndarray:
     """Returns how often each unit occurs in each draw of a bootstrap (DRAWS, units)."""
-    chosen = np.random.default_rng(seed).integers(0, units, (DRAWS, units), np.int32)
-    times = np.empty((DRAWS, units), np.int16)  # a quarter of the memory of float
-    for draw, units_of_draw in zip(times, chosen, strict=True):
-        draw[:] = np.bincount(units_of_draw, minlength=units)
+    rng = np.random.default_rng(seed)
+    times = np.empty((DRAWS, units), np.uint8)  # no unit is drawn 256 times: there are UNITS at most
+    for draw in times:
+        draw[:] = np.bincount(rng.integers(0, units, units, np.int32), minlength=units)
     return times
 
 
