@@ -94,7 +94,7 @@ def train(
     pairs = Pairs(worlds, folder, tokenizer)
     model = _open_networks(start) if start else _build_networks(pairs.tokenizer)
     model["observer"] = observer = Observer()
-    clear_day_observer = train_clear_day_observer(worlds, folder, limits.steps)
+    clear_day_observer = train_clear_day_observer(worlds, folder, limits)
     noise_schedule = scheduler()
 
     def loss(rng: np.random.Generator, share: float) -> torch.Tensor:

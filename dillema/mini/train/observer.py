@@ -13,6 +13,7 @@ from .recognisers import CLASS_COUNT, jitter
 from .world import World
 
 CLEAR_DAY_STEPS, CLEAR_DAY_BATCH = 600, 8
+CLEAR_DAY_SHARE = 0.05  # of the seconds of a training, where they limit it
 
 
 class Observer(nn.Module):
@@ -51,8 +52,10 @@ class Observer(nn.Module):
         return F.log_softmax(logits.float(), 1)
 
 
-def train_clear_day_observer(worlds: list[World], folder: Path, steps: int | None = None) -> Observer:
+def train_clear_day_observer(worlds: list[World], folder: Path, limits: Limits) -> Observer:
     """Returns an observer that has seen clear days alone, as the models under test have; it learns no more.
+
+    `limits` are those of the training that it is made for.
 
     What it reads in other weather, and at other times, is as wrong in a generated image as in a render if
     both are equally hard. An observer that knows all conditions reads more than models under test would.
@@ -69,8 +72,10 @@ def train_clear_day_observer(worlds: list[World], folder: Path, steps: int | Non
         error = F.nll_loss(observer(pixels(images)), labels, reduction="none")
         return (pixel_weights(labels)[:, 0] * error).mean()
 
-    steps = min(steps or CLEAR_DAY_STEPS, CLEAR_DAY_STEPS)
-    return fit("observer", observer, loss, folder=folder, steps=steps, lr=3e-3, average=0.98, limits=Limits())
+    steps = min(limits.steps or CLEAR_DAY_STEPS, CLEAR_DAY_STEPS)
+    seconds = None if limits.seconds is None else CLEAR_DAY_SHARE * limits.seconds
+    limits = Limits(seconds=seconds)
+    return fit("observer", observer, loss, folder=folder, steps=steps, lr=3e-3, average=0.98, limits=limits)
 
 
 def _is_clear_day(row: dict[str, str]) -> bool:
