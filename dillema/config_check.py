@@ -101,7 +101,7 @@ def _check_argument(
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     where, hint, value = path + key, hints.get(key, Any), node[key]
     if key not in parameters and not open_ended:
-        yield _describe_unknown(where, key, target, list(parameters))
+        yield _describe_unknown(where, node, key, target)
     elif Block in (hint, *get_args(hint)) and value is not None:
         yield from check_block(value, where)
     elif hint is Blocks:
@@ -142,10 +142,13 @@ def _describe_misfits(plain: Any, hint: Any, where: str) -> Iterator[str]:
         yield f"{where}: must be {describe(hint)}, not {shorten(repr(plain), 300)}"
 
 
-def _describe_unknown(where: str, key: str, target: Any, parameters: list[str]) -> str:
+def _describe_unknown(where: str, node: DictConfig, key: str, target: Any) -> str:
     """Returns the message for a setting that does not exist."""
     if where in MOVED:
         return f"{where}: is called {MOVED[where]} now"
+    if where == key and key in (node.get("job") or ()):
+        return f"{where}: is a setting of the job; did you mean job.{key}={shorten(str(node[key]), 300)}?"
+    parameters = list(inspect.signature(target).parameters)
     near = difflib.get_close_matches(key, parameters, n=1)
     prefix = where.removesuffix(key)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"it takes {', '.join(parameters)}"

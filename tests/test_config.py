@@ -300,6 +300,15 @@ def test_an_environment_variable_of_the_shell_is_answered_with_how_it_is_written
         check(composed("dataset=folder", "dataset.root=${DATA}/streets"))
 
 
+def test_a_setting_of_the_job_without_its_name_is_answered_with_where_it_belongs():
+    (mistake,) = find_mistakes("job=calibrate", "run=outputs/latest", "labels=a.csv")
+    assert mistake == "labels: is a setting of the job; did you mean job.labels=a.csv?"
+    (mistake,) = find_mistakes("job=accept", "run=outputs/latest", "max_drop=0.1")
+    assert mistake.endswith("did you mean job.max_drop=0.1?")
+    (mistake,) = find_mistakes("labels=a.csv")  # the default job has no such setting
+    assert "job.labels" not in mistake and "the configuration takes no labels" in mistake
+
+
 def test_settings_that_have_moved_are_answered_with_where_they_are():
     assert find_mistakes("devices=2", "execution.max_failures=3", "execution.retry_failed=true") == [
         "execution.max_failures: is called max_failures now",

@@ -66,7 +66,8 @@ def test_a_run_can_be_found_and_looked_at(tmp_path, settings, monkeypatch, capfd
     assert metrics["counts/generated"] == 12
     assert metrics["brightest/drop"] == pytest.approx(brightest["drop"])
     assert metrics["brightest/original"] == pytest.approx(brightest["original"]["mean_iou"])
-    assert metrics["brightest/placebo/drop"] == pytest.approx(brightest["placebo"]["drop"])
+    for name in ("original", "placebo", "drop", "low", "high"):
+        assert metrics[f"brightest/placebo/{name}"] == pytest.approx(brightest["placebo"][name])
     assert not {name for name in metrics if name.endswith(("seed", "level"))}
     assert metrics["validity"] == pytest.approx(results["counts"]["valid"] / 12)
     assert metrics["seconds_total"] == pytest.approx(sum(results["seconds"].values()))

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ACCEPTANCE = "acceptance.json"  # in the folder of the job
 HOLDS, FAILS, NOT_SHOWN = "holds", "fails", "not shown"
+INCLUDED, BEYOND = "generator included", "beyond the generator alone"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def accept(
     min_valid: Share | None = None,
     max_drop: Share | None = None,
     max_drops: dict[str, Any] | None = None,
+    max_edit_drops: dict[str, Any] | None = None,
     max_placebo_drop: Share | None = None,
     max_harmful: NotNegative | None = None,
 ) -> dict[str, Any]:
@@ -65,8 +67,9 @@ def accept(
     Args:
         context: `run` names the run folder.
         min_valid: Share of the generated images that must count.
-        max_drop: Largest drop over all images that count.
-        max_drops: Largest drops of single values by attribute, as in {weather: {foggy: 0.2}}.
+        max_drop: Largest drop over all images that count, generator included.
+        max_drops: Largest drops of single values, generator included, as in {weather: {foggy: 0.2}}.
+        max_edit_drops: The same of the drops beyond the generator alone, from placebo to counterfactual.
         max_placebo_drop: Largest drop that the generator alone may cause.
         max_harmful: How many values may be harmful beyond what the generator alone does.
 
@@ -75,7 +78,9 @@ def accept(
     folder = open_run(context)
     criteria = [*_check_valid(folder, min_valid)]
     for model, figures in folder.results["models"].items():
-        criteria += _check_drops(model, figures, max_drop, max_placebo_drop, max_drops or {})
+        criteria += _check_drops(model, figures, max_drop, max_placebo_drop)
+        criteria += _check_values(model, figures, "max_drops", max_drops or {})
+        criteria += _check_values(model, figures, "max_edit_drops", max_edit_drops or {})
         criteria += _check_harmful(model, figures, max_harmful)
     if not criteria:
         raise UserError(
@@ -106,27 +111,31 @@ def _check_valid(folder: RunFolder, limit: float | None) -> Iterator[Criterion]:
 
 
 def _check_drops(
-    model: str,
-    figures: Mapping[str, Any],
-    limit: float | None,
-    placebo_limit: float | None,
-    value_limits: Mapping[str, Any],
+    model: str, figures: Mapping[str, Any], limit: float | None, placebo_limit: float | None
 ) -> Iterator[Criterion]:
     if limit is not None:
-        yield _check_drop(model, "drop", figures, limit)
+        yield _check_drop(model, f"drop, {INCLUDED}", figures, limit)
     if placebo_limit is not None:
         yield _check_drop(model, "drop by the generator alone", figures.get("placebo"), placebo_limit)
+
+
+def _check_values(
+    model: str, figures: Mapping[str, Any], setting: str, limits_by_attribute: Mapping[str, Any]
+) -> Iterator[Criterion]:
+    """Yields whether the drops of single values, or their parts beyond the generator, are within limits."""
+    prefix, part = ("edit_", BEYOND) if setting == "max_edit_drops" else ("", INCLUDED)
     rows = {(row["attribute"], row["to"]): row for row in figures.get("per_value") or ()}
-    for attribute, limits in value_limits.items():
+    for attribute, limits in limits_by_attribute.items():
         numbers = limits.values() if isinstance(limits, Mapping) else [None]
         if not all(isinstance(number, int | float) and 0 <= number <= 1 for number in numbers):
             raise UserError(
-                f"job.max_drops.{attribute}: give its values with a number from 0 to 1 each, "
-                "as in job.max_drops={weather: {foggy: 0.2}}"
+                f"job.{setting}.{attribute}: give its values with a number from 0 to 1 each, "
+                f"as in job.{setting}={{weather: {{foggy: 0.2}}}}"
             )
-        for value, value_limit in limits.items():
-            name = f"drop with {attribute} → {value}"
-            yield _check_drop(model, name, rows.get((attribute, value)), value_limit)
+        for value, limit in limits.items():
+            row = rows.get((attribute, value), {})
+            drop = dict(row) | {name: row.get(f"{prefix}{name}") for name in ("drop", "low", "high")}
+            yield _check_drop(model, f"drop with {attribute} → {value}, {part}", drop, limit)
 
 
 def _check_drop(model: str, name: str, row: Mapping[str, Any] | None, limit: float) -> Criterion:

@@ -2,8 +2,8 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from ..backend import Gate
 from ..config import build
 from ..context import JobContext
 from ..fields import Share
@@ -20,7 +21,7 @@ from ..files import write_atomically
 from ..report.calibration import format_interval, write_calibration
 from ..review.agreement import check_raters
 from ..review.answers import Answer, AnswerStore, read_csv
-from ..review.calibration import Calibration, check_enough, round_down
+from ..review.calibration import BOTH, Calibration, check_enough, round_down
 from ..review.items import Review
 from ..statistics.calibration import Fit, rates
 from ..steps.verdict import verdict
@@ -59,21 +60,21 @@ def calibrate(context: JobContext, labels: str | None, precision: Share) -> dict
     rows = [calibration.calibrate(score) for score in calibration.measured]
     combined, model, probability = calibration.combine()
     thresholds = _with_thresholds(blocks, rows)
+    scores_of_gate = Counter(score.gate for score in calibration.measured)
     results: dict[str, Any] = {
         "run": str(folder.path),
         "wanted": precision,
         "answers": len(answers),
         "raters": sorted({answer.rater for answer in answers}),
         "scores": rows,
+        "gates": [calibration.rate_gate(gate) for gate in gates if scores_of_gate[gate.name] > 1],
         "combination": combined,
         "together": {},
     }
     if probability is not None:
-        images = [calibration.images[row] for row in calibration.population]
         for name, chosen in (("run", blocks), (THRESHOLDS, thresholds)):
-            judge = partial(verdict, [build(block) for block in chosen.values()])
-            valid = np.array([judge(image.verdict.scores).valid for image in images])
-            results["together"][name] = {"passed": float(valid.mean())} | rates(valid, probability)
+            judging = [build(block) for block in chosen.values()]
+            results["together"][name] = _rate(calibration, judging, probability)
     write_atomically(context.folder / "calibration.json", json.dumps(results, indent=2))
     write_calibration(context.folder / "calibration.html", results)
     title = "Thresholds of each gate on its own"
@@ -109,6 +110,13 @@ def _trusted(review: Review, answers: Sequence[Answer]) -> list[Answer]:
             missed = f"{row['missed']} of {row['known']} known answers missed"
             log.warning("%s fails the controls (%s): these answers are left out", rater, missed)
     return [answer for answer in answers if not raters[answer.rater]["failed"]]
+
+
+def _rate(calibration: Calibration, gates: Sequence[Gate], probability: np.ndarray) -> dict[str, Any]:
+    """Returns which share of the images of a run passes gates, and the precision and recall of that."""
+    images = (calibration.images[row] for row in calibration.population)
+    valid = np.array([verdict(gates, image.verdict.scores).valid for image in images])
+    return {"passed": float(valid.mean())} | rates(valid, probability)
 
 
 def _with_thresholds(blocks: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, DictConfig]:
@@ -163,10 +171,16 @@ def _show(results: Mapping[str, Any]) -> None:
         rated = [format_interval(row[name], 100, 0) for name in ("precision", "recall")]
         bounds = {"mean": row["threshold"], "low": row["low"], "high": row["high"]}
         table.add_row(row["score"], row["about"], format_interval(bounds, 1, 3), *rated)
+    judged = [(f"{row['gate']} as it is", row) for row in results["gates"]]
     for name, words in (("run", "the run's gates as they are"), (THRESHOLDS, "these thresholds together")):
         if figures := results["together"].get(name):
-            rated = [format_interval(figures[figure], 100, 0) for figure in ("precision", "recall")]
-            table.add_row(words, "both", "", *rated)
+            judged.append((words, figures))
+    for words, figures in judged:
+        rated = [
+            format_interval(figures[figure], 100, 0) if figure in figures else "-"
+            for figure in ("precision", "recall")
+        ]
+        table.add_row(words, figures.get("about", BOTH), "", *rated)
     Console().print(table)
     for row in [*results["scores"], results["combination"]]:
         if not row.get("fits", True):

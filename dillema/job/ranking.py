@@ -44,7 +44,7 @@ class RankedGenerator:
 
     Attributes:
         options: The settings of generator and conditioning that differ between the runs.
-        gap_rank: Its rank by placebo gap, from 1; None without placebos.
+        gap_rank: Its rank by placebo gap among the runs with the same model, from 1; None without placebos.
         edits_rank: Its rank by the share of images that show their edits; None where no gate looked.
     """
 
@@ -77,14 +77,25 @@ class RankedGenerator:
 
 
 def rank_generators(rows: Sequence[Row]) -> list[RankedGenerator]:
-    """Returns the rows by placebo gap, the smallest first; empty if generators do not differ between runs."""
+    """Returns the rows ranked for each model under test, the smallest placebo gap first.
+
+    Models lose different amounts on the same images, so that gaps are compared only where the model is the
+    same. Empty if generators do not differ between runs.
+    """
     names = [name for row in rows[:1] for name in row.run.settings if name.split(".")[0] in PAINTING_GROUPS]
     if not names or len({row.run.number for row in rows}) < 2:
         return []
-    entries = []
+    entries_by_model: dict[str, list[RankedGenerator]] = {}
     for row in rows:
         options = ", ".join(f"{name}={row.run.settings[name]}" for name in names)
-        entries.append(RankedGenerator(row, options))
+        entries_by_model.setdefault(row.model, []).append(RankedGenerator(row, options))
+    ranked = [entry for entries in entries_by_model.values() for entry in _rank(entries)]
+    is_ranked = any(entry.gap_rank or entry.edits_rank for entry in ranked)
+    return ranked if is_ranked else []
+
+
+def _rank(entries: Sequence[RankedGenerator]) -> list[RankedGenerator]:
+    """Returns the entries of one model with their ranks, in the order of these."""
     gaps = sorted(entry.gap for entry in entries if entry.gap is not None)
     shares = sorted((e.edits_share for e in entries if e.edits_share is not None), reverse=True)
     ranked = [
@@ -96,8 +107,6 @@ def rank_generators(rows: Sequence[Row]) -> list[RankedGenerator]:
         )
         for entry in entries
     ]
-    if not gaps and not shares:
-        return []
     last = len(ranked) + 1
     return sorted(ranked, key=lambda entry: (entry.gap_rank or last, entry.edits_rank or last))
 
@@ -130,7 +139,8 @@ def count_edits_that_show(folder: RunFolder) -> tuple[int, int]:
 def ranking_table(ranked: Sequence[RankedGenerator]) -> Table:
     """Returns the ranking for a terminal of 80 columns."""
     headers = ("run", "generator, model", "placebo gap,\npoints", "rank", "edits\nshow", "rank")
-    title = "Generators, the smallest placebo gap first"
+    several = len({entry.row.model for entry in ranked}) > 1
+    title = f"Generators, the smallest placebo gap first{', for each model under test' if several else ''}"
     table = Table(*headers, title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for entry in ranked:
         bounds = words.interval(entry.placebo)

@@ -26,7 +26,6 @@ from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
 from ..reference import list_items, name_condition
 from ..report import retraining, thumbnails, words
-from ..report.retraining import KIND_NAMES
 from ..retraining import ARMS, COUNTERFACTUALS
 from ..retraining.arms import ArmTrainer, TrainingSource
 from ..retraining.held_out import (
@@ -129,7 +128,7 @@ def retrain(
         report.write(folder)
         tracked_run.log(folder)
     for name, figures in folder.results["models"].items():
-        _show(name, figures["retraining"])
+        _show(name, figures["retraining"], bool(folder.results["gates"]))
     log.info("Folder:  %s (open report.html)", folder.path.absolute())
     if tracked_run.address:
         log.info("MLflow:  %s", tracked_run.address)
@@ -314,12 +313,12 @@ def _unseen_classes(pipeline: Pipeline, train: Sequence[Sample], test: Sequence[
     return [pipeline.dataset.classes[label] for label in sorted(labels)]
 
 
-def _show(model: str, figures: Mapping[str, Any]) -> None:
+def _show(model: str, figures: Mapping[str, Any], checked: bool) -> None:
     """Shows the figures of a model in the terminal."""
     metric = words.format_metric_name(figures["metric"])
     title = f"{model}: {metric} on untouched sources, {len(figures['seeds'])} seeds"
-    kinds = list(figures["images"])
-    table = Table("trained on", *(KIND_NAMES[kind] for kind in kinds), title=title)
+    kinds, names = list(figures["images"]), retraining.name_kinds(checked)
+    table = Table("trained on", *(names[kind] for kind in kinds), title=title)
     for arm, part in figures["arms"].items():
         table.add_row(*map(Text, (arm, *(retraining.share(part[kind]) for kind in kinds))))
     table.add_section()
@@ -331,4 +330,4 @@ def _show(model: str, figures: Mapping[str, Any]) -> None:
         )
         table.add_row(*map(Text, cells))
     Console().print(table)
-    log.info("%s", " ".join(retraining.verdict(model, figures)))
+    log.info("%s", " ".join(retraining.verdict(model, figures, checked)))

@@ -16,10 +16,6 @@ UNTOUCHED = "untouched"
 IMAGE_KINDS = ("original", "counterfactual", "truth")
 """The kinds of images that models are tested on, besides those of a reference."""
 
-KIND_NAMES = {
-    "original": "originals", "counterfactual": "valid counterfactuals", "truth": "renders (true images)",
-    "reference": "real images (the reference)",
-}  # fmt: skip
 ARM_NAMES = {
     UNTOUCHED: "nothing more (as it was)",
     ORIGINALS: "originals alone",
@@ -29,12 +25,23 @@ ARM_NAMES = {
 Figures = Mapping[str, Any]
 
 
-def verdict(model: str, figures: Figures) -> list[str]:
+def name_kinds(checked: bool) -> dict[str, str]:
+    """Returns the names of the kinds of test images; no image is called valid that no gate has checked."""
+    return {
+        "original": "originals",
+        "counterfactual": "valid counterfactuals" if checked else "counterfactuals",
+        "truth": "renders (true images)",
+        "reference": "real images (the reference)",
+    }
+
+
+def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
     """Returns what retraining on counterfactuals gains, over originals alone and over augmentation.
 
     Args:
         model: Its name.
         figures: Of the retraining of the model, from results.json.
+        checked: Whether any gate looked at the counterfactuals.
     """
     images, differences = figures["images"], figures["arms"][COUNTERFACTUALS]["over"]
     metric, sources = words.format_metric_name(figures["metric"]), figures["sources"]["test"]
@@ -46,12 +53,14 @@ def verdict(model: str, figures: Figures) -> list[str]:
         renders = f"true images (renders) of {sources} untouched sources"
         where = f"{renders} in {conditions} conditions other than their own"
     else:
-        where = f"{images['counterfactual']} valid counterfactuals of {sources} untouched sources"
+        counterfactuals = name_kinds(checked)["counterfactual"]
+        where = f"{images['counterfactual']} {counterfactuals} of {sources} untouched sources"
     gain, augmentation_gain = (differences[other][kind] for other in (ORIGINALS, AUGMENTATION))
     on_originals = differences[ORIGINALS]["original"]
     if gain["mean"] is None:
+        which = "is valid" if checked else "has a figure"
         return [
-            f"No counterfactual of the sources to test {model} on is valid, so retraining cannot be judged."
+            f"No counterfactual of the sources to test {model} on {which}, so retraining cannot be judged."
         ]
     real_images = figures["over_sources"][ORIGINALS]["reference"]["groups"] if kind == "reference" else None
     if words.is_too_few({"sources": sources if real_images is None else real_images}):
@@ -108,6 +117,7 @@ def gain(figure: Figures) -> str:
 def write_page(folder: RunFolder) -> None:
     """Writes report.html into the run folder of a retraining."""
     results = folder.results
+    checked = bool(results.get("gates", True))
     page = (
         environment()
         .get_template("retraining.html.j2")
@@ -119,7 +129,8 @@ def write_page(folder: RunFolder) -> None:
             origin=read_origin(folder),
             arms=ARMS,
             arm_names=ARM_NAMES,
-            kind_names=KIND_NAMES,
+            kind_names=name_kinds(checked),
+            checked=checked,
             describe_share=share,
             verdict=verdict,
         )

@@ -22,8 +22,7 @@ NOT_MENTIONED = "not mentioned"  # stands for the original of an edit that was i
 Figures = Mapping[str, Any]
 
 
-# ---- numbers
-# ---------------------------------------------------------------------------------------------------------
+# ---- numbers -----------------------------------------------------------------------------------------------
 
 
 def percent(share: float | None) -> str:
@@ -91,8 +90,7 @@ def join_names(names: Sequence[str], limit: int = NAMES_IN_SENTENCE) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-# ---- sentences
-# -------------------------------------------------------------------------------------------------------
+# ---- sentences ---------------------------------------------------------------------------------------------
 
 
 def describe_run(folder: RunFolder) -> str:
@@ -271,8 +269,7 @@ def _first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-# ---- tables
-# ----------------------------------------------------------------------------------------------------------
+# ---- tables ------------------------------------------------------------------------------------------------
 
 
 def parts(figures: Figures) -> list[tuple[str, Figures]]:
@@ -364,12 +361,15 @@ def _is_inseparable(row: Figures, other: Figures) -> bool:
 
 
 def worst_in_words(figures: Figures) -> str:
-    """Returns the worst conditions in one line; "" where none is shown to be harmful."""
+    """Returns the worst conditions in one line, generator included; "" where none is shown to be harmful."""
     descriptions = []
     for row in worst_conditions(figures):
-        others = name_others(row)
-        together = f", always together with {others}" if others else ""
-        descriptions.append(f"{name_edit(row)} ({points(row['drop'])} points{together})")
+        parts, others = [f"{points(row['drop'])} points"], name_others(row)
+        if row.get("edit_drop") is not None:
+            parts.append(f"{points(row['edit_drop'])} beyond the generator alone")
+        if others:
+            parts.append(f"always together with {others}")
+        descriptions.append(f"{name_edit(row)} ({', '.join(parts)})")
     return ", ".join(descriptions)
 
 

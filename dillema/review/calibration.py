@@ -11,6 +11,7 @@ from ..backend import Gate, Threshold
 from ..errors import UserError
 from ..statistics.calibration import Controls, Fit, find_threshold, fit, rates
 from ..statistics.intervals import wilson_interval
+from ..steps.verdict import verdict
 from ..types import COUNTERFACTUAL
 from .answers import Answer
 from .items import KNOWN, Review, score_table
@@ -84,6 +85,27 @@ class Calibration:
         model, items = fitted
         probability = model.probability(values[:, None])
         return row | self._describe(values, probability, model, items, [score.column])
+
+    def rate_gate(self, gate: Gate) -> dict[str, Any]:
+        """Returns the figures of the verdict of a gate, with its thresholds as they are.
+
+        The verdict is a score of the model beside those of the gate: good images below a threshold are then
+        counted as raters saw them, not as a curve goes on.
+        """
+        scores = [score for score in self.measured if score.gate == gate.name]
+        about = {score.threshold.about for score in scores}
+        question = about.pop() if len(about) == 1 else BOTH
+        passes = np.array([verdict([gate], image.verdict.scores).valid for image in self.images])
+        self.scores = np.column_stack([self.scores, passes])
+        columns = [*(score.column for score in scores), self.scores.shape[1] - 1]
+        votes = self._votes[question]
+        row = {"gate": gate.name, "about": question, "images": len(self._judged(columns, votes))}
+        fitted = self._fit(columns, votes)
+        if fitted is None:
+            return row
+        probability = fitted[0].probability(self.scores[self.population][:, columns])
+        valid = passes[self.population]
+        return row | {"passed": float(valid.mean())} | rates(valid, probability)
 
     def combine(self) -> tuple[dict[str, Any], Fit | None, np.ndarray | None]:
         """Returns the figures of the combination of all scores, its model, and its probabilities by draw."""

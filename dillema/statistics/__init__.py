@@ -28,10 +28,11 @@ therefore groups; a source without a group is a group of its own.
   then says that there are fewer than ENOUGH_SEEDS.
 - `p_adjusted` is Benjamini and Hochberg's (Journal of the Royal Statistical Society B 57, 1995) over the rows
   of one table.
-- Whether an edit is harmful is tested on one side, for the effect of the edit by itself. The p values of one
-  table are adjusted by Benjamini and Hochberg, not by Holm: a reader is given the list of harmful edits, and
-  the share of wrong ones in it is what must be bounded. A hierarchy (attributes first, then their values)
-  would gain little: the values of an attribute that does harm mostly do, and those of another do not.
+- Whether an edit is harmful is tested on one side, twice: for its drop beyond the placebos of the same
+  samples, and for the effect of the edit by itself; the larger p counts. The p values of one table are
+  adjusted by Benjamini and Hochberg, not by Holm: a reader is given the list of harmful edits, and the share
+  of wrong ones in it is what must be bounded. A hierarchy (attributes first, then their values) would gain
+  little: the values of an attribute that does harm mostly do, and those of another do not.
 - `dillema.statistics.effects` separates the effect of edits from that of the generator, and
   `dillema.statistics.effect_model` that of each edit from those of others in the same images.
 """

@@ -67,14 +67,15 @@ class PlaceboComparison:
 def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns rows with `harm_p`, `harm_p_adjusted` and `harmful`.
 
-    `harm_p` is one-sided, because only a drop is harm: the p of the effect of the edit by itself or, where
-    there is no such effect, half the p of the drop beyond the placebo. It is adjusted for the number of rows
-    by Benjamini and Hochberg, because what is reported is the list of harmful edits, and this bounds the
-    share of wrong ones in it.
+    An edit is harmful if its images lose more than the placebos of the same samples, and if the edit by
+    itself costs something. Both tests are one-sided, because only a drop is harm. `harm_p` is the larger of
+    the two p values (an intersection-union test; Berger, Technometrics 24, 1982); where the model gives no
+    effect, it is that of the drop beyond the placebo. It is adjusted for the number of rows by Benjamini and
+    Hochberg, because what is reported is the list of harmful edits, and this bounds the share of wrong ones
+    in it. An edit whose adjusted p is below 1 - LEVEL passes each of the two tests, adjusted alone.
 
-    An edit is harmful if its adjusted p is below 1 - LEVEL, over at least MIN_GROUPS groups of sources.
-    `harmful` is None if there is no placebo, or if the effect cannot be separated from that of edits that
-    always occur with it.
+    `harmful` is False over fewer than MIN_GROUPS groups of sources. It is None if there is no placebo, or if
+    the effect cannot be separated from that of edits that always occur with it.
     """
     p_values = [_harm_p(row) for row in rows]
     adjusted, of_drops = (benjamini_hochberg(p) for p in (p_values, [row["edit_p"] for row in rows]))
@@ -92,10 +93,8 @@ def judge_harm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _harm_p(row: Mapping[str, Any]) -> float | None:
-    if row.get("effect_p") is not None:
-        p: float = row["effect_p"]
-        return p
     if row["edit_p"] is None:
         return None
     # the randomisation test is symmetric: a side is half of it
-    return row["edit_p"] / 2 if row["edit_drop"] > 0 else 1 - row["edit_p"] / 2
+    p_of_drop: float = row["edit_p"] / 2 if row["edit_drop"] > 0 else 1 - row["edit_p"] / 2
+    return p_of_drop if row.get("effect_p") is None else max(p_of_drop, row["effect_p"])

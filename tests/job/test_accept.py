@@ -26,7 +26,7 @@ MODEL = figures(
     0.3, 0.2, 0.4,
     placebo=figures(0.05, 0.02, 0.08),
     per_value=[
-        value("weather", "foggy", 0.5, 0.4, 0.6, True),
+        value("weather", "foggy", 0.5, 0.4, 0.6, True, edit_drop=0.45, edit_low=0.35, edit_high=0.55),
         value("weather", "cloudy", 0.04, -0.01, 0.09, False),
         value("colour", "red", 0.1, 0.0, 0.2, None, sources=2, groups=2),
     ],
@@ -76,6 +76,10 @@ def check(run, tmp_path, **criteria):
         ({"max_drops": {"weather": {"cloudy": 0.1}}}, "holds"),
         ({"max_drops": {"weather": {"rainy": 0.1}}}, "not shown"),
         ({"max_drops": {"colour": {"red": 0.9}}}, "not shown"),
+        ({"max_edit_drops": {"weather": {"foggy": 0.55}}}, "holds"),
+        ({"max_edit_drops": {"weather": {"foggy": 0.5}}}, "not shown"),
+        ({"max_edit_drops": {"weather": {"foggy": 0.3}}}, "fails"),
+        ({"max_edit_drops": {"weather": {"cloudy": 0.9}}}, "not shown"),  # no placebo of its sources
         ({"max_harmful": 0}, "fails"),
         ({"max_harmful": 1}, "not shown"),  # red may be the second one
         ({"max_harmful": 2}, "holds"),
@@ -87,14 +91,25 @@ def test_a_criterion_holds_only_where_the_images_show_it(run, tmp_path, criteria
     assert message == "" if verdict == "holds" else f"1 {verdict}" in message
 
 
-def test_all_criteria_are_checked_and_shown(run, tmp_path, capsys):
+def test_all_criteria_are_checked_and_shown(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     verdicts, rows, message = check(run, tmp_path, max_drop=0.4, max_harmful=0, min_valid=0.5)
     assert verdicts == ["holds", "holds", "fails"] and "2 holds, 1 fails" in message
     assert rows[0]["measured"] == "75.0 %, 30 of 40" and rows[0]["limit"] == 0.5
     assert rows[1]["measured"] == "30.0 (20.0 to 40.0)"
     assert rows[2]["measured"] == "1 harmful: foggy; not decided: red"
     shown = capsys.readouterr().out
-    assert "net: drop" in shown and "at most 40.0" in shown and "at least 50.0 %" in shown
+    assert "net: drop, generator included" in shown and "at most 40.0" in shown and "at least 50.0 %" in shown
+
+
+def test_criteria_say_whether_the_generators_part_is_in_the_drop(run, tmp_path):
+    limits = {"weather": {"foggy": 0.6}}
+    _, rows, _ = check(run, tmp_path, max_drop=0.4, max_drops=limits, max_edit_drops=limits)
+    assert {row["name"]: row["measured"] for row in rows} == {
+        "drop, generator included": "30.0 (20.0 to 40.0)",
+        "drop with weather → foggy, generator included": "50.0 (40.0 to 60.0)",
+        "drop with weather → foggy, beyond the generator alone": "45.0 (35.0 to 55.0)",
+    }
 
 
 def test_without_a_gate_or_a_placebo_nothing_is_shown(tmp_path):
@@ -108,13 +123,14 @@ def test_a_job_with_nothing_to_check_says_what_can_be_checked(run, tmp_path):
         accept(context)
 
 
+@pytest.mark.parametrize("setting", ["max_drops", "max_edit_drops"])
 @pytest.mark.parametrize("limits", [0.2, {"foggy": "low"}, {"foggy": 20}])
-def test_limits_of_values_that_are_no_shares_are_refused(run, tmp_path, limits):
+def test_limits_of_values_that_are_no_shares_are_refused(run, tmp_path, setting, limits):
     context = JobContext(without_hydra(compose(["job=accept", f"run={run}"])), tmp_path)
     with pytest.raises(
-        UserError, match=r"job\.max_drops\.weather: give its values with a number from 0 to 1"
+        UserError, match=rf"job\.{setting}\.weather: give its values with a number from 0 to 1"
     ):
-        accept(context, max_drops={"weather": limits})
+        accept(context, **{setting: {"weather": limits}})
 
 
 def test_criteria_come_from_the_command_line(run):

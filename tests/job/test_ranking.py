@@ -65,6 +65,26 @@ def test_the_smallest_gap_comes_first_beside_the_rank_by_edits(folder_of_runs, c
     assert re.search(r"2 +generator=timid +5\.0 +1 +33\.3 % +2", shown)
 
 
+def test_each_model_under_test_ranks_the_generators(folder_of_runs, capsys):
+    for name, gaps in (("bold", (0.14, 0.04)), ("timid", (0.05, 0.02))):
+        write_painted(name, 0.1, [SHOWN, SHOWN if name == "bold" else MISSED])
+        file = Path(name) / "results.json"
+        content = json.loads(file.read_text())
+        figures = content["models"].pop("<segmenter>")
+        for model, gap in zip(("fragile", "robust"), gaps, strict=True):
+            content["models"][model] = figures | {"placebo": figures["placebo"] | {"drop": gap}}
+        file.write_text(json.dumps(content))
+    page, _ = start(folder_of_runs, "bold", "timid")
+    columns = ("model", "generator and conditioning", "rank by gap", "rank by edits")
+    assert [tuple(row[name] for name in columns) for row in page.tables["generators"][1:]] == [
+        ("fragile", "generator=timid", "1", "2"),
+        ("fragile", "generator=bold", "2", "1"),
+        ("robust", "generator=timid", "1", "2"),
+        ("robust", "generator=bold", "2", "1"),
+    ]
+    assert "for each model under test" in " ".join(capsys.readouterr().out.split())
+
+
 def test_every_gate_must_see_the_edit_unless_it_cannot_tell(folder_of_runs):
     blind = {"reader.edited": 0.9, "questions.edited": 0.1, "questions.original": 0.2}
     doubted = {"reader.edited": 0.9, "questions.edited": 0.55, "questions.original": 0.9}

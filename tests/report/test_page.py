@@ -160,6 +160,19 @@ def test_the_first_screen_says_what_holds(tab, run_folder):
     assert "The same by original value" not in body  # five values, two rows of original values
 
 
+def test_the_table_of_metrics_has_the_row_of_the_placebo(tab, run_folder):
+    tab.open(run_folder.path / "report.html")
+    cells = "row => [...row.cells].map(cell => cell.innerText.trim())"
+    rows = tab.ask(f"[...document.querySelectorAll('#model-1 table tbody tr')].map({cells})")
+    heading = rows.index(["nothing changed: the generator alone, 8 images of 8 sources"])
+    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in rows[heading + 1]] == [
+        "accuracy",
+        "90.0 %",
+        "80.0 %",
+        "10.0\n0.0 to 20.0",
+    ]
+
+
 def test_rows_of_original_values_are_behind_a_click(tab, run_folder, tmp_path):
     folder = copy_run(run_folder, tmp_path / "run")
     foggy = FIGURES["per_value"][0]
@@ -171,6 +184,9 @@ def test_rows_of_original_values_are_behind_a_click(tab, run_folder, tmp_path):
     tab.ask(f"{rows}[0].open = true")
     shown = tab.ask(f"[...{rows}[0].querySelectorAll('tbody th')].map(cell => cell.innerText)")
     assert shown == ["weather: clear → foggy", "weather: rainy → foggy"]
+    cells = "row => [...row.cells].slice(3).map(cell => cell.innerText.trim())"
+    drops = tab.ask(f"[...{rows}[0].querySelectorAll('tbody tr')].map({cells})")
+    assert drops == [["30.0\n10.0 to 40.0", "20.0\n5.0 to 30.0"]] * 2
 
 
 @pytest.mark.parametrize(("width", "lines"), [(390, 3), (800, 2), (1280, 1), (1920, 1)])

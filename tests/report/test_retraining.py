@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 
 import pytest
 
@@ -154,6 +155,41 @@ def test_classes_that_nothing_was_trained_on_are_named(figures):
     assert verdict("net", figures)[-1].startswith(expected)
 
 
+def write_run(folder, models, **changes):
+    """Writes the folder of a retraining and its page."""
+    files = {kind: f"report/examples/0-{kind}.jpg" for kind in ("original", "augmented", "counterfactual")}
+    for index, file in enumerate(files.values()):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(thumbnails.shrink(tiny.image(index, (256, 160))))
+    results = {
+        "version": 2, "name": "test", "dataset": "d", "task": "segmentation", "seed": 0,
+        "seconds": {"training": 3.0},
+        "counts": {"sources": 120, "valid": 320},
+        "examples": [{"text": "a <b>foggy</b> night", "images": files}],
+        "models": {name: {"retraining": figures} for name, figures in models.items()},
+    } | changes  # fmt: skip
+    (folder / "results.json").write_text(json.dumps(results))
+    report.write(RunFolder.open(folder))
+
+
+@pytest.mark.parametrize(("gates", "checked"), [(["segmenter"], True), ([], False)])
+def test_no_counterfactual_is_called_valid_that_no_gate_has_checked(figures, tmp_path, gates, checked):
+    figures["images"]["truth"] = 0
+    write_run(tmp_path, {"net": figures}, gates=gates)
+    page = (tmp_path / "report.html").read_text().replace("\u00ad", "")
+    page = " ".join(re.sub(r"<style>.*</style>|<[^>]*>", " ", page, flags=re.S).split())
+    assert ("No gate checked the counterfactuals" in page) is not checked
+    valid = "valid " if checked else ""
+    for text in (
+        f"on 70 {valid}counterfactuals of 24 untouched sources",
+        f"250 {valid}counterfactuals of them",
+        f"trained on originals 24 images {valid}counterfactuals 70 images",
+        f"the same augmented, and a {valid}counterfactual of it",
+    ):
+        assert text in page
+    assert (re.search(r"\bvalid\b", page) is not None) is checked
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
 def test_the_page_in_a_browser(figures, tmp_path):
     harmful = "net<img src=x>"
@@ -162,19 +198,7 @@ def test_the_page_in_a_browser(figures, tmp_path):
         each["per_condition"] = {}
         for over in each["over"].values():
             over["per_condition"] = {}
-    files = {kind: f"report/examples/0-{kind}.jpg" for kind in ("original", "augmented", "counterfactual")}
-    for index, file in enumerate(files.values()):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_bytes(thumbnails.shrink(tiny.image(index, (256, 160))))
-    results = {
-        "version": 2, "name": "test", "dataset": "d", "task": "segmentation", "seed": 0,
-        "seconds": {"training": 3.0},
-        "counts": {"sources": 120, "valid": 320},
-        "examples": [{"text": "a <b>foggy</b> night", "images": files}],
-        "models": {harmful: {"retraining": figures}, "other": {"retraining": other}},
-    }  # fmt: skip
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    report.write(RunFolder.open(tmp_path))
+    write_run(tmp_path, {harmful: figures, "other": other})
     with chromium() as tab:
         for width, scheme in ((1280, "light"), (360, "light"), (360, "dark")):
             tab.open(tmp_path / "report.html", width, scheme=scheme)

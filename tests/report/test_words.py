@@ -114,9 +114,15 @@ def test_edits_that_were_always_made_together_are_one_condition():
     figures = FIGURES | {"per_value": rows}
     assert [row["to"] for row in words.worst_conditions(figures)] == ["foggy", "snowy"]
     assert words.worst_in_words(figures) == (
-        "weather → foggy (30.0 points, always together with time of day → night), "
-        "weather → snowy (30.0 points)"
+        "weather → foggy (30.0 points, 20.0 beyond the generator alone, "
+        "always together with time of day → night), "
+        "weather → snowy (30.0 points, 10.0 beyond the generator alone)"
     )
+    without_placebo = FIGURES | {
+        "placebo": None,
+        "per_value": [ROW | {"edit_drop": None, "p_adjusted": 0.01}],
+    }
+    assert words.worst_in_words(without_placebo) == "weather → foggy (30.0 points)"
     *_, harm, together = words.verdict("net", figures)
     assert harm == "1 edit is harmful by itself: weather → snowy."
     assert together.endswith(
@@ -147,6 +153,7 @@ def test_the_statistics_of_edits_made_together_are_one_condition(tmp_path):
     predictions.write(tmp_path / "predictions.parquet", rows, labels, [])
     figures = summarise(tmp_path / "predictions.parquet", labels, ["net"], 0)["models"]["net"]
     assert words.worst_in_words(figures) == (
-        "time of day → night (100.0 points, always together with weather → foggy)"
+        "time of day → night (100.0 points, 100.0 beyond the generator alone, "
+        "always together with weather → foggy)"
     )
     assert words.verdict("net", figures)[-1].startswith("Some edits are harmful, but they were")

@@ -75,6 +75,26 @@ def test_thresholds_have_the_wanted_precision_and_job_judge_applies_them(judged_
     )
 
 
+def test_a_gate_with_several_scores_is_rated_as_a_whole(judged_run, tmp_path, capsys):
+    folder, _ = judged_run
+    results, out = run_calibrate(folder, tmp_path)
+    (gate,) = results["gates"]
+    scores = [image.verdict.scores for image in folder.generated()]
+    good = np.array([chance(row["drawn.agreement"]) * chance(row["drawn.edited"]) for row in scores])
+    passes = np.array([min(row.values()) >= 0.2 for row in scores])
+    assert (gate["gate"], gate["about"], gate["images"]) == (
+        "drawn",
+        "both",
+        results["combination"]["images"],
+    )
+    assert gate["passed"] == pytest.approx(passes.mean())
+    for name, true in (("precision", good[passes].mean()), ("recall", good[passes].sum() / good.sum())):
+        assert gate[name]["low"] <= true <= gate[name]["high"]
+        assert gate[name]["mean"] == pytest.approx(true, abs=0.06)
+    assert "drawn as it is both" in " ".join(capsys.readouterr().out.split())
+    assert "its thresholds as they are" in (out / "calibration.html").read_text()
+
+
 def test_a_csv_gives_the_same_thresholds_as_the_answers_of_the_run(judged_run, tmp_path):
     folder, review = judged_run
     write_csv(tmp_path / "answers.csv", review, AnswerStore.of(review).all())
@@ -119,5 +139,7 @@ def test_the_page_shows_a_row_and_a_curve_of_each_score(judged_run, tmp_path):
     with chromium() as tab:
         tab.open(out / "calibration.html")
         assert tab.ask("document.querySelectorAll('svg.curve').length") == 3
-        assert tab.ask("document.querySelectorAll('tbody tr').length") == 5
+        assert (
+            tab.ask("document.querySelectorAll('tbody tr').length") == 6
+        )  # 2 scores, their gate, 3 together
         assert tab.complaints == [] and tab.ask(FAINT)["faint"] == []

@@ -140,6 +140,25 @@ def test_the_company_of_an_edit_is_not_held_against_it(table):
     assert by_edit["red"]["effect"] == rows["red"]["effect"]
 
 
+def test_an_edit_is_not_harmful_where_its_images_lose_no_more_than_their_placebos(table):
+    """Fog costs, but comes mostly with a colour that helps as much."""
+    random, outcomes, shares = np.random.default_rng(0), [], {FOG: 0.8, RED: 1.25}
+
+    def picture(edits):
+        right = int(600 * np.prod([shares[edit] for edit in edits]) + random.normal(0, 50))
+        return pixels((0, 0, right), (0, 1, 1000 - right), (1, 1, right), (1, 0, 1000 - right))
+
+    for i in range(48):
+        for edits in ([FOG, RED], [FOG, RED], [RED], [FOG] if i % 4 == 0 else [RED]):
+            outcomes.append((f"s{i:02}", edits, picture([]), picture(edits)))
+    placebos = {f"s{i:02}": picture([]) for i in range(48)}
+    figures = summary(table(outcomes, SEGMENTATION, placebos=placebos), 0, valid=True)
+    fog = {row["to"]: row for row in figures["per_value"]}["foggy"]
+    assert fog["effect_p"] < 0.005 and fog["effect_low"] > 0
+    assert fog["edit_drop"] > 0 > fog["edit_low"] and fog["edit_p_adjusted"] > 0.1
+    assert fog["harmful"] is False and fog["harm_p"] == pytest.approx(fog["edit_p"] / 2)
+
+
 def test_edits_that_always_come_together_are_not_told_apart(table):
     outcomes = [
         (f"s{i:02}", edits, answer(0), answer(1)) for i in range(20) for edits in ([FOG, NIGHT], [RED])
