@@ -316,7 +316,7 @@ def describe_own_effect(row: Figures) -> str:
     if any(abs(bound) > 1 for bound in bounds if bound is not None):
         return "by itself: cannot be told from so few images"
     own_interval = interval(row, "effect_")
-    return f"by itself {points(row['effect'])}" + (f" ({own_interval})" if own_interval else "")
+    return f"by itself {points(row['effect'])} points" + (f" ({own_interval})" if own_interval else "")
 
 
 def is_harmful_together(row: Figures) -> bool:
@@ -328,19 +328,19 @@ def is_harmful_together(row: Figures) -> bool:
 def worst_conditions(figures: Figures) -> list[dict[str, Any]]:
     """Returns the new values with the largest drops, of those that are shown to be harmful.
 
-    With a placebo these are harmful by themselves; without one they are those that can be told from chance.
-    They come in the order of `per_value`, the largest drop first. Of values that cannot be told apart only
-    the first is returned: they are of the same images.
+    With a placebo these are harmful by themselves, and those that cost most by themselves come first; without
+    one they are those that can be told from chance, the largest drop first. Of values that cannot be told
+    apart only the first is returned: they are of the same images.
     """
     rows = figures.get("per_value")
     if not rows or is_too_few(figures):
         return []
-    if figures.get("placebo"):
-        candidates = [row for row in rows if row["harmful"] or is_harmful_together(row)]
-        harmful = [row for row in candidates if not is_too_few(row)]
+    if not figures.get("placebo"):
+        harmful = [row for row in rows if (row["drop"] or 0) > 0 and is_significant(row, figures["level"])]
     else:
-        level = figures["level"]
-        harmful = [row for row in rows if (row["drop"] or 0) > 0 and is_significant(row, level)]
+        harmful = [r for r in rows if (r["harmful"] or is_harmful_together(r)) and not is_too_few(r)]
+        if all(row.get("effect") is not None for row in harmful):
+            harmful.sort(key=lambda row: -row["effect"])
     return _distinct(harmful)[:WORST_CONDITIONS]
 
 

@@ -142,6 +142,7 @@ def test_the_first_screen_says_what_holds(tab, run_folder):
         "accuracy drops by 30.0 points (10.0 to 40.0) beyond the generator alone: 20.0 points (5.0 to 30.0)"
     )
     assert warnings < verdict < placebo < worst
+    assert "the edit by itself 20.0 points (\N{MINUS SIGN}10.0 to 40.0)" in shown_text
     assert (
         "Some edits are harmful, but they were always made together, so the data cannot tell "
         "which of them is: weather → rainy always together with time of day → dusk." in shown_text
@@ -155,7 +156,7 @@ def test_the_first_screen_says_what_holds(tab, run_folder):
     assert "1 edit of too few sources to be sure (at least 6 are needed)" in body
     assert "weather → rainy 9 images of 8 sources; always together with time of day → dusk" in body
     assert "12,344 20.0 %" in body.replace("\N{NO-BREAK SPACE}", " ")  # a confusion: its increase, its share
-    assert "by itself 20.0 (\N{MINUS SIGN}10.0 to 40.0)" in body
+    assert "by itself 20.0 points (\N{MINUS SIGN}10.0 to 40.0)" in body
     assert "by itself: cannot be told from so few images" in body
     assert "The same by original value" not in body  # five values, two rows of original values
 

@@ -104,6 +104,15 @@ def test_the_worst_conditions_are_harmful_ones_in_the_order_of_the_drop_that_is_
     assert [row["to"] for row in words.worst_conditions(without)] == ["as the placebo", "night", "unclear"]
 
 
+def test_what_costs_most_by_itself_is_the_worst_condition():
+    rows = [
+        ROW | {"to": "fog, mostly at night", "drop": 0.7, "harmful": True, "effect": 0.2},
+        ROW | {"to": "night", "drop": 0.6, "harmful": True, "effect": 0.5},
+    ]
+    conditions = words.worst_conditions(FIGURES | {"per_value": rows})
+    assert [row["to"] for row in conditions] == ["night", "fog, mostly at night"]
+
+
 def test_edits_that_were_always_made_together_are_one_condition():
     night, fog = ["time of day", "night"], ["weather", "foggy"]
     rows = [
