@@ -51,6 +51,24 @@ def find_dependent_gates(
         )
 
 
+def describe_unseen_masks(blocks: Mapping[str, Any]) -> str:
+    """Returns a warning if there are gates and none compares images with masks; "" otherwise.
+
+    `blocks` has the settings of the gates by name. Of a gate that cannot be imported nothing is said.
+    """
+    try:
+        gates = [import_target(block["_target_"]) for block in blocks.values()]
+    except (ImportError, AttributeError, KeyError, ValueError):
+        return ""
+    if not gates or any(getattr(gate, "compares_masks", False) for gate in gates):
+        return ""
+    return (
+        f"no gate compares the images with their masks: validity=[{','.join(blocks)},segmenter_trainids] for "
+        "the classes of Cityscapes, segmenter_cityscapes for those of SHIFT, or segmenter with "
+        "validity.segmenter.model=my/segmenter, which must not be of the family of a model under test"
+    )
+
+
 def refuse_unknown_classes(gates: Iterable[Any], labels: Any) -> None:
     """Raises a UserError for a gate with a threshold for a class that no mask can have.
 

@@ -6,7 +6,7 @@ import pytest
 from transformers.models.auto import modeling_auto
 
 from dillema.families import find_family, find_family_in_name
-from dillema.gate_check import find_dependent_gates
+from dillema.gate_check import describe_unseen_masks, find_dependent_gates
 
 TRANSFORMERS = "dillema.model.transformers.TransformersSegmentation"
 SEGMENTER = "dillema.validity.segmenter.SegmenterGate"
@@ -84,3 +84,13 @@ def test_every_network_that_transformers_opens_for_images_has_a_family():
     }
     unknown = [name for name in sorted(types - {"timm_wrapper"}) if not find_family_in_name(name)]
     assert not unknown, "add them to dillema/families.py"
+
+
+def test_gates_that_compare_no_masks_are_told_apart():
+    sentence = describe_unseen_masks({"clip": {"_target_": CLIP}, "reader": {"_target_": CLIP}})
+    assert sentence.startswith(
+        "no gate compares the images with their masks: validity=[clip,reader,segmenter_"
+    )
+    assert describe_unseen_masks({"clip": {"_target_": CLIP}, "segmenter": {"_target_": SEGMENTER}}) == ""
+    assert describe_unseen_masks({}) == ""  # validity=none is said elsewhere
+    assert describe_unseen_masks({"gone": {"_target_": "no_such_package.Gate"}, "broken": {}}) == ""
