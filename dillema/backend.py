@@ -258,7 +258,8 @@ class Gate(Backend, Protocol):
     """Measures whether the label of a generated image still holds, or whether the edit happened.
 
     A class whose attribute `scores_classes` is true may also score single classes of the data set: each under
-    `CLASS_SCORE` and the name of the class.
+    `CLASS_SCORE` and the name of the class. One whose attribute `compares_masks` is true compares images with
+    the masks of their samples: a run on masks warns if no gate does.
 
     Thresholds are transient fields, because other thresholds need no new scores. A class may have
     `thresholds`, which names the `Threshold` of a score; job=calibrate finds those.

@@ -1,14 +1,13 @@
 """Finds gates that are not independent of the models under test: such a gate would judge its own test."""
 
 import inspect
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .families import find_family, find_family_in_name
 from .fields import WEIGHTS, marked_fields
 from .names import nearest
 
@@ -29,7 +28,11 @@ def find_dependent_gates(
         store: The folder of the store, in which job=retrain keeps the weights that it trains.
     """
     tested = {value: where for where, value in find_weights(models, "model")}
-    families = {family: value for value in tested for family in [find_family(value)] if family}
+    families = {find_family(value): value for value in tested}
+    for where, value in _find_architectures(models):
+        families.setdefault(find_family_in_name(value), value)
+        tested.setdefault(value, where)
+    families.pop("", None)
     for where, value in find_weights(gates, "validity"):
         family = find_family(value)
         if value in tested:
@@ -46,6 +49,24 @@ def find_dependent_gates(
             f"{where}: {reason}; a gate must be independent of the models under test: choose another, or "
             "validity=none"
         )
+
+
+def describe_unseen_masks(blocks: Mapping[str, Any]) -> str:
+    """Returns a warning if there are gates and none compares images with masks; "" otherwise.
+
+    `blocks` has the settings of the gates by name. Of a gate that cannot be imported nothing is said.
+    """
+    try:
+        gates = [import_target(block["_target_"]) for block in blocks.values()]
+    except (ImportError, AttributeError, KeyError, ValueError):
+        return ""
+    if not gates or any(getattr(gate, "compares_masks", False) for gate in gates):
+        return ""
+    return (
+        f"no gate compares the images with their masks: validity=[{','.join(blocks)},segmenter_trainids] for "
+        "the classes of Cityscapes, segmenter_cityscapes for those of SHIFT, or segmenter with "
+        "validity.segmenter.model=my/segmenter, which must not be of the family of a model under test"
+    )
 
 
 def refuse_unknown_classes(gates: Iterable[Any], labels: Any) -> None:
@@ -78,37 +99,21 @@ def find_weights(node: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from find_weights(value, f"{path}.{key}")
 
 
+def _find_architectures(models: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the settings of models that name an architecture: resnet18 of torchvision, a class."""
+    for name, block in models.items():
+        network = block.get("network")
+        parts = {"model": block, "network._target_": network if isinstance(network, Mapping) else {}}
+        for key, part in parts.items():
+            value = part.get(key.rpartition(".")[2])
+            if isinstance(value, str) and "/" not in value:
+                yield f"model.{name}.{key}", value
+
+
 def find_shared_weights(captioner: Any, gates: Any) -> set[str]:
     """Returns the weights that a captioner and a gate, or two gates, name in their settings."""
     named = [value for node in (captioner, gates) for _, value in find_weights(node, "")]
     return {value for value in named if named.count(value) > 1}
-
-
-def find_family(weights: str) -> str:
-    """Returns the architecture of weights of transformers, such as "segformer"; "" if it is unknown.
-
-    It is read from the config.json of a folder, or of a downloaded repository. Otherwise it is the first
-    word of the name of the repository.
-    """
-    if Path(weights).exists():
-        return _read_architecture(Path(weights) / "config.json")
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(weights, "config.json")
-    except HFValidationError:  # a path that does not exist
-        return ""
-    if isinstance(cached, str):
-        return _read_architecture(Path(cached))
-    return re.split(r"[^a-z0-9]", weights.rpartition("/")[2].lower())[0]
-
-
-def _read_architecture(file: Path) -> str:
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8")).get("model_type", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def _is_inside(path: str, folder: Path) -> bool:

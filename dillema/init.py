@@ -23,10 +23,16 @@ from .errors import UserError
 from .files import write_atomically
 from .model.classes import names_match
 from .overrides import OWN_OPTIONS, prepare
+from .task import get_task
 
 CHECKPOINTS = {"classification": "vit_base", "segmentation": "segformer_cityscapes"}
 """Options that open any checkpoint of transformers for a task."""
 FIRST_LOOK = 24  # images
+TRAIN_IDS = 19  # classes of Cityscapes that are scored
+NO_SEGMENTER = (
+    "No gate will look at the masks, for no segmenter of DILLEMA has these classes: add one that has, as in "
+    "validity=[segmenter,questions,image] validity.segmenter.model=my/segmenter."
+)
 NO_GPU = (
     "PyTorch finds no GPU here. The captioner, language model and generator of this configuration are made "
     "for one and take long without it: the first lines of their files in conf/ say how long."
@@ -70,7 +76,10 @@ def init(arguments: Sequence[str]) -> None:
         raise UserError(f"{root} cannot be read yet: {error}") from error
     _say(describe(dataset, samples), list_problems(dataset, samples))
     model = _choose_model(layout, dataset)
-    write_atomically(path, _write_experiment(layout, settings, name, model))
+    gate = _choose_segmenter(layout, dataset, model)
+    write_atomically(path, _write_experiment(layout, settings, name, model, gate))
+    if gate == "":
+        print(NO_SEGMENTER)
     _show_command(path, name, model, dataset.task, len(samples))
 
 
@@ -108,12 +117,19 @@ def _add_classes_file(layout: Layout, name: str) -> tuple[dict[str, Any], list[s
     ]
 
 
-def _write_experiment(layout: Layout, settings: dict[str, Any], name: str, model: str | None) -> str:
-    """Returns the content of the configuration file; without a model yet, that of the option stays."""
+def _write_experiment(
+    layout: Layout, settings: dict[str, Any], name: str, model: str | None, gate: str | None = None
+) -> str:
+    """Returns the content of the configuration file; without a model yet, that of the option stays.
+
+    `gate` is the option of a segmenter; without one, the gates of the option stay.
+    """
     group, _, option = layout.option.partition("=")
     defaults: list[Any] = [option] if group == "experiment" else [{f"override /{group}": option}]
     if model is not None:
         defaults.append({"override /model": [model] if model else []})
+    if gate:
+        defaults.append({"override /validity": [gate, "questions", "image"]})
     content = {
         "defaults": defaults,
         "dataset": {"name": name} | settings if _has_name(layout) else settings,
@@ -144,6 +160,18 @@ def _choose_model(layout: Layout, dataset: Dataset) -> str:
     # the option has a mapping to the names of SHIFT, which needs all of them
     has_shift = names_match(shift, dataset.classes) and names_match(scored, shift)
     return "segformer_cityscapes" if has_shift or names_match(scored, cityscapes) else ""
+
+
+def _choose_segmenter(layout: Layout, dataset: Dataset, model: str) -> str | None:
+    """Returns the option of a gate that knows the classes of masks; "" where none does, None without need."""
+    if layout.option != "dataset=folder" or not get_task(dataset.task).has_masks:
+        return None
+    if not model:
+        return ""
+    cityscapes = read_classes(package_file("dillema", "dataset/cityscapes.csv")).names[:TRAIN_IDS]
+    pairs = zip(dataset.classes, cityscapes, strict=False)
+    has_train_ids = all(names_match([name], [other]) for name, other in pairs)
+    return "segmenter_trainids" if has_train_ids else "segmenter_cityscapes"
 
 
 def _show_command(path: Path, name: str, model: str, task: str, samples: int) -> None:

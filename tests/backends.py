@@ -214,11 +214,11 @@ def make_pipeline(**parts: Any) -> Pipeline:
 def run_pipeline(
     folder: Path, store: Path, *, max_failures: int = 50, retry_failed: bool = False, size: Any = "generated",
     save_controls: bool = False, models: Sequence[Any] = (), executor: Any = None, reference: Any = None,
-    **parts: Any,
+    validity: Any = None, **parts: Any,
 ) -> tuple[RunFolder, Runner]:  # fmt: skip
     """Runs a pipeline of small back-ends; returns its folder, and the runner with its failures."""
     cfg = OmegaConf.create({"size": size, "save_controls": save_controls, "name": "test"})
-    cfg.reference = reference
+    cfg.reference, cfg.validity = reference, validity
     runner = Runner(Store(store), executor or Local(), max_failures, retry_failed)
     context = JobContext(cfg, folder)
     return generate(context, make_pipeline(models=models, **parts), runner, time.perf_counter()), runner

@@ -2,6 +2,7 @@
 # ruff: noqa: F811  # the fixtures of another module
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +76,37 @@ def test_the_classes_of_cityscapes_are_compared_as_they_are(dillema, dataset):
     for seed, name in enumerate(("ulm/ulm_000001_000019", "bonn/bonn_000002_000019")):
         image = root / f"leftImg8bit/val/{name}_leftImg8bit.png"
         mask = root / f"gtFine/val/{name}_gtFine_labelTrainIds.png"
-        for path in (image, mask):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        tiny.image(seed, (128, 64)).save(image)
-        rows = np.repeat(np.array([0, 8, 10, 255], np.uint8), 16)
-        Image.fromarray(np.tile(rows[:, None], (1, 128))).save(mask)
-    folder = dillema(f"dataset={dataset}", "generator.steps=2", "validity.segmenter.min_agreement=1.0")
+        street(seed, image, mask)
+    for seed, condition in enumerate(("fog", "night", "rain", "snow")):
+        name = f"{condition}/val/GOPR1/GOPR1_frame_000001"
+        street(
+            seed,
+            Path(f"data/acdc/rgb_anon/{name}_rgb_anon.png"),
+            Path(f"data/acdc/gt/{name}_gt_labelTrainIds.png"),
+        )
+    folder = dillema(
+        f"dataset={dataset}", "reference=acdc", "generator.steps=2", "validity.segmenter.min_agreement=1.0"
+    )
     run = check_page(folder, "segmenter", "questions", "image")
     assert {"segmenter.agreement", "segmenter.worst_class"} <= scores(folder)
     row = json.loads((folder / "generated" / "metadata.jsonl").read_text().splitlines()[0])
     assert not row["valid"] and any("agreement with the mask is" in reason for reason in row["reasons"])
     assert run.results["counts"]["valid"] == 0
-    assert "The gates rejected all of them" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "The gates rejected all of them" in page
+    # what the model under test loses on real images is shown, although no generated image counts
+    assert "They are of another data set" in re.sub(r"\s+", " ", page)
+    for condition in ("foggy", "rainy", "snowy", "night"):
+        assert re.search(
+            rf'<tr><th scope="row">{condition}<small>no image that counts;\s+1 real image</small></th>\s+'
+            r'<td class="number">-</td>\s+<td class="number">\u2212?\d+\.\d</td>',
+            page,
+        )
+
+
+def street(seed, image, mask):
+    for path in (image, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    tiny.image(seed, (128, 64)).save(image)
+    rows = np.repeat(np.array([0, 8, 10, 255], np.uint8), 16)
+    Image.fromarray(np.tile(rows[:, None], (1, 128))).save(mask)

@@ -11,7 +11,9 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dillema.config import build
+from dillema.config import build, package_file
+from dillema.config_check import check
+from dillema.dataset.classes import read_classes
 from dillema.dataset.mini import MiniShift
 from dillema.dataset.shift import CLASSES, COLOURS, IGNORED
 from dillema.errors import UserError
@@ -121,6 +123,8 @@ def test_what_is_missing_is_counted_with_examples_and_a_classes_file_is_drafted(
     data = read_data("mine")
     assert data.classes == ("class 0", "class 1", "class 2") and len(data.samples()) == 8
     assert "No model of DILLEMA has these classes" in printed
+    assert "No gate will look at the masks" in printed
+    assert list(composed("experiment=mine").validity) == ["questions", "clip", "image"]
     assert "PyTorch finds no GPU here" in printed or torch.cuda.is_available()
     assert "A first look" not in printed  # the whole run is as small
 
@@ -150,7 +154,23 @@ def test_the_classes_of_shift_get_a_model_that_maps_to_them(tmp_path, look):
     rows = [f"{name},{i},#0000{i:02x},{'yes' if i in IGNORED else ''}" for i, name in enumerate(CLASSES)]
     (tmp_path / "mine" / "classes.csv").write_text("\n".join(["name,id,colour,ignore", *rows]))
     assert "No model of DILLEMA" not in look("mine")
-    assert list(composed("experiment=mine").model) == ["segformer_cityscapes"]
+    cfg = composed("experiment=mine")
+    assert list(cfg.model) == ["segformer_cityscapes"]
+    assert list(cfg.validity) == ["segmenter", "questions", "image"]
+    assert cfg.validity.segmenter.default_class_map
+    check(cfg)
+
+
+@pytest.mark.parametrize(("ids", "maps_to_shift"), [(range(19), False), (range(18, -1, -1), True)])
+def test_masks_of_cityscapes_classes_get_a_gate_that_knows_them(tmp_path, look, ids, maps_to_shift):
+    picture(tmp_path / "mine" / "images" / "1.jpg")
+    mask(tmp_path / "mine" / "masks" / "1.png", 7)
+    names = read_classes(package_file("dillema", "dataset/cityscapes.csv")).names[:19]
+    rows = [f"{names[i]},{number},#0000{number:02x}," for number, i in enumerate(ids)]
+    (tmp_path / "mine" / "classes.csv").write_text("\n".join(["name,id,colour,ignore", *rows]))
+    assert "No gate" not in look("mine")
+    gate = composed("experiment=mine").validity.segmenter
+    assert "mask2former" in gate.model and ("default_class_map" in gate) == maps_to_shift
 
 
 def test_class_folders_get_a_model_that_knows_their_classes(tmp_path, look):

@@ -17,7 +17,7 @@ from ..config import build
 from ..context import JobContext
 from ..dataset import check_masks, describe
 from ..errors import NoWeights, UserError, machine_errors
-from ..gate_check import find_shared_weights, refuse_unknown_classes
+from ..gate_check import describe_unseen_masks, find_shared_weights, refuse_unknown_classes
 from ..keys import digest
 from ..overrides import prefetch_command
 from ..pipeline import Pipeline
@@ -33,6 +33,7 @@ from ..steps.results import Block
 from ..steps.source import read_samples, sort_samples
 from ..steps.verdict import score_names
 from ..store import Store
+from ..task import get_task
 from ..tracking.run import track
 from .figures import compute_figures, describe_distance, measure_distance
 from .shard import ShardResults, describe_work
@@ -188,6 +189,7 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
             log.warning("%s", sentence)
         check_masks(samples, pipeline.dataset)
         refuse_unknown_classes(pipeline.gates, pipeline.dataset)
+        _warn_of_unseen_masks(context.cfg, pipeline.dataset.task)
         samples = sort_samples(samples)
         totals.sources, totals.sources_digest = len(samples), digest([sample.id for sample in samples])
         if shard is not None:
@@ -227,6 +229,11 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         writer.write_failures(runner.failures, list(runner.seconds))
         runner.store.flush()
     return totals
+
+
+def _warn_of_unseen_masks(cfg: DictConfig, task: str) -> None:
+    if get_task(task).has_masks and (sentence := describe_unseen_masks(cfg.get("validity") or {})):
+        log.warning("%s", sentence)
 
 
 def _make_writer(context: JobContext, pipeline: Pipeline) -> RunWriter:

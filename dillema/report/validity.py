@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config_check import fits
+from ..gate_check import describe_unseen_masks
 from ..run_folder import RunFolder
+from ..task import get_task
 from ..types import Verdict
 
 CAPTION_SCORE = "text_original"  # of a gate that compares captions with original images
@@ -54,6 +56,7 @@ def count_rejections(folder: RunFolder) -> dict[str, Any]:
     return {
         "gates": folder.results["gates"],
         "caption_gates": find_caption_gates(folder),
+        "unseen_masks": find_unseen_masks(folder),
         "all": generated,
         "placebos": placebos,
         "attributes": table,
@@ -64,6 +67,13 @@ def find_caption_gates(folder: RunFolder) -> list[str]:
     """Returns the gates with a threshold for captions that do not fit the original image."""
     gates: Mapping[str, Any] = folder.settings.select("validity") or {}
     return [name for name, block in gates.items() if CAPTION_SCORE in (block.get("minimum") or {})]
+
+
+def find_unseen_masks(folder: RunFolder) -> str:
+    """Returns a sentence if the run has masks and no gate compares the images with them; "" otherwise."""
+    if not get_task(folder.results["task"]).has_masks:
+        return ""
+    return describe_unseen_masks(folder.settings.select("validity") or {})
 
 
 def sort_by_rate(rows: Mapping[str, Rejections]) -> list[tuple[str, Rejections]]:

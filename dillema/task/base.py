@@ -107,6 +107,7 @@ class Task(ABC):
         unit: What the confusion matrix counts, in the plural.
         outcomes: The words that `outcome` returns, each with its meaning.
         export_note: One sentence for the README.md of a generated set that explains what `export` writes.
+        has_masks: Whether each sample has a mask, with which a gate can compare its images.
     """
 
     name: ClassVar[str]
@@ -118,6 +119,7 @@ class Task(ABC):
     unit: ClassVar[str] = "images"
     outcomes: ClassVar[Mapping[str, str]]
     export_note: ClassVar[str] = ""
+    has_masks: ClassVar[bool] = False
 
     # ---- samples
     # -------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Segmentation(Task):
         "better": f"the mean IoU of the image rose by {100 * NO_CHANGE:.0f} points or more",
     }
     export_note = "`mask` (in `masks/`) holds the class id of each pixel."
+    has_masks = True
 
     _exported: tuple[Any, bytes] = (None, b"")
 

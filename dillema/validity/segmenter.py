@@ -52,6 +52,7 @@ class SegmenterGate:
     version: ClassVar[int] = 4
     scores: ClassVar[tuple[str, ...]] = ("agreement", "worst_class")
     scores_classes: ClassVar[bool] = True
+    compares_masks: ClassVar[bool] = True
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "agreement": Threshold("min_agreement", "label"),
         "worst_class": Threshold("min_class_agreement", "label"),

@@ -57,7 +57,10 @@ FAINT = """(() => {
 
 
 class Tab:
-    """A page in a browser; `complaints` are its errors and warnings, `requests` what it asked for."""
+    """A page in a browser.
+
+    `complaints` are its errors and warnings, `requests` what it asked for, `received` what came whole.
+    """
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands, self._answers, self._read, self._count, self._session = (
@@ -69,6 +72,8 @@ class Tab:
         )
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.received: list[str] = []
+        self._urls_by_request: dict[str, str] = {}
         self.loaded = False
         target = self.do("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.do("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -109,7 +114,7 @@ class Tab:
             media=media,
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
-        self.complaints, self.requests, self.loaded = [], [], False
+        self.complaints, self.requests, self.received, self.loaded = [], [], [], False
         self.do("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self.loaded:
             self._next()
@@ -163,6 +168,9 @@ class Tab:
                 self.complaints.append(str(params["entry"]))
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+                self._urls_by_request[params["requestId"]] = params["request"]["url"]
+            case "Network.loadingFinished":
+                self.received.append(self._urls_by_request[params["requestId"]])
         return message
 
 

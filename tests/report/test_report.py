@@ -174,12 +174,30 @@ def test_examples_of_rejected_images_come_with_their_edits_and_reasons(folder):
 def test_a_gate_that_checks_captions_is_named(folder, tmp_path):
     copied = tmp_path / "run"
     shutil.copytree(folder.path, copied)
-    (copied / ".hydra").mkdir()
     gates = {"clip": {"minimum": {"text_original": 0.2}}, "other": {"minimum": {"label": 0.2}}, "reader": {}}
-    (copied / ".hydra/config.yaml").write_text(json.dumps({"validity": gates}))
-    (copied / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
-    (copied / ".hydra/overrides.yaml").write_text("[]")
+    write_settings(copied, gates)
     assert validity.find_caption_gates(RunFolder(copied)) == ["clip"]
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_a_run_on_masks_without_a_gate_for_them_says_so(tmp_path, caplog, task):
+    gates = {"image": {"_target_": "dillema.validity.image.ImageGate"}}
+    folder, _ = run_pipeline(
+        tmp_path / "run", tmp_path / "store", dataset=Noise(task=task), gates=[Gate()], validity=gates
+    )
+    write_settings(folder.path, gates)
+    report.write(folder)
+    sentence = "no gate compares the images with their masks: validity=[image,segmenter_trainids]"
+    times = int(task == "segmentation")
+    assert sum(sentence in record.getMessage() for record in caplog.records) == times
+    assert (folder.path / "report.html").read_text().count(sentence) == times
+
+
+def write_settings(path, gates):
+    (path / ".hydra").mkdir()
+    (path / ".hydra/config.yaml").write_text(json.dumps({"validity": gates}))
+    (path / ".hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {}}}")
+    (path / ".hydra/overrides.yaml").write_text("[]")
 
 
 def rewrite_results(path, results):

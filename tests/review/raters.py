@@ -72,6 +72,16 @@ def wait_for(tab, expression, seconds=30):
     return value
 
 
+def wait_for_images(tab, address, items, seconds=30):
+    """Waits until the page has both images of each item, and can show them without a server."""
+    wanted = {f"{address}image/{item}/{side}" for item in items for side in ("original", "shown")}
+    end = time.monotonic() + seconds
+    while missing := wanted.difference(tab.received):
+        assert time.monotonic() < end, f"not loaded: {missing}"
+        tab.ask("0")
+        time.sleep(0.005)
+
+
 def judge(tab, rater, item):
     """Judges an item with three keys, once it is shown."""
     wait_for(tab, f"document.body.dataset.item === '{item}'")

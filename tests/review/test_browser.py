@@ -11,7 +11,7 @@ from dillema.review.page import render_page
 from dillema.run_folder import RunFolder
 from tests.backends import Gate, Noise, run_pipeline
 from tests.report.chromium import BROWSER, FAINT, chromium
-from tests.review.raters import answer_of, begin, judge, port_of, served, start, wait_for
+from tests.review.raters import answer_of, begin, judge, port_of, served, start, wait_for, wait_for_images
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium and no Chrome on the PATH")
 
@@ -40,6 +40,8 @@ def test_no_verdict_is_lost_through_a_reload_a_killed_server_and_two_raters(fini
             if item == items // 4:
                 anna.open(address)  # a reload: the rater of the tab goes on
             if item == items // 2:
+                for tab in (anna, ben):
+                    wait_for_images(tab, address, range(item, item + 3))
                 process.kill()  # kill -9
                 process.wait()
             if item == items // 2 + 3:  # answered meanwhile without a server

@@ -88,3 +88,21 @@ def test_a_batch_scores_as_single_images_do(gate):
     images, texts = [tiny.image(10 + i) for i in range(3)], [FOGGY, PLACEBO, FOGGY]
     singles = [score(gate, s, t, i) for s, t, i in zip(samples, texts, images, strict=True)]
     assert gate.score(samples, texts, images, CARS) == [pytest.approx(scores, abs=1e-4) for scores in singles]
+
+
+SCENE = {"image_image": 0.7, "text_original": 0.2, "text_generated": 0.2, "direction": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("preset", "minimum", "needed"),
+    [
+        ("instructpix2pix", SCENE, None),
+        ("lance", SCENE | {"label_distance": 0.5, "edit_margin": 0.0}, None),
+        ("pascal_ea", SCENE | {"text_original": 0.15, "text_generated": 0.15, "direction": 0.07}, None),
+        ("cns_bench", {"image_image": 0.806, "label_text": 0.2874, "text_generated": 0.3529}, 2),
+    ],
+)
+def test_presets_have_the_published_thresholds(preset, minimum, needed):
+    gate = composed(f"validity=clip_{preset}").validity.clip
+    assert (dict(gate.minimum), gate.needed) == (minimum, needed)
+    assert gate.model == "openai/clip-vit-large-patch14"
