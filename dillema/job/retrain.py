@@ -126,7 +126,8 @@ def retrain(
         results |= training.run(results)
         results["wall_seconds"] = round(time.perf_counter() - start, 3)
         folder.write_results({name: value for name, value in results.items() if name != "version"})
-        report.write(folder)
+        with runner.store.healing():
+            report.write(folder)
         tracked_run.log(folder)
     for name, figures in folder.results["models"].items():
         _show(name, figures["retraining"])

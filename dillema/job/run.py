@@ -74,7 +74,8 @@ def run(context: JobContext) -> RunFolder:
             report.write_failed(RunFolder(context.folder), str(error), fetch)
             raise
         log.info("Writing the page")
-        report.write(folder)
+        with runner.store.healing():
+            report.write(folder)
         tracked_run.log(folder)
     show(folder)
     if tracked_run.address:
@@ -127,7 +128,8 @@ def run_shard(context: JobContext, start: float) -> RunFolder:
     pipeline, runner = build_pipeline(context), build_runner(context)
     runner.allow_total_failure = True  # the shards together decide; `max_failures` holds for each
     shard = Shard.parse(context.cfg.shard)
-    with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
+    weights = find_shared_weights(context.cfg.captioner, context.cfg.validity)
+    with hub.sharing(weights), runner.store.healing():
         totals = process(context, pipeline, runner, shard)
     results = ShardResults(
         shard=str(shard),
@@ -157,8 +159,9 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
 
     `start` is the time at which the run began, by time.perf_counter.
     """
-    totals = process(context, pipeline, runner)
     folder = RunFolder(context.folder)
+    with runner.store.healing():
+        totals = process(context, pipeline, runner)
     results = _describe(context, pipeline) | {
         "counts": {**totals.counts, "failed": len(runner.failures)},
         "seconds": {name: round(seconds, 3) for name, seconds in runner.seconds.items()},
@@ -169,7 +172,8 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     }
     models = [model.name for model in pipeline.models]
     log.info("All images are done: computing the figures")
-    folder.write_results(results | compute_figures(folder, results, models))
+    with runner.store.healing():
+        folder.write_results(results | compute_figures(folder, results, models))
     return folder
 
 
