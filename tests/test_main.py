@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dillema.config import conf_dir
+from dillema.stops import STOPPED
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,6 +127,42 @@ def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_n
     assert time.monotonic() - start < 3
 
 
+HOOK = """
+import os, signal, sys, time
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{name}":
+            print("begun", flush=True)
+            time.sleep(10)
+
+sys.meta_path.insert(0, Hook())
+"""
+
+
+@pytest.mark.parametrize("name", ["hydra", "omegaconf", "dillema.config", "dillema.overrides"])
+@pytest.mark.parametrize(
+    ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_command_that_is_stopped_while_it_imports_says_so_too(tmp_path, name, signal_number, code):
+    (tmp_path / "sitecustomize.py").write_text(HOOK.format(name=name))
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dillema", "--help"],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=5)
+    assert (process.returncode, errors.splitlines()) == (code, [STOPPED])
+
+
+def test_what_nohup_switches_off_stays_so(tmp_path):
+    code = "import signal; signal.signal(1, signal.SIG_IGN); from dillema.stops import *; "
+    code += "handle_signals(raise_stopped); assert signal.getsignal(1) is signal.SIG_IGN"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -142,7 +179,7 @@ def test_a_refused_command_leaves_no_folder(dillema, tmp_path, arguments, messag
 
 
 def test_a_failed_job_never_removes_the_working_folder(tmp_path, monkeypatch):
-    from dillema.__main__ import _remove_if_empty
+    from dillema.command import _remove_if_empty
 
     own = tmp_path / "work" / "job"
     own.mkdir(parents=True)
