@@ -178,6 +178,13 @@ def test_a_refused_command_leaves_no_folder(dillema, tmp_path, arguments, messag
     assert not list(tmp_path.iterdir())
 
 
+def test_a_command_that_lacks_weights_leaves_no_folder_and_no_link(dillema, tmp_path):
+    lost = ("dataset.limit=2", "validity=none", "captioner.model=someone/lost")
+    done = dillema(*lost, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 1 and "captioner.model=someone/lost" in done.stderr
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} <= {"store", "mlflow.db", "artifacts"}
+
+
 def test_a_failed_job_never_removes_the_working_folder(tmp_path, monkeypatch):
     from dillema.command import _remove_if_empty
 

@@ -43,8 +43,9 @@ from ..steps.source import SourceStep, read_samples
 from ..steps.verdict import score_names
 from ..tracking.run import track
 from ..types import REFERENCE, Sample
+from .links import point_latest
 from .retraining_figures import RetrainingFigures
-from .run import build_pipeline, build_runner, check_inputs, generate, point_latest
+from .run import build_pipeline, build_runner, check_inputs, generate
 
 __all__ = ["check_inputs", "find_mistakes", "retrain"]
 
