@@ -185,6 +185,18 @@ def test_a_command_that_lacks_weights_leaves_no_folder_and_no_link(dillema, tmp_
     assert {path.name for path in (tmp_path / "outputs").iterdir()} <= {"store", "mlflow.db", "artifacts"}
 
 
+def test_the_log_of_a_folder_that_is_used_again_is_of_its_last_run(dillema, tmp_path):
+    (tmp_path / "plain.py").write_text(
+        "import logging\ndef job(context):\n    logging.getLogger('dillema').info(str(context.cfg.seed))\n"
+    )
+    for seed in (1, 2):
+        path = f"{ROOT}{os.pathsep}{tmp_path}"
+        done = dillema("job._target_=plain.job", "hydra.run.dir=fixed", f"seed={seed}", PYTHONPATH=path)
+        assert done.returncode == 0, done.stderr
+    (line,) = (tmp_path / "fixed" / "dillema.log").read_text().splitlines()
+    assert line.endswith("dillema: 2")
+
+
 def test_a_failed_job_never_removes_the_working_folder(tmp_path, monkeypatch):
     from dillema.command import _remove_if_empty
 
