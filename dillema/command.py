@@ -1,11 +1,14 @@
 """The command after its imports: composes a configuration, checks it, and runs its job."""
 
+import atexit
 import logging
 import os
 import shutil
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,12 +21,13 @@ from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError, machine_errors
 from dillema.overrides import choose_values, describe_options, prefetch_command, prepare
-from dillema.stops import STOPPED, exit_code, handle_signals, raise_stopped
+from dillema.stops import STOP_CODES, STOPPED, exit_code, handle_signals, raise_stopped
 
 log = logging.getLogger("dillema")
 
 OWN_FILES = (".hydra", "dillema.log")  # which Hydra writes to the folder of every job
 SWEEP_FLAGS = ("-m", "--multirun")
+SECONDS_TO_CLEAN_UP = 1.0  # of libraries, when the run was stopped
 TRACKED_JOBS = ("run", "retrain", "merge")
 
 
@@ -49,7 +53,11 @@ def run_command() -> None:
         sys.exit(f"{error}")
     except KeyboardInterrupt as error:  # before the job itself, also while Hydra prepares it
         print(STOPPED, file=sys.stderr)
-        sys.exit(exit_code(error))
+        _end_stopped(exit_code(error))
+    except SystemExit as error:
+        if error.code in STOP_CODES:  # of the job
+            _end_stopped(error.code)
+        raise
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -140,3 +148,19 @@ def _remove_if_empty(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # other jobs of this day have folders
             folder.parent.rmdir()
+
+
+def _end_stopped(code: int) -> NoReturn:
+    """Ends the process soon, after work that was stopped.
+
+    Libraries clean up (atexit), for a second at most. Python's own end is left out: it waits for threads and
+    frees gigabytes piece by piece, which takes many seconds where other programs use the processor.
+    """
+    timer = threading.Timer(SECONDS_TO_CLEAN_UP, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            stream.flush()
+    os._exit(code)

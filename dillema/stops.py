@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_CODES = tuple(128 + signal_number for signal_number in SIGNALS)
 STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
 
 

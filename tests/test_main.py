@@ -127,6 +127,34 @@ def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_n
     assert time.monotonic() - start < 3
 
 
+BUSY = """
+import atexit, threading, time
+
+def job(context):
+    atexit.register(lambda: print("cleaned up", flush=True))
+    atexit.register(time.sleep, {clean_up})
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("clean_up", "said"), [(0, "cleaned up\n"), (60, "")])
+def test_a_run_that_is_stopped_waits_for_no_thread_and_for_no_library(tmp_path, clean_up, said):
+    (tmp_path / "busy.py").write_text(BUSY.format(clean_up=clean_up))
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-m", "dillema", "job._target_=busy.job"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert (process.returncode, output, errors.count(STOPPED)) == (130, said, 1)
+    assert time.monotonic() - start < 30  # a second and a little; on a busy machine more
+
+
 HOOK = """
 import os, signal, sys, time
 
