@@ -21,7 +21,7 @@ from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError, machine_errors
 from dillema.overrides import choose_values, describe_options, prefetch_command, prepare
-from dillema.stops import STOP_CODES, STOPPED, exit_code, handle_signals, raise_stopped
+from dillema.stops import STOP_CODES, STOPPED, handle_signals, raise_stopped, stop_code
 
 log = logging.getLogger("dillema")
 
@@ -49,11 +49,11 @@ def run_command() -> None:
         _prepare_tracking(sys.argv[1:])
         _check_early(sys.argv[1:])
         run_hydra()
-    except UserError as error:
+    except (KeyboardInterrupt, UserError) as error:  # before the job itself, also while Hydra prepares it
+        if code := stop_code(error):
+            print(STOPPED, file=sys.stderr)
+            _end_stopped(code)
         sys.exit(f"{error}")
-    except KeyboardInterrupt as error:  # before the job itself, also while Hydra prepares it
-        print(STOPPED, file=sys.stderr)
-        _end_stopped(exit_code(error))
     except SystemExit as error:
         if error.code in STOP_CODES:  # of the job
             _end_stopped(error.code)
@@ -71,10 +71,10 @@ def run_hydra(cfg: DictConfig) -> float | None:
         with machine_errors():
             folder = build(cfg.job)(JobContext.from_hydra(cfg))
         return None if cfg.objective is None else float(folder.figure(cfg.objective))
-    except KeyboardInterrupt as error:
-        log.error(STOPPED)
-        sys.exit(exit_code(error))
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if code := stop_code(error):
+            log.error(STOPPED)
+            sys.exit(code)
         is_ours = not isinstance(error, UserError) or os.environ.get("HYDRA_FULL_ERROR") == "1"
         log.error(error, exc_info=is_ours)
         if isinstance(error, NoWeights):

@@ -8,6 +8,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_CODES = tuple(128 + signal_number for signal_number in SIGNALS)
 STOPPED = "Stopped. What is finished is kept: the same command goes on from here."
+_asked: list[int] = []  # the signals so far
 
 
 class Stopped(KeyboardInterrupt):
@@ -33,11 +34,17 @@ def end_at_once(signal_number: int, frame: FrameType | None) -> None:
 
 def raise_stopped(signal_number: int, frame: FrameType | None) -> None:
     """Lets the work end in order."""
+    _asked.append(signal_number)
     if signal_number == signal.SIGINT:
         signal.default_int_handler(signal_number, frame)
     raise Stopped(signal_number)
 
 
-def exit_code(error: KeyboardInterrupt) -> int:
-    """Returns the exit code of a process that ends by a signal."""
-    return error.exit_code if isinstance(error, Stopped) else 130
+def stop_code(error: BaseException) -> int | None:
+    """Returns the exit code of a process that was asked to end; None for an error of another origin.
+
+    Libraries may have turned the exception of the signal into one of theirs.
+    """
+    if _asked:
+        return 128 + _asked[0]
+    return 130 if isinstance(error, KeyboardInterrupt) else None

@@ -127,6 +127,31 @@ def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_n
     assert time.monotonic() - start < 3
 
 
+LOSING = """
+import time
+
+def job(context):
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ValueError("lost")
+"""
+
+
+def test_a_stop_that_a_library_takes_for_an_error_is_still_one(tmp_path):
+    (tmp_path / "losing.py").write_text(LOSING)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-m", "dillema", "job._target_=losing.job"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143 and STOPPED in errors and "lost" not in errors
+
+
 BUSY = """
 import atexit, threading, time
 
