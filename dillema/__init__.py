@@ -1,8 +1,8 @@
 """DILLEMA: counterfactual images that test vision models, with labels that still hold."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # that of `typing`, whose import takes time before the command handles signals
 if TYPE_CHECKING:
     from .run_folder import RunFolder
 

@@ -2,10 +2,13 @@
 
 import io
 import logging
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,8 +25,23 @@ MIN_RANGE = 4096
 "bits."""
 
 
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
 class UnreadableImage(ItemError):
     """The bytes are no image, or are ambiguous; the message completes "the image of x ..."."""
+
+
+class DamagedImage(UserError):
+    """An image of a store or a run folder is damaged, or is not there.
+
+    Attributes:
+        path: Its path.
+    """
+
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def decode_image(content: bytes) -> Image.Image:
@@ -121,21 +139,53 @@ def read_text_file(path: Path) -> str:
 
 
 def read_saved_image(path: Path) -> Image.Image:
-    """Returns the RGB image in a file of a store or a run folder; raises a UserError if it is damaged."""
+    """Returns the RGB image in a file of a store or a run folder; raises a DamagedImage for a damaged one."""
+    with _saved_file(path) as file:
+        return _open(file.read()).convert("RGB")
+
+
+def read_saved_size(path: Path) -> tuple[int, int]:
+    """Returns width and height of an image, as `read_saved_image` reads it, from its first bytes."""
+    with _saved_file(path) as file, Image.open(file) as image:
+        return image.size
+
+
+def is_whole_png(path: Path) -> bool:
+    """Returns whether a file begins and ends as a PNG does, which takes some 20 microseconds.
+
+    It finds what a crash or a full disk leaves; damage between the ends shows when the image is read.
+    """
     try:
         if not path.is_file():  # a pipe would wait for ever
-            raise UnreadableImage("cannot be read: there is no such file")
-        return _open(path.read_bytes()).convert("RGB")
-    except (OSError, UnreadableImage) as error:
-        raise UserError(
-            f"the image {path} {error}. In a store, delete the file: the same command makes it again. In a "
-            "run folder, repeat the run"
-        ) from error
+            return False
+        with path.open("rb") as file:
+            start = file.read(len(PNG_START))
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return start == PNG_START and file.read() == PNG_END
+    except OSError:
+        return False
 
 
 def find_encoding(start: bytes) -> str:
     """Returns the encoding of a text that begins with these bytes, by its byte order mark."""
     return "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+@contextmanager
+def _saved_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens an image of a store or a run folder; raises a DamagedImage if this block cannot read it."""
+    try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise UnreadableImage("cannot be read: there is no such file")
+        with path.open("rb") as file:
+            yield file
+    except (OSError, UnreadableImage) as error:
+        reason = "cannot be read: it is no image" if isinstance(error, UnidentifiedImageError) else error
+        raise DamagedImage(
+            f"the image {path} {reason}. In a store, delete the file: the same command makes it again. In a "
+            "run folder, repeat the run",
+            path,
+        ) from error
 
 
 def _open(content: bytes) -> Image.Image:

@@ -66,7 +66,7 @@ def _logging(folder: Path) -> Iterator[None]:
     """Writes the messages of a job to its folder, and to the screen if no other handler does."""
     logger = logging.getLogger("dillema")
     level = logger.level
-    file = logging.FileHandler(folder / "dillema.log", encoding="utf-8")
+    file = logging.FileHandler(folder / "dillema.log", mode="w", encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers: list[logging.Handler] = [file]
     if not logger.hasHandlers():

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from .backend import Dataset, Size
+from .decoding import read_saved_image
 from .files import link, write_atomically
 from .run_folder import (
     COUNTED_IMAGES,
@@ -25,7 +26,7 @@ from .run_folder import (
     RunFolder,
     place_image,
 )
-from .steps.items import GeneratedImage
+from .steps.items import GeneratedImage, read_size
 from .task import Labels, get_task
 
 ExportSize = Literal["generated", "source"] | tuple[int, int]
@@ -145,12 +146,12 @@ class RunWriter:
 
     def _write_resized(self, image: GeneratedImage, path: Path) -> Size:
         """Writes an image at the size of the export, and returns that size."""
-        with image.path.open("rb") as file, Image.open(file) as pixels:
-            size = self._export_size(image, pixels.size)
-            if size == pixels.size:
-                link(image.path, path)
-            else:
-                pixels.resize(size, Image.Resampling.LANCZOS).save(path)
+        generated = read_size(image.path)
+        size = self._export_size(image, generated)
+        if size == generated:
+            link(image.path, path)
+        else:
+            read_saved_image(image.path).resize(size, Image.Resampling.LANCZOS).save(path)
         return size
 
     def _export_size(self, image: GeneratedImage, generated: Size) -> Size:

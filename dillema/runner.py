@@ -202,7 +202,7 @@ class Runner:
         failed = {key for key, record in records.items() if record.failed}
         finished = records.keys() - failed
         if step.images:
-            finished &= self.store.images.find(finished)
+            finished = self.store.images.find(finished)
         return finished if self.retry_failed else finished | failed
 
     def _compute_or_wait(self, step: Step[Item], missing: Sequence[tuple[Item, str]]) -> dict[str, Record]:

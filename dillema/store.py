@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from .decoding import DamagedImage, is_whole_png
 from .errors import FULL_DISK, UserError
 from .files import link, write_atomically
 from .keys import digest
@@ -86,13 +87,21 @@ class Images:
         return self.folder / key[:2] / f"{key}.png"
 
     def find(self, keys: Iterable[str]) -> set[str]:
-        """Returns those of the keys that have an image.
+        """Returns those of the keys that have an image, as far as the ends of its file tell.
 
         At a remote address it is not looked for: an image is written before its record.
         """
         if is_remote(str(self.folder)):
             return set(keys)
-        return {key for key in keys if self.path(key).exists()}
+        return {key for key in keys if is_whole_png(self.path(key))}
+
+    def find_key(self, file: Path) -> str | None:
+        """Returns the key of an image, or of the one that a file of a run folder links to or copies."""
+        if self.folder in file.parents:
+            return file.stem
+        if is_remote(str(self.folder)) or not file.is_file():
+            return None
+        return next((own.stem for own in self.folder.glob("*/*.png") if _has_content(own, file)), None)
 
     def write(self, key: str, image: Image.Image) -> None:
         """Writes an image, completely or not at all; raises a UserError if the disk cannot be used."""
@@ -285,6 +294,28 @@ class Store:
         with suppress(OSError):
             fcntl.lockf(self._claims, fcntl.LOCK_UN)
 
+    @contextmanager
+    def healing(self) -> Iterator[None]:
+        """Gives up the image that this block finds damaged, in the store or in a run folder that links to it.
+
+        Raises a UserError that names it; the next run makes it again.
+        """
+        try:
+            yield
+        except DamagedImage as error:
+            key = self.images.find_key(error.path) if error.path else None
+            if key is None:
+                raise
+            image = self.images.path(key)
+            with usable(self.folder.absolute()):
+                if not is_remote(self.address):  # there, other machines expect the image of their records
+                    image.unlink(missing_ok=True)
+                self._database.execute("DELETE FROM records WHERE key = ?", (key,))
+            raise UserError(
+                f"the image {image} of the store was damaged and has been given up: repeat the command, "
+                "which makes it again"
+            ) from error
+
     def close(self) -> None:
         """Closes the database, and ends all claims."""
         self._database.close()
@@ -316,6 +347,13 @@ def usable(folder: Path) -> Iterator[None]:
         raise UserError(
             f"the store in {folder} cannot be used ({error}): {remedy}, or set store=..."
         ) from error
+
+
+def _has_content(file: Path, other: Path) -> bool:
+    is_same = file.samefile(other)
+    return is_same or (
+        file.stat().st_size == other.stat().st_size and file.read_bytes() == other.read_bytes()
+    )
 
 
 def _row(step: str, record: Record, now: str) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dillema.config import conf_dir
+from dillema.stops import STOPPED
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,6 +127,95 @@ def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_n
     assert time.monotonic() - start < 3
 
 
+LOSING = """
+import time
+
+def job(context):
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ValueError("lost")
+"""
+
+
+def test_a_stop_that_a_library_takes_for_an_error_is_still_one(tmp_path):
+    (tmp_path / "losing.py").write_text(LOSING)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-m", "dillema", "job._target_=losing.job"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143 and STOPPED in errors and "lost" not in errors
+
+
+BUSY = """
+import atexit, threading, time
+
+def job(context):
+    atexit.register(lambda: print("cleaned up", flush=True))
+    atexit.register(time.sleep, {clean_up})
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("clean_up", "said"), [(0, "cleaned up\n"), (60, "")])
+def test_a_run_that_is_stopped_waits_for_no_thread_and_for_no_library(tmp_path, clean_up, said):
+    (tmp_path / "busy.py").write_text(BUSY.format(clean_up=clean_up))
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-m", "dillema", "job._target_=busy.job"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert (process.returncode, output, errors.count(STOPPED)) == (130, said, 1)
+    assert time.monotonic() - start < 30  # a second and a little; on a busy machine more
+
+
+HOOK = """
+import os, signal, sys, time
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{name}":
+            print("begun", flush=True)
+            time.sleep(10)
+
+sys.meta_path.insert(0, Hook())
+"""
+
+
+@pytest.mark.parametrize("name", ["hydra", "omegaconf", "dillema.config", "dillema.overrides"])
+@pytest.mark.parametrize(
+    ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_command_that_is_stopped_while_it_imports_says_so_too(tmp_path, name, signal_number, code):
+    (tmp_path / "sitecustomize.py").write_text(HOOK.format(name=name))
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dillema", "--help"],
+        cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=5)
+    assert (process.returncode, errors.splitlines()) == (code, [STOPPED])
+
+
+def test_what_nohup_switches_off_stays_so(tmp_path):
+    code = "import signal; signal.signal(1, signal.SIG_IGN); from dillema.stops import *; "
+    code += "handle_signals(raise_stopped); assert signal.getsignal(1) is signal.SIG_IGN"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -141,8 +231,27 @@ def test_a_refused_command_leaves_no_folder(dillema, tmp_path, arguments, messag
     assert not list(tmp_path.iterdir())
 
 
+def test_a_command_that_lacks_weights_leaves_no_folder_and_no_link(dillema, tmp_path):
+    lost = ("dataset.limit=2", "validity=none", "captioner.model=someone/lost")
+    done = dillema(*lost, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 1 and "captioner.model=someone/lost" in done.stderr
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} <= {"store", "mlflow.db", "artifacts"}
+
+
+def test_the_log_of_a_folder_that_is_used_again_is_of_its_last_run(dillema, tmp_path):
+    (tmp_path / "plain.py").write_text(
+        "import logging\ndef job(context):\n    logging.getLogger('dillema').info(str(context.cfg.seed))\n"
+    )
+    for seed in (1, 2):
+        path = f"{ROOT}{os.pathsep}{tmp_path}"
+        done = dillema("job._target_=plain.job", "hydra.run.dir=fixed", f"seed={seed}", PYTHONPATH=path)
+        assert done.returncode == 0, done.stderr
+    (line,) = (tmp_path / "fixed" / "dillema.log").read_text().splitlines()
+    assert line.endswith("dillema: 2")
+
+
 def test_a_failed_job_never_removes_the_working_folder(tmp_path, monkeypatch):
-    from dillema.__main__ import _remove_if_empty
+    from dillema.command import _remove_if_empty
 
     own = tmp_path / "work" / "job"
     own.mkdir(parents=True)

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -239,6 +240,20 @@ def test_trouble_with_mlflow_ends_no_run(tmp_path, settings, caplog):
     assert (path / "results.json").exists()
     assert "mlflow.db cannot be used" in caplog.text and "mlflow db upgrade" in caplog.text
     assert "MLflow" in caplog.text and "job=sync" in caplog.text
+
+
+def test_a_database_of_another_version_is_named_with_one_remedy_a_sentence(tmp_path, settings, caplog):
+    file = tmp_path / "here" / "mlflow.db"
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+    with start(settings, folder=tmp_path / "run"):
+        pass
+    message = next(
+        record.getMessage() for record in caplog.records if "cannot be used" in record.getMessage()
+    )
+    assert message.startswith("MLflow: the run starts without tracking. MLflow's database ")
+    assert ".." not in message and "UserError" not in message and "(MLflow" not in message
+    assert [message.count(remedy) for remedy in ("db upgrade", "move it away", "job=sync")] == [1, 1, 1]
 
 
 KILLED = """

@@ -7,10 +7,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from .. import statistics
 from ..backend import Quality
+from ..decoding import read_saved_size
 from ..run_folder import Labels, RunFolder
 from ..runner import Runner
 from ..steps.quality import DistanceItem, DistanceStep
@@ -34,8 +33,8 @@ def _count_sizes(folder: RunFolder) -> dict[str, int]:
     """Returns how many sources models saw at each size, such as 832x512; the most frequent sizes first."""
     sizes: Counter[str] = Counter()
     for path in sorted((folder.path / "originals").glob("*.png")):
-        with Image.open(path) as image:
-            sizes[f"{image.width}x{image.height}"] += 1
+        width, height = read_saved_size(path)
+        sizes[f"{width}x{height}"] += 1
     return dict(sizes.most_common())
 
 

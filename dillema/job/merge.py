@@ -24,7 +24,7 @@ from ..runner import Runner
 from ..store import Store
 from ..tracking.run import track
 from .figures import compute_figures, describe_distance, measure_distance
-from .run import point_latest
+from .links import point_latest
 from .shard import ShardResults, open_shards
 from .summary import show
 

@@ -34,7 +34,7 @@ from ..run_writer import write_card
 from ..steps.verdict import score_names, verdict
 from ..types import Verdict
 from .figures import compute_figures
-from .run import point_latest
+from .links import point_latest
 from .summary import show
 
 log = logging.getLogger(__name__)

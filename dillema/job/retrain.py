@@ -42,8 +42,9 @@ from ..steps.source import SourceStep, read_samples
 from ..steps.verdict import score_names
 from ..tracking.run import track
 from ..types import REFERENCE, Sample
+from .links import point_latest
 from .retraining_figures import RetrainingFigures
-from .run import build_pipeline, build_runner, check_inputs, generate, point_latest
+from .run import build_pipeline, build_runner, check_inputs, generate
 
 __all__ = ["check_inputs", "find_mistakes", "retrain"]
 
@@ -125,7 +126,8 @@ def retrain(
         results |= training.run(results)
         results["wall_seconds"] = round(time.perf_counter() - start, 3)
         folder.write_results({name: value for name, value in results.items() if name != "version"})
-        report.write(folder)
+        with runner.store.healing():
+            report.write(folder)
         tracked_run.log(folder)
     for name, figures in folder.results["models"].items():
         _show(name, figures["retraining"], bool(folder.results["gates"]))

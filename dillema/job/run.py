@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
 from ..progress import Forecast
 from ..reference import describe_reference, predict_reference
-from ..run_folder import PREDICTIONS, RESULTS, RunFolder
+from ..run_folder import PREDICTIONS, RunFolder
 from ..run_writer import RunWriter
 from ..runner import Runner
 from ..shard import Shard
@@ -35,7 +36,9 @@ from ..steps.verdict import score_names
 from ..store import Store
 from ..task import get_task
 from ..tracking.run import track
+from ..types import Sample
 from .figures import compute_figures, describe_distance, measure_distance
+from .links import point_latest, point_running
 from .shard import ShardResults, describe_work
 from .summary import show
 
@@ -67,15 +70,11 @@ def run(context: JobContext) -> RunFolder:
         return run_shard(context, start)
     with track(context) as tracked_run:
         pipeline, runner = build_pipeline(context), build_runner(context, tracked_run.wait)
-        try:
-            with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
-                folder = generate(context, pipeline, runner, start)
-        except UserError as error:
-            fetch = prefetch_command(context.overrides) if isinstance(error, NoWeights) else ""
-            report.write_failed(RunFolder(context.folder), str(error), fetch)
-            raise
+        with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
+            folder = generate(context, pipeline, runner, start)
         log.info("Writing the page")
-        report.write(folder)
+        with runner.store.healing():
+            report.write(folder)
         tracked_run.log(folder)
     show(folder)
     if tracked_run.address:
@@ -128,8 +127,9 @@ def run_shard(context: JobContext, start: float) -> RunFolder:
     pipeline, runner = build_pipeline(context), build_runner(context)
     runner.allow_total_failure = True  # the shards together decide; `max_failures` holds for each
     shard = Shard.parse(context.cfg.shard)
-    with hub.sharing(find_shared_weights(context.cfg.captioner, context.cfg.validity)):
-        totals = process(context, pipeline, runner, shard)
+    weights = find_shared_weights(context.cfg.captioner, context.cfg.validity)
+    with hub.sharing(weights):
+        totals = process(context, pipeline, runner, prepare(context, pipeline, runner, shard))
     results = ShardResults(
         shard=str(shard),
         run=_describe(context, pipeline),
@@ -154,12 +154,27 @@ def run_shard(context: JobContext, start: float) -> RunFolder:
 
 @machine_errors()
 def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: float) -> RunFolder:
-    """Runs all steps and writes everything but the page. Failures are written even when the run stops.
+    """Runs all steps and writes everything but the page; of a run that fails, failures and a page too.
 
-    `start` is the time at which the run began, by time.perf_counter.
+    A run that is refused before it begins writes nothing. `start` is the time at which the run began, by
+    time.perf_counter.
     """
-    totals = process(context, pipeline, runner)
     folder = RunFolder(context.folder)
+    prepared = prepare(context, pipeline, runner)
+    try:
+        return _generate(context, pipeline, runner, start, prepared)
+    except UserError as error:
+        fetch = prefetch_command(context.overrides) if isinstance(error, NoWeights) else ""
+        report.write_failed(folder, str(error), fetch)
+        raise
+
+
+@machine_errors()
+def _generate(
+    context: JobContext, pipeline: Pipeline, runner: Runner, start: float, prepared: "Prepared"
+) -> RunFolder:
+    folder = RunFolder(context.folder)
+    totals = process(context, pipeline, runner, prepared)
     results = _describe(context, pipeline) | {
         "counts": {**totals.counts, "failed": len(runner.failures)},
         "seconds": {name: round(seconds, 3) for name, seconds in runner.seconds.items()},
@@ -170,28 +185,30 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
     }
     models = [model.name for model in pipeline.models]
     log.info("All images are done: computing the figures")
-    folder.write_results(results | compute_figures(folder, results, models))
+    with runner.store.healing():
+        folder.write_results(results | compute_figures(folder, results, models))
     return folder
 
 
-def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shard | None = None) -> "Totals":
-    """Runs all steps; writes images, predictions and failures, these even when the run stops."""
-    writer = _make_writer(context, pipeline)
-    writer.clear()
-    quality = pipeline.quality
-    totals = Totals(keeps_valid=quality is not None and quality.features is not None)
-    try:
+def prepare(
+    context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shard | None = None
+) -> "Prepared":
+    """Returns what the steps work on; raises a UserError for what would fail later. Writes no file."""
+    with _in_order(runner):
         samples = read_samples(pipeline.dataset)
         log.info("%s", describe(pipeline.dataset, samples))
-        if shard is None:
-            point_latest(context.folder, instead_of_finished=False)
         for sentence in attribute_check.describe_unknown(context.cfg):
             log.warning("%s", sentence)
         check_masks(samples, pipeline.dataset)
         refuse_unknown_classes(pipeline.gates, pipeline.dataset)
         _warn_of_unseen_masks(context.cfg, pipeline.dataset.task)
         samples = sort_samples(samples)
-        totals.sources, totals.sources_digest = len(samples), digest([sample.id for sample in samples])
+        quality = pipeline.quality
+        totals = Totals(
+            keeps_valid=quality is not None and quality.features is not None,
+            sources=len(samples),
+            sources_digest=digest([sample.id for sample in samples]),
+        )
         if shard is not None:
             samples = shard.choose(samples)
             log.info("shard %s: %d of these sources", shard, len(samples))
@@ -208,27 +225,50 @@ def process(context: JobContext, pipeline: Pipeline, runner: Runner, shard: Shar
         estimate.show(found)
         if runner.executor.blocks == 1:
             runner.forecast = Forecast(pipeline.list_steps(), len(samples), usual_seconds)
-        rows = _rows(pipeline.run(runner, samples), writer, totals)
-        if reference:
-            totals.reference = describe_reference(reference, real_images)
-            if pipeline.models:
-                rows = chain(rows, predict_reference(reference, real_images, pipeline, runner))
-        scores = score_names(pipeline.gates, pipeline.dataset.classes)
-        predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, scores)
-        writer.write_card()
-        if shard is None and quality is not None:
-            distance = describe_distance(
-                (image.id, image.original, image.original.stem, image.path, image.path.stem)
-                for image in totals.valid
-            )
-            totals.distance = measure_distance(runner, quality, distance)
+    return Prepared(samples, totals, reference, real_images, shard)
+
+
+def process(context: JobContext, pipeline: Pipeline, runner: Runner, prepared: "Prepared") -> "Totals":
+    """Runs all steps; writes images, predictions and failures, these even when the run stops."""
+    writer = _make_writer(context, pipeline)
+    totals, quality = prepared.totals, pipeline.quality
+    reference, real_images = prepared.reference, prepared.real_images
+    is_whole = prepared.shard is None
+    with _in_order(runner), point_running(context.folder) if is_whole else nullcontext():
+        try:
+            writer.clear()
+            if is_whole:
+                point_latest(context.folder, instead_of_finished=False)
+            rows = _rows(pipeline.run(runner, prepared.samples), writer, totals)
+            if reference:
+                totals.reference = describe_reference(reference, real_images)
+                if pipeline.models:
+                    rows = chain(rows, predict_reference(reference, real_images, pipeline, runner))
+            scores = score_names(pipeline.gates, pipeline.dataset.classes)
+            predictions.write(context.folder / PREDICTIONS, rows, pipeline.dataset, scores)
+            writer.write_card()
+            if is_whole and quality is not None:
+                distance = describe_distance(
+                    (image.id, image.original, image.original.stem, image.path, image.path.stem)
+                    for image in totals.valid
+                )
+                totals.distance = measure_distance(runner, quality, distance)
+        finally:
+            writer.write_failures(runner.failures, list(runner.seconds))
+    return totals
+
+
+@contextmanager
+def _in_order(runner: Runner) -> Iterator[None]:
+    """Ends what the runner does in order when this block fails; damaged images are made again later."""
+    try:
+        with runner.store.healing():
+            yield
     except BaseException:
         runner.executor.stop()  # otherwise the process would wait for it before it ends
         raise
     finally:
-        writer.write_failures(runner.failures, list(runner.seconds))
         runner.store.flush()
-    return totals
 
 
 def _warn_of_unseen_masks(cfg: DictConfig, task: str) -> None:
@@ -250,23 +290,23 @@ def _make_writer(context: JobContext, pipeline: Pipeline) -> RunWriter:
     )
 
 
-def point_latest(folder: Path, instead_of_finished: bool = True) -> None:
-    """Lets the link `latest`, which lies beside the folders of the days, point at a run.
+@dataclass(frozen=True)
+class Prepared:
+    """What the steps of a run work on, once all checks have passed.
 
-    Args:
-        folder: The run folder.
-        instead_of_finished: Whether a finished run has to give way; it does not to a run that goes on.
+    Attributes:
+        samples: The sources, sorted by id.
+        totals: The sums of the run, which the steps add to.
+        reference: The option `reference`; None if there is none.
+        real_images: The samples of the reference.
+        shard: The part of the sources that these samples are; None for all.
     """
-    latest = folder.absolute().parent.parent / "latest"
-    if not instead_of_finished and (latest / RESULTS).exists():
-        return
-    if folder.absolute().parent.parent.name not in ("outputs", "multirun"):
-        return
-    temporary = latest.with_name(".latest.tmp")
-    temporary.unlink(missing_ok=True)
-    if latest.is_symlink() or not latest.exists():
-        temporary.symlink_to(folder.absolute().relative_to(latest.parent))
-        temporary.replace(latest)
+
+    samples: list[Sample]
+    totals: "Totals"
+    reference: Any
+    real_images: list[Sample]
+    shard: Shard | None
 
 
 @dataclass

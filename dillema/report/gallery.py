@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
 from ..backend import CLASS_SCORE
+from ..decoding import read_saved_size
 from ..predictions import Predictions, error_maps
 from ..run_folder import RunFolder, StoredImage
 from ..task import Answer, get_task
@@ -78,7 +78,7 @@ def build_gallery(shown: Sequence[ShownImage], folder: RunFolder) -> dict[str, A
         "legend": [(name, f"rgb{tuple(colours[name])}") for name in present if name in colours],
         "outcomes": sorted({answer["outcome"] for row in rows for answer in row["answers"]}),
         "models": list(dict.fromkeys(model for shown_image in shown for model in shown_image.answers)),
-        "size": _read_size(shown[0].image) if shown else SIZE,
+        "size": read_saved_size(shown[0].image.path) if shown else SIZE,
     }
 
 
@@ -288,8 +288,3 @@ def _filter_values(images: Iterable[StoredImage]) -> dict[str, list[str]]:
         attribute: sorted(value for value, _ in values.most_common(FILTER_VALUES))
         for attribute, values in sorted(counts.items())
     }
-
-
-def _read_size(image: StoredImage) -> tuple[int, int]:
-    with Image.open(image.path) as pixels:
-        return pixels.size

@@ -40,6 +40,6 @@ class Preview:
         is_first = not self.path.exists()
         write_atomically(self.path, page)
         if is_first and self.cards:
-            log.info(
-                "First images: %s (renewed until it shows %d, which is its size)", self.path, SHOWN_IMAGES
-            )
+            running = self.path.absolute().parents[2] / "running" / PREVIEW
+            shown = running if running.exists() and running.samefile(self.path) else self.path
+            log.info("First images: %s (renewed until it shows %d, which is its size)", shown, SHOWN_IMAGES)

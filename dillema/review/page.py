@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from .. import report
+from ..decoding import read_saved_image
 from ..report.gallery import mark_spans
 from ..task import get_task
 from .items import Review
@@ -74,8 +73,7 @@ def _describe(review: Review, number: int, embedded: bool) -> dict[str, Any]:
 
 
 def _embed(path: Path) -> str:
-    with Image.open(path) as image:
-        copy = image.convert("RGB")
+    copy = read_saved_image(path)
     copy.thumbnail(FILE_SIZE)
     file = io.BytesIO()
     copy.save(file, "JPEG", quality=FILE_QUALITY, subsampling=0)

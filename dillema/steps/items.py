@@ -7,9 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image
-
 from ..backend import Dataset, EditStrategy, Renders, Vary
+from ..decoding import read_saved_size
 from ..errors import UserError, shorten
 from ..image_size import Size
 from ..keys import seed_for
@@ -307,8 +306,7 @@ def make_original(source: Finished) -> tuple[PredictItem, ImageRecord]:
 @lru_cache(maxsize=10_000)  # the steps ask for the same originals; the file of a record never changes
 def read_size(path: Path) -> Size:
     """Returns the size of an image in the store."""
-    with path.open("rb") as file, Image.open(file) as image:
-        return image.size
+    return read_saved_size(path)
 
 
 def _find_mistake(variants: Any, expressions: Mapping[str, Expression], count: int) -> str:

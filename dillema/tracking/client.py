@@ -83,10 +83,11 @@ def _prepare_database(uri: str) -> None:
                     temporary.replace(path)
         MlflowClient(uri).search_experiments(max_results=1)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = first_line.partition(". ")[0].rstrip(".")  # MLflow's own remedy follows
         raise UserError(
             f"MLflow's database {path} cannot be used: {reason}. If another version of MLflow wrote it, "
-            f"copy it and run `mlflow db upgrade {uri}`; if it is damaged, move it away, and a "
+            f"copy it and run `mlflow db upgrade {uri}`. If it is damaged, move it away, and a "
             "new one is created"
         ) from error
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ..errors import UserError
 from .client import connect
 from .pending import FIGURES, UNSENT, PendingRun, lock_folder, now_in_milliseconds
 from .process import host_name, process_died
@@ -112,10 +113,10 @@ def log_tracking_errors(consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         log.warning(
-            "MLflow: %s (%s). Nothing is lost: the run folder holds everything, and "
-            "python -m dillema job=sync sends it later.", consequence, reason,
+            "MLflow: %s. %s. Nothing is lost: the run folder holds everything, and "
+            "python -m dillema job=sync sends it later.", consequence, reason.rstrip("."),
         )  # fmt: skip
 
 

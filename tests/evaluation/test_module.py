@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dillema.__main__ import Stopped
 from dillema.errors import ItemError, UserError
 from dillema.evaluation import evaluate
 from dillema.model.transformers import TransformersClassification, TransformersSegmentation
+from dillema.stops import Stopped
 from tests import tiny
 from tests.labels import labels
 

@@ -107,7 +107,7 @@ def serve() -> None:
     import lightning  # noqa: F401
     import torch
 
-    import dillema.__main__
+    import dillema.command
     import dillema.evaluation
     import dillema.job.compare
     import dillema.job.judge

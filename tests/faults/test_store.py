@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from dillema import runner
+from dillema.decoding import read_saved_image
 from dillema.errors import UserError
 from dillema.store import Store
 from tests.backends import Generator, Noise, run_pipeline
@@ -210,6 +211,58 @@ def test_a_record_that_the_disk_has_damaged_is_made_again(finished, tmp_path):
     assert left_behind(run(tmp_path, "again")) == expected
 
 
+@pytest.mark.parametrize("step", ["source", "control", "generate"])
+@pytest.mark.parametrize("content", [b"garbage", b"", b"half"])
+@pytest.mark.parametrize("size", ["generated", (20, 20)])
+def test_a_finished_image_that_a_crash_left_damaged_is_made_again(finished, tmp_path, step, content, size):
+    folder, expected = finished
+    shutil.copytree(folder / "store", tmp_path / "store")
+    image = next(images_of(tmp_path / "store", step))
+    damage(image, image.read_bytes()[:-40] if content == b"half" else content)
+    if size == "generated":
+        assert left_behind(run(tmp_path, "again")) == expected
+    else:
+        run(tmp_path, "again", size=size)
+    (original,) = (folder / "store").rglob(image.name)
+    assert image.read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize("step", ["source", "generate"])
+def test_damage_that_only_the_page_meets_is_named_and_made_again(finished, tmp_path, step):
+    folder, expected = finished
+    shutil.copytree(folder / "store", tmp_path / "store")
+    store = Store(tmp_path / "store")
+    image = next(images_of(tmp_path / "store", step))
+    damage(image, flip_a_bit(image))
+    again = run(tmp_path, "again")
+    copy = tmp_path / "copy.png"
+    shutil.copy(image, copy)
+    for file in (copy, *(path for path in again.path.rglob("*.png") if path.samefile(image))):
+        damage(image, flip_a_bit(folder / image.relative_to(tmp_path)))
+        with pytest.raises(UserError, match=f"the image {image} .* repeat the command"), store.healing():
+            read_saved_image(file)
+        assert not image.exists()
+    assert left_behind(run(tmp_path, "once more")) == expected
+
+
+def images_of(store, step):
+    with sqlite3.connect(store / "records.db") as database:
+        rows = database.execute("SELECT key FROM records WHERE step = ?", (step,)).fetchall()
+    return (store / "images" / key[:2] / f"{key}.png" for (key,) in rows)
+
+
+def flip_a_bit(image):
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 4
+    return bytes(content)
+
+
+def damage(image, content):
+    if image.exists():
+        image.chmod(0o644)
+    image.write_bytes(content)
+
+
 def test_a_damaged_image_of_the_store_is_named_and_made_again_without_it(finished, tmp_path):
     folder, expected = finished
     shutil.copytree(folder / "store", tmp_path / "store")
@@ -217,11 +270,7 @@ def test_a_damaged_image_of_the_store_is_named_and_made_again_without_it(finishe
         ((key,), *_) = database.execute("SELECT key FROM records WHERE step = 'control'").fetchall()
         database.execute("DELETE FROM records WHERE step IN ('generate', 'similarity')")
     image = tmp_path / "store" / "images" / key[:2] / f"{key}.png"
-    content = bytearray(image.read_bytes())
-    content[len(content) // 2] ^= 4
-    image.chmod(0o644)
-    image.write_bytes(content)
-    with pytest.raises(UserError, match=rf"the image .*{key}.png cannot be read.*delete the file"):
+    damage(image, flip_a_bit(image))
+    with pytest.raises(UserError, match=rf"the image {image} of the store was damaged.*repeat the command"):
         run(tmp_path, "again")
-    image.unlink()
     assert left_behind(run(tmp_path, "once more")) == expected

@@ -8,9 +8,12 @@ from omegaconf import open_dict
 
 from dillema.config import compose
 from dillema.context import JobContext, group_options
-from dillema.errors import UserError
+from dillema.errors import NoWeights, UserError
+from dillema.job import links
+from dillema.job.links import point_running
 from dillema.job.run import run
 from dillema.report.words import points
+from dillema.run_writer import RunWriter
 from tests.backends import Backend
 
 SMALL = {
@@ -32,7 +35,7 @@ def start(tmp_path, monkeypatch, mlflow_tables):
 
     def start(folder, *overrides, sweep=None, **fields):
         """Runs the job on small back-ends, as Hydra would."""
-        Path(folder).mkdir(parents=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         cfg = compose(overrides)
         options = group_options(cfg.hydra.runtime.choices)
         with open_dict(cfg):
@@ -81,6 +84,57 @@ def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, cap
     assert "mlflow ui --backend-store-uri sqlite:///" in caplog.text
     (tracked,) = tracked_runs()
     assert tracked.data.params["generator"] == "mini" and tracked.data.params["seed"] == "0"
+
+
+def test_a_refused_run_writes_nothing_and_takes_no_link(start, monkeypatch):
+    start("outputs/day/first")
+    latest = Path("outputs/latest").resolve()
+
+    def refuse(cfg):
+        raise NoWeights("no weights", "none")
+
+    monkeypatch.setattr("dillema.job.run.check_weights", refuse)
+    Path("outputs/latest/results.json").unlink()
+    with pytest.raises(NoWeights):
+        start("outputs/day/second", "seed=1")
+    assert list(Path("outputs/day/second").iterdir()) == []
+    assert Path("outputs/latest").resolve() == latest
+    before = {path: path.stat().st_mtime_ns for path in latest.rglob("*")}
+    with pytest.raises(NoWeights):
+        start("outputs/day/first", "seed=1")
+    assert {path: path.stat().st_mtime_ns for path in latest.rglob("*")} == before
+
+
+def test_a_link_leads_to_the_run_that_goes_on_and_to_its_first_images(start, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    seen = []
+    write = RunWriter.add
+
+    def note(writer, images):
+        seen.append((Path("outputs/running").resolve(), Path("outputs/running/preview.html").exists()))
+        write(writer, images)
+
+    monkeypatch.setattr(RunWriter, "add", note)
+    for name in ("first", "second"):
+        start(f"outputs/day/{name}", f"seed={len(name)}")
+        assert set(seen) == {(Path(f"outputs/day/{name}").resolve(), True)}
+        assert not Path("outputs/running").is_symlink()
+        assert Path("outputs/latest").resolve() == Path(f"outputs/day/{name}").resolve()
+        seen.clear()
+    assert caplog.text.count(f"First images: {Path('outputs/running/preview.html').absolute()} ") == 2
+
+
+def test_the_link_to_another_run_that_goes_on_stays(tmp_path):
+    first, second = (tmp_path / "outputs" / "day" / name for name in ("first", "second"))
+    running = tmp_path / "outputs" / "running"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+    with point_running(first), point_running(second):
+        assert running.resolve() == second
+    assert not running.is_symlink()
+    with point_running(first):
+        links._point(running, second)
+    assert running.resolve() == second
 
 
 def test_the_runs_of_a_sweep_share_work_and_a_parent(start):
