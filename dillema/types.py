@@ -163,7 +163,8 @@ class Verdict:
     Attributes:
         scores: The scores of the gates, by "<gate>.<score>".
         reasons: Why the image does not count; empty if it counts.
-        checked: Whether any gate looked at the image. An image that no gate checked is not called valid.
+        checked: Whether any gate could judge the image. An image that no gate checked counts, but is not
+            called valid.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
