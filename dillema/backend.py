@@ -260,6 +260,8 @@ class Gate(Backend, Protocol):
     A class whose attribute `scores_classes` is true may also score single classes of the data set: each under
     `CLASS_SCORE` and the name of the class.
 
+    A class whose attribute `asks_placebos` is true also reads `Counterfactual.unchanged` of placebos.
+
     Thresholds are transient fields, because other thresholds need no new scores. A class may have
     `thresholds`, which names the `Threshold` of a score; job=calibrate finds those.
 
