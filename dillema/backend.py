@@ -261,6 +261,8 @@ class Gate(Backend, Protocol):
     `CLASS_SCORE` and the name of the class. One whose attribute `compares_masks` is true compares images with
     the masks of their samples: a run on masks warns if no gate does.
 
+    A class whose attribute `asks_placebos` is true also reads `Counterfactual.unchanged` of placebos.
+
     Thresholds are transient fields, because other thresholds need no new scores. A class may have
     `thresholds`, which names the `Threshold` of a score; job=calibrate finds those.
 

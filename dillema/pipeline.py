@@ -117,7 +117,8 @@ class Pipeline:
         verdicts = results.join_verdicts(generated, self.gates, scores)
         images = results.join_images(generated, sources, captions, controls, verdicts, quality)
         predictions = self.predict(runner, items.to_predict(images, sources, dataset))
-        return results.Block(images, predictions, results.count(samples, captions, rewritten, images))
+        counts = results.count(samples, captions, rewritten, images, self.gates)
+        return results.Block(images, predictions, counts)
 
     def list_steps(self) -> list[tuple[str, float]]:
         """Returns the steps of a block in their order, each with the items that a source has at most."""

@@ -72,6 +72,12 @@ def place_image(name: str, verdict: Verdict) -> str:
     return f"{COUNTED_IMAGES if verdict.valid else REJECTED_IMAGES}/{name}"
 
 
+def is_checked(results: Mapping[str, Any]) -> bool:
+    """Returns whether a gate could judge any image of a run; otherwise none is called valid."""
+    counts = results["counts"]
+    return bool(results["gates"]) and counts.get("unjudged") != counts.get("generated", 0)
+
+
 @dataclass(frozen=True)
 class Labels:
     """The properties of a run's data set that figures and pages need; see `dillema.backend.Dataset`."""

@@ -205,6 +205,7 @@ def write_card(run: RunFolder, labels: Labels) -> None:
     verdicts = [image.verdict for image in images]
     licences = dict.fromkeys(text for image in images for text in image.licences)
     counts = Counter(verdict.valid for verdict in verdicts)
+    unjudged = sum(not verdict.checked for verdict in verdicts)
     configs = [
         _describe_config(name, [folder], valid)
         for name, folder, valid in (("default", COUNTED_IMAGES, True), ("rejected", REJECTED_IMAGES, False))
@@ -213,13 +214,15 @@ def write_card(run: RunFolder, labels: Labels) -> None:
     if configs:
         folders = [COUNTED_IMAGES] * (counts[True] > 0) + [REJECTED_IMAGES] * (counts[False] > 0)
         configs.append(_describe_config("all", folders, None))
-    is_checked = any(verdict.checked for verdict in verdicts)
+    described = f"{counts[True]} images count, {counts[False]} were rejected."
+    if unjudged:
+        described += f" {unjudged} of those that count were not checked: no gate could judge them."
+    if unjudged == len(verdicts):
+        described = f"There are {len(verdicts)} images; no gate has checked them."
     card = CARD.format(
         configs=OmegaConf.to_yaml(OmegaConf.create({"configs": configs})),
         dataset=labels.name,
-        counts=f"{counts[True]} images count, {counts[False]} were rejected."
-        if is_checked
-        else f"There are {len(verdicts)} images; no gate has checked them.",
+        counts=described,
         licences=LICENCES.format("\n".join(f"- {text}" for text in licences)) if licences else "",
         note=get_task(labels.task).export_note,
         classes="\n".join(

@@ -139,6 +139,8 @@ class Counterfactual:
         method: How the text was written, if an editor has several methods.
         alternatives: The replacements that were proposed for each attribute, if the editor asks for several.
         caption: The text before the edits; the pipeline adds it.
+        unchanged: For a placebo that gates judge, the edits that other counterfactuals of its source have,
+            one for each attribute.
     """
 
     text: str
@@ -146,6 +148,7 @@ class Counterfactual:
     method: str = ""
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     caption: str = ""
+    unchanged: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,8 @@ class Verdict:
     Attributes:
         scores: The scores of the gates, by "<gate>.<score>".
         reasons: Why the image does not count; empty if it counts.
-        checked: Whether any gate looked at the image. An image that no gate checked is not called valid.
+        checked: Whether any gate could judge the image. An image that no gate checked counts, but is not
+            called valid.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)

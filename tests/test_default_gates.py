@@ -54,9 +54,14 @@ def test_classification_asks_questions_and_compares_with_clip(dillema, resnets, 
     assert scores(folder) >= {
         "clip.image_image", "clip.text_generated", "clip.direction", "clip.label", "image.sharpness",
     }  # fmt: skip
-    for image in run.placebos():  # nothing was edited, so nothing is asked about an edit
-        assert "questions.edited" not in image.verdict.scores
-        assert "questions.label" in image.verdict.scores
+    changed = {image.source: [] for image in run.placebos()}
+    for image in run.generated():
+        changed[image.source] += [edit.attribute for edit in image.counterfactual.edits if edit.original]
+    assert any(changed.values())
+    for image in run.placebos():  # nothing was edited: it is asked for the old values of what others change
+        asked = [name for name in image.verdict.scores if name.startswith("questions.unchanged")]
+        assert len(asked) == len(set(changed[image.source])) and "questions.label" in image.verdict.scores
+        assert not any(name.startswith("questions.edited") for name in image.verdict.scores)
 
 
 def test_segmentation_compares_masks_by_a_segmenter_of_another_family(dillema):

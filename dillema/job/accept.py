@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..fields import NotNegative, Share
 from ..files import write_atomically
 from ..report import words
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, is_checked
 from .report import check_inputs, open_run
 
 __all__ = ["accept", "check_inputs"]
@@ -105,7 +105,7 @@ def _check_valid(folder: RunFolder, limit: float | None) -> Iterator[Criterion]:
     generated, valid = counts["generated"], counts["valid"]
     measured = f"{words.percent(valid / generated)}, {valid} of {generated}" if generated else ""
     verdict = HOLDS if valid >= limit * generated else FAILS
-    if not folder.results["gates"] or not generated:
+    if not is_checked(folder.results) or not generated:
         measured, verdict = "no gate checked an image", NOT_SHOWN
     yield Criterion("", "valid images", limit, f"at least {words.percent(limit)}", measured, verdict)
 

@@ -26,7 +26,7 @@ from ..files import write_atomically
 from ..predictions import Predictions
 from ..report import costs, words
 from ..report.page import environment
-from ..run_folder import RESULTS, RunFolder, StoredImage
+from ..run_folder import RESULTS, RunFolder, StoredImage, is_checked
 from .ranking import RankedGenerator, rank_generators, ranking_table
 from .summary import comparison_table
 
@@ -93,8 +93,13 @@ class Row:
 
     @property
     def checked(self) -> bool:
-        """Returns whether any gate looked at the images."""
-        return bool(self.run.folder.results["gates"])
+        """Returns whether any gate judged the images."""
+        return is_checked(self.run.folder.results)
+
+    @property
+    def unjudged(self) -> int:
+        """Returns how many images no gate could judge."""
+        return int(self.run.folder.results["counts"].get("unjudged", 0))
 
     @property
     def is_too_few(self) -> bool:

@@ -115,8 +115,8 @@ def count_edits_that_show(folder: RunFolder) -> tuple[int, int]:
     """Returns how many generated images show all their edits, and of how many that is known.
 
     An image shows its edits if every gate with the score `edited` gives it the threshold `min_edited` of the
-    run or more. A gate that does not recognise the old value in the original (score `original` below
-    `min_original`) is no judge of the image.
+    run or more. A gate that does not recognise the old value of an edit in the original (score `original`
+    below `min_original`) is no judge of that edit.
     """
     thresholds = folder.settings.config.get("validity") or {}
     shown = judged = 0
@@ -126,10 +126,9 @@ def count_edits_that_show(folder: RunFolder) -> tuple[int, int]:
         for name, score in scores.items():
             gate, _, kind = name.rpartition(".")
             limits = thresholds.get(gate) or {}
-            recognises = scores.get(f"{gate}.{ORIGINAL_SCORE}", 1.0) >= limits.get(
-                "min_original", DEFAULT_THRESHOLD
-            )
-            if kind == EDIT_SCORE and recognises:
+            original = f"{gate}.{kind.replace(EDIT_SCORE, ORIGINAL_SCORE)}"
+            recognises = scores.get(original, 1.0) >= limits.get("min_original", DEFAULT_THRESHOLD)
+            if kind.partition("_")[0] == EDIT_SCORE and recognises:  # `edited_2` is of a second edit
                 answers.append(score >= limits.get("min_edited", DEFAULT_THRESHOLD))
         judged += bool(answers)
         shown += bool(answers) and all(answers)

@@ -31,6 +31,7 @@ from ..run_folder import (
     read_metadata,
 )
 from ..run_writer import write_card
+from ..steps.results import count_verdicts
 from ..steps.verdict import score_names, verdict
 from ..types import Verdict
 from .figures import compute_figures
@@ -85,7 +86,7 @@ def judge_again(
         _add_failures(source, context.folder, failures)
         judged = _judge_images(source, folder, "generated", judge_image, wait_for_files)
         _judge_images(source, folder, "placebo", judge_image, wait_for_files)
-    valid = sum(now for _, now in judged.values())
+    valid, unjudged = count_verdicts(gates, [verdicts[image] for image in judged])
     write_card(folder, source.labels)
     new_verdicts.judge(source.predictions_file, context.folder / PREDICTIONS, judge_image, new_names)
     description = {
@@ -95,7 +96,9 @@ def judge_again(
     description |= {"distance": None}  # the old distance is of other valid images
     description |= results or {}
     failed = len(source.failures()) + len(failures)
-    description["counts"] = description["counts"] | {"valid": valid, "failed": failed}
+    counts = {name: count for name, count in description["counts"].items() if name != "unjudged"}
+    counts |= {"valid": valid, "failed": failed} | ({"unjudged": unjudged} if unjudged else {})
+    description["counts"] = counts
     folder.write_results(description | compute_figures(folder, description, source.models))
     page.write(folder)
     show(folder)
@@ -182,7 +185,7 @@ def _judge_images(
 ) -> dict[str, tuple[bool, bool]]:
     """Writes metadata.jsonl with new verdicts, and moves the images whose verdict has changed.
 
-    Returns for each image whether it counted before and whether it counts now.
+    Returns for each image whether it was valid before and whether it is valid now.
     """
     target, moved = folder.path / part, []
     judged: dict[str, tuple[bool, bool]] = {}
@@ -192,7 +195,7 @@ def _judge_images(
         for row in read_metadata(source.path / part):
             image = row["file_name"].rpartition("/")[2].rpartition(".")[0]
             new = judge_image(image, row["scores"] or {})
-            judged[image] = row["valid"], new.valid
+            judged[image] = row["valid"] and row["checked"], new.valid and new.checked
             row |= {"scores": dict(new.scores) or None, "valid": new.valid}
             row |= {"reasons": list(new.reasons), "checked": new.checked}
             earlier = row["file_name"]
@@ -233,7 +236,7 @@ def _describe_settings(source: RunFolder, blocks: Mapping[str, DictConfig]) -> I
 
 
 def _describe_verdicts(judged: Mapping[str, tuple[bool, bool]]) -> Iterator[str]:
-    """Yields a line with the numbers of valid images, and one for those that count no more or only now."""
+    """Yields a line with the numbers of valid images, and one for those valid no more or only now."""
     before, now = (sum(valid[i] for valid in judged.values()) for i in range(2))
     yield f"Valid images: {before} before, {now} now, of {len(judged)}"
     for title, change in (("Rejected now", (True, False)), ("Valid now", (False, True))):

@@ -17,7 +17,7 @@ from ..gate_check import find_dependent_gates
 from ..keys import digest
 from ..run_folder import RunFolder, StoredImage
 from ..runner import Runner
-from ..steps.gate import GateItem, GateStep
+from ..steps.gate import GateItem, GateStep, name_unchanged
 from ..steps.verdict import FAILED
 from ..store import Store
 from ..types import Sample
@@ -95,7 +95,7 @@ def _score_images(
     labels = source.labels
     vary = (source.settings.config.get("dataset") or {}).get("vary") or {}
     dataset = RunDataset(labels.name, labels.task, labels.classes, labels.colours, labels.ignored, vary)
-    items = [_make_item(source.path / part, image) for part, image in images]
+    items = name_unchanged([_make_item(source.path / part, image) for part, image in images])
     _warn_of_losses(images)
     scores: dict[str, dict[str, float]] = {image.id: {} for _, image in images}
     for gate in gates:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..report import words
-from ..run_folder import RunFolder
+from ..report import validity, words
+from ..run_folder import RunFolder, is_checked
 
 log = logging.getLogger(__name__)
 
@@ -16,13 +16,15 @@ log = logging.getLogger(__name__)
 def show(folder: RunFolder) -> None:
     """Shows the figures of a run and the path of its folder."""
     results, console = folder.results, Console()
-    is_checked = bool(results["gates"])  # without a gate no image is called valid
+    checked = is_checked(results)
     counts = ", ".join(
-        f"{count} {name}" for name, count in results["counts"].items() if is_checked or name != "valid"
+        f"{count} {name}" for name, count in results["counts"].items() if checked or name != "valid"
     )
     console.print(f"{results['dataset']}: {counts}", highlight=False)
+    for sentence in validity.describe_abstentions(folder):
+        log.warning("%s", sentence)
     for model, model_figures in results["models"].items():
-        _show_model(console, model, model_figures, is_checked)
+        _show_model(console, model, model_figures, checked, results["counts"].get("unjudged", 0))
     if not results["models"]:
         log.info("%s", words.NO_MODEL)
     if results["comparisons"]:
@@ -30,7 +32,9 @@ def show(folder: RunFolder) -> None:
     log.info("Folder:  %s (open report.html)", folder.path.absolute())
 
 
-def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_checked: bool) -> None:
+def _show_model(
+    console: Console, model: str, model_figures: dict[str, Any], checked: bool, unjudged: int
+) -> None:
     """Shows the figures of a model, and what they mean."""
     for title, part in words.parts(model_figures):
         table = Table(
@@ -46,7 +50,7 @@ def _show_model(console: Console, model: str, model_figures: dict[str, Any], is_
             table.add_row(words.format_metric_name(name), words.percent(original), changed, drop, interval)
         _add_placebo(table, part)
         console.print(table)
-    for sentence in words.verdict(model, model_figures, is_checked):
+    for sentence in words.verdict(model, model_figures, checked, unjudged):
         log.info("%s", sentence)
     if worst := words.worst_in_words(model_figures):
         log.info("Worst: %s", worst)

@@ -35,12 +35,18 @@
   const markedText = pieces =>
     element("p", {}, ...pieces.map(([text, edited]) => (edited ? element("mark", {}, text) : text)));
 
+  function describeValidity(row) {
+    if (!row.checked) return form.elements.validity ? "not judged" : "";
+    return row.valid ? "valid" : "rejected";
+  }
+
   function cardTitle(row, name) {
     const several = row.answers.length > 1;
     const title = element("h3", {}, name);
     if (row.classes.length === 1) title.append(`, class: ${row.classes[0]}`);
-    if (row.checked) {
-      const [className, validity] = row.valid ? ["good", "valid"] : ["bad", "rejected"];
+    const validity = describeValidity(row);
+    if (validity) {
+      const className = { valid: "good", rejected: "bad" }[validity] ?? "";
       title.append(", ", element("span", { className }, validity));
     }
     for (const { model, outcome } of row.answers) {
@@ -103,7 +109,7 @@
     return (
       (!wanted.edit || row.edits.some(([attribute, , to]) =>
         wanted.edit === attribute || wanted.edit === `${attribute} → ${to}`)) &&
-      (!wanted.validity || row.valid === (wanted.validity === "valid")) &&
+      (!wanted.validity || describeValidity(row) === wanted.validity) &&
       (!wanted.class || row.classes.includes(wanted.class)) &&
       (!wanted.outcome || answers.some(answer => answer.outcome === wanted.outcome))
     );
@@ -168,7 +174,7 @@
         edit.add(new Option(link.dataset.edit));
       }
       edit.value = link.dataset.edit;
-      if (validity) validity.value = "valid";
+      if (validity && rows.every(row => row.checked)) validity.value = "valid";
     });
   }
   if (rows.length) update();

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
-from ..run_folder import PREVIEW, RunFolder
+from ..run_folder import PREVIEW, RunFolder, is_checked
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
 from .confusion import write_confusion_matrices
@@ -24,7 +24,7 @@ def write_page(folder: RunFolder) -> None:
         .get_template("page.html.j2")
         .render(
             results=results,
-            checked=bool(results["gates"]),
+            checked=is_checked(results),
             task=get_task(results["task"]),
             failures=folder.failures(),
             title=f"{', '.join(results['models']) or 'Counterfactuals'} on {results['dataset']}",
@@ -74,7 +74,9 @@ def environment() -> "Environment":
     pages = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.globals.update(plots=plots, words=words, licence_rows=licence_rows)
+    pages.globals.update(
+        plots=plots, words=words, licence_rows=licence_rows, describe_unjudged=validity.describe_unjudged
+    )
     return pages
 
 

@@ -8,8 +8,10 @@ from typing import Any
 from ..config_check import fits
 from ..gate_check import describe_unseen_masks
 from ..run_folder import RunFolder
+from ..steps.verdict import FAILED
 from ..task import get_task
 from ..types import Verdict
+from .words import count
 
 CAPTION_SCORE = "text_original"  # of a gate that compares captions with original images
 RARE_SHARE = 1 / 3  # of the mean count of the values of an attribute
@@ -21,12 +23,17 @@ class Rejections:
 
     images: int = 0
     rejected: int = 0
+    unjudged: int = 0
     by_gate: Counter[str] = field(default_factory=Counter)
+    scored_by_gate: Counter[str] = field(default_factory=Counter)
 
     def add(self, verdict: Verdict) -> None:
         """Adds an image. One that two gates reject counts for both."""
         self.images += 1
         self.rejected += not verdict.valid
+        self.unjudged += not verdict.checked
+        scored = {name.partition(".")[0] for name in verdict.scores if not name.endswith(f".{FAILED}")}
+        self.scored_by_gate.update(scored)
         self.by_gate.update({reason.partition(":")[0] for reason in verdict.reasons})
 
     @property
@@ -52,15 +59,39 @@ def count_rejections(folder: RunFolder) -> dict[str, Any]:
             rows.setdefault(edit.replacement, Rejections()).add(image.verdict)
     for image in folder.placebos():
         placebos.add(image.verdict)
+    blocks: Mapping[str, Any] = folder.settings.select("validity") or {}
     table = [(attribute, sort_by_rate(values[attribute]), row) for attribute, row in sort_by_rate(attributes)]
     return {
         "gates": folder.results["gates"],
+        "scoring_gates": [
+            name for name in folder.results["gates"] if not blocks.get(name, {}).get("weights")
+        ],
         "caption_gates": find_caption_gates(folder),
         "unseen_masks": find_unseen_masks(folder),
         "all": generated,
         "placebos": placebos,
         "attributes": table,
     }
+
+
+def describe_abstentions(folder: RunFolder) -> list[str]:
+    """Returns sentences about gates that judged no image, and about images that no gate judged."""
+    counted = count_rejections(folder)
+    images: Rejections = counted["all"]
+    sentences = [
+        f"validity.{gate} scored none of the {count(images.images, 'image')}: it has nothing to judge in them"
+        for gate in counted["scoring_gates"]
+        if images.images and not images.scored_by_gate[gate] + images.by_gate[gate]
+    ]
+    if counted["gates"] and images.unjudged:
+        sentences.append(describe_unjudged(images.unjudged))
+    return sentences
+
+
+def describe_unjudged(images: int) -> str:
+    """Returns what it means that no gate could judge some images."""
+    them = "it, so it counts, but is not" if images == 1 else "them, so they count, but are not"
+    return f"{count(images, 'image')}: no gate could judge {them} called valid."
 
 
 def find_caption_gates(folder: RunFolder) -> list[str]:

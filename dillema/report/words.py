@@ -8,7 +8,7 @@ direction.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, is_checked
 from ..statistics import MIN_GROUPS
 
 WORST_CONDITIONS = 3  # on the first screen
@@ -95,20 +95,20 @@ def join_names(names: Sequence[str], limit: int = NAMES_IN_SENTENCE) -> str:
 
 def describe_run(folder: RunFolder) -> str:
     """Returns what a run found out about all its models."""
-    checked = bool(folder.results["gates"])
-    sentences = [
-        " ".join(verdict(model, figures, checked)) for model, figures in folder.results["models"].items()
-    ]
+    results = folder.results
+    judged = is_checked(results), results["counts"].get("unjudged", 0)
+    sentences = [" ".join(verdict(model, row, *judged)) for model, row in results["models"].items()]
     return "\n\n".join(sentences) or NO_MODEL
 
 
-def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
+def verdict(model: str, figures: Figures, checked: bool = True, unjudged: int = 0) -> list[str]:
     """Returns sentences about what a run found out about a model, the most important one first.
 
     Args:
         model: Its name.
         figures: Of the model, from results.json.
-        checked: Whether any gate looked at the images.
+        checked: Whether a gate judged any image.
+        unjudged: How many images count because no gate could judge them.
     """
     if figures.get("drop") is None:
         which = "is valid" if checked else "has a figure"
@@ -120,7 +120,7 @@ def verdict(model: str, figures: Figures, checked: bool = True) -> list[str]:
         return [*warnings(model, figures), f"No verdict about {model}: {too_few(figures)}."]
     return [
         *warnings(model, figures),
-        _describe_drop(model, figures, checked),
+        _describe_drop(model, figures, checked and not unjudged),
         *([] if checked else ["No gate checked the images: whether their labels still hold is not known."]),
         *_describe_placebo(figures),
         *_describe_harm(figures),

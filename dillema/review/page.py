@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import report
 from ..decoding import read_saved_image
 from ..report.gallery import mark_spans
+from ..run_folder import is_checked
 from ..task import get_task
 from .items import Review
 
@@ -34,7 +35,8 @@ def render_page(review: Review, embedded: bool = False) -> str:
     }
     return _template().render(
         data=data,
-        checked=bool(review.folder.results["gates"]),
+        checked=is_checked(review.folder.results),
+        gates=review.folder.results["gates"],
         script=script,
         style=style,
         policy=f"default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "

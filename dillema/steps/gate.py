@@ -1,7 +1,7 @@
 """Scores every generated image by one gate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isinf, isnan
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from PIL import Image
 from ..backend import Dataset, Gate
 from ..errors import ItemError
 from ..image_size import in_equal_sizes
-from ..types import Counterfactual, Sample
+from ..types import Counterfactual, Edit, Sample
 from .base import Step, StepResult, dataset_key, open_image
 from .verdict import list_scores
 
@@ -57,7 +57,9 @@ class GateStep(Step[GateItem]):
         edits = [asdict(edit) for edit in counterfactual.edits]
         texts = [counterfactual.caption, counterfactual.text]
         source = [item.source_key, dict(item.sample.attributes)]
-        return [dataset_key(self.dataset), source, item.image_key, texts, edits]
+        unchanged = counterfactual.unchanged if getattr(self.gate, "asks_placebos", False) else ()
+        others = [[asdict(edit) for edit in unchanged]] if unchanged else []
+        return [dataset_key(self.dataset), source, item.image_key, texts, edits, *others]
 
     def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[StepResult | Exception]:
         """Returns the scores by name, without NaN."""
@@ -76,6 +78,22 @@ class GateStep(Step[GateItem]):
         samples = [item.sample for item, _ in pairs]
         counterfactuals = [item.counterfactual for item, _ in pairs]
         return backend.score(samples, counterfactuals, [image for _, image in pairs], self.dataset)
+
+
+def name_unchanged(items: Sequence[GateItem]) -> list[GateItem]:
+    """Returns items whose placebos have the edits of other images of their source as `unchanged`."""
+    edits: dict[str, dict[str, Edit]] = {}
+    for item in items:
+        for edit in item.counterfactual.edits:
+            edits.setdefault(item.sample.id, {}).setdefault(edit.attribute, edit)
+    named = []
+    for item in items:
+        counterfactual = item.counterfactual
+        if not counterfactual.edits:
+            unchanged = tuple(edits.get(item.sample.id, {}).values())
+            counterfactual = replace(counterfactual, unchanged=unchanged)
+        named.append(replace(item, counterfactual=counterfactual))
+    return named
 
 
 def _check_scores(scores: Mapping[str, float], names: Sequence[str]) -> StepResult | Exception:

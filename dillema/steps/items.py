@@ -28,7 +28,7 @@ from ..types import (
 )
 from .caption import CaptionItem
 from .control import ControlItem
-from .gate import GateItem
+from .gate import GateItem, name_unchanged
 from .generate import ControlFile, GenerateItem
 from .keywords import KeywordsItem
 from .predict import PredictItem, read_file, read_resized
@@ -258,7 +258,7 @@ def to_gate(generated: Outcomes) -> list[GateItem]:
         items.append(
             GateItem(name, item.sample, item.source_key, item.counterfactual, image.image, image.key)
         )
-    return items
+    return name_unchanged(items)
 
 
 def to_quality(generated: Outcomes, sources: Outcomes) -> list[QualityItem]:

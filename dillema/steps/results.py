@@ -81,18 +81,33 @@ def join_predictions(
     ]
 
 
+def count_verdicts(gates: Sequence[Gate], verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Returns how many images are valid, and how many count because no gate could judge them.
+
+    Without gates all images are among the first, which no page then calls valid.
+    """
+    unjudged = sum(not verdict.checked for verdict in verdicts) if gates else 0
+    return sum(verdict.valid for verdict in verdicts) - unjudged, unjudged
+
+
 def count(
-    samples: Sequence[Sample], captions: Outcomes, rewritten: Outcomes, images: Sequence[GeneratedImage]
+    samples: Sequence[Sample],
+    captions: Outcomes,
+    rewritten: Outcomes,
+    images: Sequence[GeneratedImage],
+    gates: Sequence[Gate],
 ) -> dict[str, int]:
     """Returns how many items of each kind there are."""
     counterfactuals = [image for image in images if not image.is_placebo]
+    valid, unjudged = count_verdicts(gates, [image.verdict for image in counterfactuals])
     corrected = sum(bool(caption.value.uncorrected) for caption in captions.values())
     return {
         "sources": len(samples),
         "captions": len(captions),
         "counterfactuals": len(rewritten),
         "generated": len(counterfactuals),
-        "valid": sum(image.verdict.valid for image in counterfactuals),
+        "valid": valid,
         "placebos": len(images) - len(counterfactuals),
         **({"corrected_captions": corrected} if corrected else {}),
+        **({"unjudged": unjudged} if unjudged else {}),
     }

@@ -11,21 +11,24 @@ FAILED = "failed"  # the score, 1.0, of an image that a gate could not score
 def verdict(gates: Sequence[Gate], scores: Mapping[str, float]) -> Verdict:
     """Returns the verdict of gates on one image; the keys of `scores` are "<gate>.<score>".
 
-    An image counts when every gate could score it and none has a reason against it. A gate with `combines`,
-    the names of other gates, judges all scores in the place of those.
+    An image counts when no gate has a reason against it; that a gate failed to score it is a reason. It is
+    checked when a gate gave it a score or a reason. A gate with `combines`, the names of other gates, judges
+    all scores in the place of those.
     """
     combined = {name for gate in gates for name in getattr(gate, "combines", ())}
     reasons: list[str] = []
+    is_scored = False
     for gate in gates:
         prefix = f"{gate.name}."
         values = {
             name.removeprefix(prefix): value for name, value in scores.items() if name.startswith(prefix)
         }
+        is_scored |= bool(values)
         if hasattr(gate, "combines"):
             reasons += _list_reasons(gate, {**scores, **values})
         elif values.get(FAILED) or gate.name not in combined:
             reasons += _list_reasons(gate, values)
-    return Verdict(dict(scores), tuple(reasons), checked=bool(gates))
+    return Verdict(dict(scores), tuple(reasons), checked=is_scored or bool(reasons))
 
 
 def _list_reasons(gate: Gate, values: Mapping[str, float]) -> Sequence[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..report.costs import summarise_costs
 from ..report.words import describe_run
-from ..run_folder import RunFolder, StoredImage
+from ..run_folder import RunFolder, StoredImage, is_checked
 from .pending import FIGURES, UNSENT, PendingRun
 
 TABLE_ROWS = 10_000  # MLflow's page loads whole tables
@@ -28,7 +28,8 @@ def collect(folder: RunFolder, pending: PendingRun, price_per_hour: float | None
     results, unsent = folder.results, folder.path / UNSENT
     pending.tags["models"] = ", ".join(results["models"])
     pending.tags["mlflow.note.content"] = describe_run(folder)
-    counts = {name: count for name, count in results["counts"].items() if results["gates"] or name != "valid"}
+    checked = is_checked(results)
+    counts = {name: count for name, count in results["counts"].items() if checked or name != "valid"}
     costs = summarise_costs(results, price_per_hour)
     pending.metrics = flatten_metrics(results | {"counts": counts} | costs)
     pending.dataset = _describe_generated_set(folder)

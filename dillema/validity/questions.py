@@ -24,6 +24,8 @@ from . import below, label_name, read_original
 
 CANNOT_TELL = "cannot tell"
 INSTRUCTION = "Answer with the letter of the right choice and nothing else."
+MAX_EDITS = 6  # whose scores are kept; those with the lowest probabilities, where an image has more
+SUFFIXES = ("", *(f"_{number}" for number in range(2, MAX_EDITS + 1)))
 TOP_LOGPROBS = 20  # the most that OpenAI's protocol allows
 
 
@@ -47,10 +49,15 @@ class QuestionsGate(ABC):
     """Asks a question for each edit and one about the label; scores are probabilities of correct answers.
 
     The choices for an edit are the values that its attribute may have; those for the label are `distractors`
-    other classes; both include "cannot tell". `edited` is the lowest probability of a new value, `label` that
-    of the label. The same questions are asked about the original: `original` is the lowest probability of an
-    old value, `original_label` that of the label. What the model does not recognise there is not used
-    against the image.
+    other classes; both include "cannot tell". `edited` is the probability of the new value, `label` that of
+    the label. The same questions are asked about the original: `original` is the probability of the old
+    value, `original_label` that of the label. What the model does not recognise there is not used against
+    the image. A placebo is asked about the attributes that the counterfactuals of its source change:
+    `unchanged` is the probability of the old value.
+
+    Each edit has its own pair of scores, so that thresholds can change later: `edited` and `original` are of
+    the edit with the lowest probability, `edited_2` and `original_2` of the next one, and so on, for up to
+    MAX_EDITS edits.
 
     A probability is that of the first token of the reply, so a question needs one pass of the model and no
     parsing.
@@ -66,7 +73,12 @@ class QuestionsGate(ABC):
     longest_side: Positive = 768
 
     version: ClassVar[int] = 1
-    scores: ClassVar[tuple[str, ...]] = ("edited", "label", "original", "original_label")
+    scores: ClassVar[tuple[str, ...]] = (
+        "label",
+        "original_label",
+        *(f"{score}{suffix}" for suffix in SUFFIXES for score in ("edited", "unchanged", "original")),
+    )
+    asks_placebos: ClassVar[bool] = True
     thresholds: ClassVar[Mapping[str, Threshold]] = {
         "edited": Threshold("min_edited", "edit"),
         "label": Threshold("min_label", "label"),
@@ -83,7 +95,7 @@ class QuestionsGate(ABC):
         images: Sequence[Image.Image],
         dataset: Dataset,
     ) -> list[dict[str, float] | Exception]:
-        """Returns the lowest probability of each kind of question that was asked about an image."""
+        """Returns the probabilities of the correct answers about each image and its original."""
         questions: dict[Any, Question] = {}
         plans = []
         for position, (sample, counterfactual, image) in enumerate(
@@ -91,41 +103,51 @@ class QuestionsGate(ABC):
         ):
             original = read_original(sample, image)
             plan = []
-            for score, text, choices, right_choice in self._ask_about(sample, counterfactual, dataset):
+            for number, score, text, choices, right_choice in self._ask_about(
+                sample, counterfactual, dataset
+            ):
                 is_original = score.startswith("original")
                 key = (sample.id if is_original else position, is_original, text, choices)
                 questions[key] = Question(original if is_original else image, text, choices)
-                plan.append((score, key, choices.index(right_choice)))
+                plan.append((number, score, key, choices.index(right_choice)))
             plans.append(plan)
         answer_by_question = dict(zip(questions, self.answer(list(questions.values())), strict=True))
-        return [_lowest_probabilities(plan, answer_by_question) for plan in plans]
+        return [_join_probabilities(plan, answer_by_question) for plan in plans]
 
     def reasons(self, scores: Mapping[str, float]) -> list[str]:
         """Returns what the model recognises in the original but not in the generated image."""
         reasons = []
-        if scores.get("original", 1.0) >= self.min_original:
-            reasons += below(scores, "edited", self.min_edited, "probability of what was edited")
+        for suffix in SUFFIXES:
+            if scores.get(f"original{suffix}", 1.0) >= self.min_original:
+                for score, words in (("edited", "what was edited"), ("unchanged", "what was not edited")):
+                    reasons += below(scores, score + suffix, self.min_edited, f"probability of {words}")
         if scores.get("original_label", 1.0) >= self.min_original:
             reasons += below(scores, "label", self.min_label, "probability of the label")
         return reasons
 
     def _ask_about(
         self, sample: Sample, counterfactual: Counterfactual, dataset: Dataset
-    ) -> list[tuple[str, str, tuple[str, ...], str]]:
-        """Returns the questions about an image and its original: score, text, choices, correct choice."""
+    ) -> list[tuple[int, str, str, tuple[str, ...], str]]:
+        """Returns the questions about an image and its original.
+
+        Each has the number of its edit (-1: the label), its score, text, choices and correct choice.
+        """
         questions = []
-        for edit in counterfactual.edits:
+        for number, edit in enumerate(counterfactual.edits or counterfactual.unchanged):
             text = self.attribute_question.format(attribute=edit.attribute)
             before = _original_value(edit, sample, dataset.vary)
             choices = _values(edit, before, dataset.vary)
-            questions.append(("edited", text, choices, edit.replacement))
+            if counterfactual.edits:
+                questions.append((number, "edited", text, choices, edit.replacement))
+            elif before:
+                questions.append((number, "unchanged", text, choices, before))
             if before:
-                questions.append(("original", text, choices, before))
+                questions.append((number, "original", text, choices, before))
         label = label_name(sample, dataset)
         if label:
             choices = _labels(label, sample.id, dataset.classes, self.distractors)
-            questions.append(("label", self.label_question, choices, label))
-            questions.append(("original_label", self.label_question, choices, label))
+            for score in ("label", "original_label"):
+                questions.append((-1, score, self.label_question, choices, label))
         return questions
 
     def _resize(self, image: Image.Image) -> Image.Image:
@@ -144,7 +166,7 @@ class TransformersQuestions(QuestionsGate):
     quantization: Mapping[str, Any] | None = None
     device: Transient[str] = "auto"
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def load(self) -> None:
         """Loads the model and its processor; raises a UserError when it has no chat template."""
@@ -205,7 +227,7 @@ class ServerQuestions(QuestionsGate, Server):
     top_p: float = field(default=1.0, init=False)
     max_tokens: int = field(default=1, init=False)
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     group: ClassVar[str] = "validity.questions"
 
     def load(self) -> None:
@@ -240,16 +262,20 @@ class ServerQuestions(QuestionsGate, Server):
         return _normalise(list(probabilities.values()))
 
 
-def _lowest_probabilities(
-    plan: Sequence[tuple[str, Any, int]], answer_by_question: Mapping[Any, Any]
+def _join_probabilities(
+    plan: Sequence[tuple[int, str, Any, int]], answer_by_question: Mapping[Any, Any]
 ) -> dict[str, float] | Exception:
-    """Returns the lowest probability of each score, or the exception of a question."""
-    scores: dict[str, float] = {}
-    for score, key, right_choice in plan:
+    """Returns the scores of an image, those of its least probable edit first; or a question's exception."""
+    probabilities: dict[int, dict[str, float]] = {}
+    for number, score, key, right_choice in plan:
         answer = answer_by_question[key]
         if isinstance(answer, Exception):
             return answer
-        scores[score] = min(scores.get(score, 1.0), answer[right_choice])
+        probabilities.setdefault(number, {})[score] = answer[right_choice]
+    scores = probabilities.pop(-1, {})
+    pairs = sorted(probabilities.values(), key=lambda pair: pair.get("edited", pair.get("unchanged", 1.0)))
+    for suffix, pair in zip(SUFFIXES, pairs, strict=False):
+        scores |= {f"{score}{suffix}": probability for score, probability in pair.items()}
     return scores
 
 

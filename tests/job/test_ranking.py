@@ -89,11 +89,12 @@ def test_every_gate_must_see_the_edit_unless_it_cannot_tell(folder_of_runs):
     blind = {"reader.edited": 0.9, "questions.edited": 0.1, "questions.original": 0.2}
     doubted = {"reader.edited": 0.9, "questions.edited": 0.55, "questions.original": 0.9}
     blind_alone = {"questions.edited": 0.9, "questions.original": 0.2}
-    write_painted("one", 0.1, [blind, doubted, blind_alone])
+    half_blind = blind | {"questions.edited_2": 0.3, "questions.original_2": 0.9}
+    write_painted("one", 0.1, [blind, doubted, blind_alone, half_blind])
     write_painted("two", 0.1, [SHOWN])
     page, _ = start(folder_of_runs, "one", "two")
     cells = {row["run"]: row["images that show their edits"] for row in page.tables["generators"][1:]}
-    assert cells == {"1": "50.0 % (1 of 2)", "2": "100.0 % (1 of 1)"}
+    assert cells == {"1": "33.3 % (1 of 3)", "2": "100.0 % (1 of 1)"}
 
 
 def test_conditionings_and_settings_of_a_generator_are_ranked_other_settings_are_not(folder_of_runs):

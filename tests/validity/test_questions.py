@@ -6,8 +6,16 @@ import pytest
 from PIL import Image
 
 from dillema.errors import UserError
+from dillema.steps.gate import GateItem, GateStep, name_unchanged
 from dillema.types import Counterfactual, Edit
-from dillema.validity.questions import CANNOT_TELL, Question, ServerQuestions, TransformersQuestions
+from dillema.validity.image import ImageGate
+from dillema.validity.questions import (
+    CANNOT_TELL,
+    MAX_EDITS,
+    Question,
+    ServerQuestions,
+    TransformersQuestions,
+)
 from tests import tiny
 from tests.captioner import checkpoints
 from tests.server import serving
@@ -99,6 +107,79 @@ def test_what_the_model_cannot_tell_in_the_original_is_no_reason():
         "probability of the label is 0.20, below 0.5"
     ]
     assert gate.reasons({"label": 0.2, "original_label": 0.4, "edited": 0.9}) == []
+
+
+class Scripted(TransformersQuestions):
+    """Answers by what a test says of each attribute: in the image, and in the original."""
+
+    def answer(self, questions):
+        original = list(tiny.image(0).getdata())
+        answers = []
+        for question in questions:
+            attribute = question.text.split()[3]
+            probabilities = PROBABILITIES[attribute][list(question.image.getdata()) == original]
+            answers.append([probabilities.get(choice, 0.0) for choice in question.choices])
+        return answers
+
+
+PROBABILITIES = {
+    "weather": ({"foggy": 0.02, "clear": 0.9}, {"clear": 0.95}),
+    "colour": ({"red": 0.01, "blue": 0.3}, {"blue": 0.3}),
+}
+PAINTED = tiny.dataset(vary={"weather": ["clear", "foggy"], "colour": ["red", "blue"]})
+EDITS = (Edit("weather", "clear", "foggy"), Edit("colour", "blue", "red"))
+
+
+def score_painted(edits, unchanged=()):
+    counterfactual = Counterfactual("text", edits, caption="caption", unchanged=unchanged)
+    (scores,) = Scripted(model="none").score([tiny.sample()], [counterfactual], [tiny.image(1)], PAINTED)
+    return scores
+
+
+def test_each_edit_is_judged_by_its_own_original():
+    scores = score_painted(EDITS)
+    assert scores == {"edited": 0.01, "original": 0.3, "edited_2": 0.02, "original_2": 0.95}
+    assert scores == score_painted(EDITS[::-1])
+    gate = TransformersQuestions(model="none")
+    assert gate.reasons(scores) == ["probability of what was edited is 0.02, below 0.5"]
+    gate.min_original = 0.2  # as job=judge changes it
+    assert [reason[-15:] for reason in gate.reasons(scores)] == ["0.01, below 0.5", "0.02, below 0.5"]
+    gate.min_original = 0.99
+    assert gate.reasons(scores) == []
+
+
+def test_a_placebo_is_asked_for_the_old_values_of_what_its_siblings_change():
+    scores = score_painted((), unchanged=EDITS)
+    assert scores == {"unchanged": 0.3, "original": 0.3, "unchanged_2": 0.9, "original_2": 0.95}
+    gate = TransformersQuestions(model="none")
+    assert gate.reasons(scores) == []  # what cannot be told in the original is not used against the placebo
+    assert gate.reasons({"unchanged": 0.3, "original": 0.8}) == [
+        "probability of what was not edited is 0.30, below 0.5"
+    ]
+
+
+def test_only_gates_that_ask_placebos_depend_on_what_their_siblings_change(tmp_path):
+    texts = [("0", EDITS[:1]), ("1", (Edit("weather", "clear", "snowy"), EDITS[1])), ("placebo", ())]
+    items = [
+        GateItem(f"a_{name}", tiny.sample(), "source", Counterfactual("text", edits), tmp_path, name)
+        for name, edits in texts
+    ]
+    named = name_unchanged(items)
+    assert named[:2] == items[:2] and named[2].counterfactual.unchanged == EDITS
+    for gate, asks in ((ImageGate(), False), (TransformersQuestions(model="none"), True)):
+        step = GateStep(gate, PAINTED)
+        assert (step.key(named[2]) != step.key(items[2])) == asks
+
+
+def test_many_edits_keep_the_scores_of_the_least_probable_ones():
+    names = [f"a{i}" for i in range(MAX_EDITS + 2)]
+    edits = tuple(Edit(name, "old", "new") for name in names)
+    gate = Recorder(model="none")
+    counterfactual = Counterfactual("new", edits, caption="old")
+    (scores,) = gate.score(
+        [tiny.sample()], [counterfactual], [tiny.image(1)], tiny.dataset(vary={name: [] for name in names})
+    )
+    assert len(scores) == 2 * MAX_EDITS and set(scores) <= set(gate.scores)
 
 
 def questions():

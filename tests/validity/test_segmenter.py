@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pytest
 
+from dillema.config import build
 from dillema.errors import ItemError, UserError
 from dillema.gate_check import refuse_unknown_classes
 from dillema.steps.verdict import list_scores
 from dillema.types import Counterfactual
 from dillema.validity.segmenter import SegmenterGate
 from tests import tiny
+from tests.test_config import composed
 
 ALL_CLASSES = tiny.dataset(ignored=frozenset())
 
@@ -51,6 +53,16 @@ def test_a_class_that_vanished_shows_in_the_worst_class_and_not_in_the_mean(gate
     strict = SegmenterGate(gate.model, min_agreement=0.0, min_class_agreement=0.3)
     assert strict.reasons(scores) == ["agreement in the worst class is 0.00, below 0.3"]
     assert SegmenterGate(gate.model, min_agreement=0.0).reasons(scores) == []
+
+
+@pytest.mark.parametrize("option", ["segmenter_cityscapes", "segmenter_trainids"])
+def test_a_class_that_is_not_found_at_all_rejects_an_image_of_real_streets(option):
+    block = composed(f"validity={option}").validity.segmenter
+    gate = build(block)
+    assert gate.reasons({"agreement": 0.6, "worst_class": 0.0}) == [
+        "agreement in the worst class is 0.00, below 0.02"
+    ]
+    assert gate.reasons({"agreement": 0.6, "worst_class": 0.02}) == []
 
 
 def test_a_class_may_have_a_threshold_of_its_own(gate):
