@@ -168,7 +168,7 @@ def generate(context: JobContext, pipeline: Pipeline, runner: Runner, start: flo
         "reference": totals.reference,
     }
     models = [model.name for model in pipeline.models]
-    log.info("All images are done: computing the figures")
+    log.info("All images are done: computing the results")
     folder.write_results(results | compute_figures(folder, results, models))
     return folder
 

@@ -147,7 +147,7 @@ class TrackedRun:
 
     def log(self, folder: RunFolder) -> None:
         """Adds the figures, tables and images of the finished run, and its verdict as description."""
-        with log_tracking_errors("the figures are not logged in full"):
+        with log_tracking_errors("the results are not logged in full"):
             collect(folder, self._pending, self._price)
 
     def end(self, error: BaseException | None = None) -> None:
