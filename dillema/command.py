@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
@@ -21,6 +22,7 @@ from dillema.config_check import check, check_inputs, list_mistakes
 from dillema.context import JobContext
 from dillema.errors import NoWeights, UserError, machine_errors
 from dillema.overrides import choose_values, describe_options, prefetch_command, prepare
+from dillema.passwords import hide_passwords, hide_passwords_in_files
 from dillema.stops import STOP_CODES, STOPPED, handle_signals, raise_stopped, stop_code
 
 log = logging.getLogger("dillema")
@@ -53,7 +55,7 @@ def run_command() -> None:
         if code := stop_code(error):
             print(STOPPED, file=sys.stderr)
             _end_stopped(code)
-        sys.exit(f"{error}")
+        sys.exit(hide_passwords(f"{error}"))
     except SystemExit as error:
         if error.code in STOP_CODES:  # of the job
             _end_stopped(error.code)
@@ -64,6 +66,7 @@ def run_command() -> None:
 def run_hydra(cfg: DictConfig) -> float | None:
     """Runs the job of a configuration that Hydra has composed; returns what a sweeper searches for."""
     is_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    _hide_passwords(HydraConfig.get())
     try:
         if is_sweep:
             check(cfg)
@@ -88,6 +91,12 @@ def run_hydra(cfg: DictConfig) -> float | None:
             # sys.exit would end the other runs of the sweep, too; Hydra raises this error again at the end
             raise SweepError(str(error)) from error
         sys.exit(1)
+
+
+def _hide_passwords(hydra: HydraConf) -> None:
+    """Replaces the passwords in the files that Hydra has written about a job and its sweep."""
+    settings = Path(hydra.runtime.output_dir, hydra.output_subdir or "")
+    hide_passwords_in_files([*settings.glob("*.yaml"), Path(hydra.sweep.dir, "multirun.yaml")])
 
 
 def _prepare_tracking(arguments: list[str]) -> None:

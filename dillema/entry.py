@@ -13,6 +13,7 @@ from .config_check import check, check_inputs
 from .context import JobContext, group_options
 from .errors import UserError, machine_errors
 from .overrides import prepare
+from .passwords import PasswordFormatter, hide_passwords_in_files
 from .run_folder import RunFolder
 
 
@@ -59,6 +60,7 @@ def _write_settings(folder: Path, cfg: DictConfig, hydra: DictConfig, overrides:
         OmegaConf.create({"hydra": {"runtime": {"choices": hydra.runtime.choices}}}), target / "hydra.yaml"
     )
     OmegaConf.save(OmegaConf.create(list(overrides)), target / "overrides.yaml")
+    hide_passwords_in_files(target.glob("*.yaml"))
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def _logging(folder: Path) -> Iterator[None]:
     logger = logging.getLogger("dillema")
     level = logger.level
     file = logging.FileHandler(folder / "dillema.log", mode="w", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(PasswordFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers: list[logging.Handler] = [file]
     if not logger.hasHandlers():
         handlers.append(logging.StreamHandler())

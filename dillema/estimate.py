@@ -13,6 +13,7 @@ from .downloads import gigabytes
 from .image_size import Size
 from .keys import digest, identity
 from .pipeline import Pipeline
+from .progress import typical_seconds
 from .runner import Item, Outcome, Runner
 from .speeds import read_speed
 from .steps.base import Step
@@ -28,6 +29,7 @@ from .types import Sample
 
 log = logging.getLogger(__name__)
 
+SMALL_DISK, SMALL_COST = 10e6, 0.01
 PNG_SHARE = 0.6  # of the bytes of its pixels that an image takes on the disk, roughly
 LOOKED_UP = 200  # sources whose finished work is counted; that of the others is taken to be alike
 
@@ -38,8 +40,8 @@ class Estimate:
 
     Attributes:
         images: How many images it generates, placebos included.
-        seconds: The time of the steps whose time is known; None if it is not known of any step.
-        unknown: The steps whose time is not known, because their back-ends have not run with this store.
+        seconds: The time of all steps; None if there is nothing to do.
+        unknown: The steps whose time is a typical one, because their back-ends have not run with this store.
         disk: Bytes of images.
         free: Bytes that are free on the disk of the store.
         price: What an hour of the machine costs, if that is known.
@@ -59,15 +61,20 @@ class Estimate:
         """Returns the estimate in one line."""
         if self.is_finished:
             return "All images and answers of this run are in the store"
-        parts = [f"{self.images} images", f"{gigabytes(self.disk)} of disk ({gigabytes(self.free)} are free)"]
-        duration = [] if self.seconds is None else [format_duration(self.seconds)]
-        if self.seconds is not None and self.price is not None:
-            duration.append(f"a cost of {self.seconds / 3600 * self.price:.2f}")
-        parts += [] if self.unknown else duration
+        roughly = "roughly " if self.unknown else ""
+        parts = [f"{self.images} images"] if self.images else []
+        if self.disk:
+            disk = "under 10 MB" if self.disk < SMALL_DISK else gigabytes(self.disk)
+            parts.append(f"{disk} of disk ({gigabytes(self.free)} are free)")
+        if self.seconds is not None:
+            parts.append(f"{roughly}{format_duration(self.seconds)}")
+            if self.price:
+                cost = self.seconds / 3600 * self.price
+                parts.append(f"{roughly}a cost of {cost:.2f}" if cost >= SMALL_COST else "a cost under 0.01")
         text = f"This run takes at most about {', '.join(parts)}; finished work in the store is left out"
         if self.unknown:
-            text += f". Not known yet is the time of {', '.join(self.unknown)}: no run has measured it here"
-            text += f". The other steps take {', '.join(duration)}" if duration else ""
+            text += f". No run has measured {', '.join(self.unknown)} here: their times are typical of small "
+            text += "models, and large ones take many times as long on a CPU"
         return text
 
 
@@ -86,7 +93,7 @@ def estimate(
         images += missing if isinstance(step, GenerateStep) else 0
         files += missing if step.images else 0
         speed = read_speed(runner.store.folder, step)
-        seconds += missing * (speed or 0)
+        seconds += missing * (typical_seconds(step.name) if speed is None else speed)
         if missing and speed is None and step.name not in unknown:
             unknown.append(step.name)
     width, height = pipeline.size.of(_source_size(samples)) if files else (0, 0)
@@ -111,7 +118,7 @@ def show(found: Estimate) -> None:
 def format_duration(seconds: float) -> str:
     """Returns a duration in the unit that suits it."""
     if seconds < 100:
-        return f"{seconds:.0f} seconds"
+        return f"{seconds:.0f} seconds" if seconds >= 1.5 else "a second"
     return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
 
 

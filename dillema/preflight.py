@@ -4,10 +4,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
+import numpy as np
 from omegaconf import DictConfig
 
 from . import hub
+from .backend import Dataset
 from .downloads import (
     Download,
     look_at_path,
@@ -26,6 +30,7 @@ from .server import Server
 from .steps import items
 from .steps.predict import PredictStep
 from .steps.source import SourceStep
+from .task import PredictionSet, get_task
 from .types import Sample
 
 log = logging.getLogger(__name__)
@@ -69,10 +74,10 @@ def check_weights(cfg: DictConfig) -> None:
 
 
 def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) -> None:
-    """Lets every model predict one original. The run uses its record, so that no work is done twice.
+    """Lets every model predict one original, and shows its score; warns of one that is no better than chance.
 
-    Raises a UserError for a model that cannot be loaded, whose classes do not fit the data set, or that
-    fails.
+    The run uses the record, so that no work is done twice. Raises a UserError for a model that cannot be
+    loaded, whose classes do not fit the data set, or that fails.
     """
     probe = Runner(
         runner.store, runner.executor, runner.max_failures, runner.retry_failed, allow_total_failure=True
@@ -86,14 +91,48 @@ def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) 
     item, _ = items.make_original(next(iter(sources.values())))
     for model in pipeline.models:
         step = PredictStep(model, pipeline.dataset, runner.executor.devices)
-        if not probe.run(step, [item]):
+        records = probe.run(step, [item])
+        if not records:
             message = probe.failures[-1]["message"]
             raise UserError(f"model={model.name} cannot predict the original of {item.sample.id}: {message}")
-        log.info(
-            "model=%s: loaded, its classes fit, and it predicts the original of %s",
-            model.name,
-            item.sample.id,
-        )
+        (record,) = records.values()
+        _show_score(model.name, item.sample.id, record.value, pipeline.dataset)
+
+
+def _show_score(model: str, sample_id: str, record: Mapping[str, Any], dataset: Dataset) -> None:
+    """Shows the score of a prediction in the metric of its task."""
+    score, chance = _score(record, dataset)
+    metric = get_task(dataset.task).metric.replace("_", " ").replace("iou", "IoU")
+    scored = "" if np.isnan(score) else f": {metric} {score:.2f}"
+    log.info(
+        "model=%s: loaded, its classes fit, and it predicts the original of %s%s", model, sample_id, scored
+    )
+    if score == 0 or score <= chance < 1:  # of one image with one label, chance is 1
+        compared = f", and the commonest class everywhere has {chance:.2f}" if chance < 1 else ""
+        log.warning(
+            "model=%s: %s %.2f on the original of %s%s. Check class_map, the normalisation (mean, std) and "
+            "the order of the colour channels", model, metric, score, sample_id, compared,
+        )  # fmt: skip
+
+
+def _score(record: Mapping[str, Any], dataset: Dataset) -> tuple[float, float]:
+    """Returns the score of a prediction and that of the most frequent class; NaN where there is none."""
+    import pyarrow as pa
+
+    task = get_task(dataset.task)
+    columns = {
+        name: pa.array([record[name]], kind) for name, kind in task.columns.items() if kind != pa.binary()
+    }
+    tallies = task.tallies(columns, dataset)
+    size = len(task.confusion_names(dataset))
+    matrix = np.zeros((size, size))
+    if size:
+        _, true, predicted, counts = task.confusion_cells(columns)
+        np.add.at(matrix, (true, predicted), counts)
+        matrix[sorted(dataset.ignored)] = 0
+    scores = task.score(tallies)
+    prediction = PredictionSet(tallies.sum(0), scores, {}, matrix, matrix)
+    return float(scores[0]), float("nan") if size and not matrix.any() else task.chance_score(prediction)
 
 
 def _advise(missing: Sequence[Need], parts: Mapping[str, Any]) -> Iterator[str]:
@@ -106,13 +145,32 @@ def _advise(missing: Sequence[Need], parts: Mapping[str, Any]) -> Iterator[str]:
         stages = [name_stage(setting) for setting in (*addresses.values(), *(use.setting for use in uses))]
         groups = dict.fromkeys(stage.partition(".")[0] for stage in stages)
         instead = ", ".join(INSTEAD.get(group, f"another option of {group}") for group in groups)
-        from huggingface_hub.constants import HF_HUB_CACHE
-
+        caches = " and ".join(dict.fromkeys(map(_cache_of, addresses)))
         yield (
-            f"Give the path of a folder or file for each, or fetch all of them into {HF_HUB_CACHE} while "
+            f"Give the path of a folder or file for each, or fetch all of them into {caches} while "
             "there is a network (job=prefetch with the same settings), or use what needs no download: "
             f"{instead}"
         )
+
+
+def _cache_of(address: str) -> str:
+    """Returns the folder in which downloads of an address are kept."""
+    if "://" in address:
+        import torch
+
+        return str(Path(torch.hub.get_dir()) / "checkpoints")
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return HF_HUB_CACHE
+
+
+def _explain(url: str, error: Exception) -> str:
+    """Returns why a file on a server cannot be fetched, in plain words and without its address."""
+    if isinstance(error, HTTPError):
+        return f"its server answers {error.code} ({error.reason})"
+    if isinstance(error, OSError):  # also of urllib
+        return f"the server {urlsplit(url).hostname} cannot be reached"
+    return f"its server gives no size: {one_line(error)}"
 
 
 def _find(need: Need) -> Download:
@@ -123,7 +181,8 @@ def _find(need: Need) -> Download:
         try:
             return look_at_url(need.address)
         except Exception as error:  # of several types
-            raise NoWeights(f"{need.address} is not on this machine, and {one_line(error)}") from error
+            reason = f"it is not in {_cache_of(need.address)}, and {_explain(need.address, error)}"
+            raise NoWeights(f"{need.address}: {reason}", reason) from error
     if download := look_in_cache(need):
         return download
     repository, name = split_address(need.address)

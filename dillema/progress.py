@@ -15,7 +15,7 @@ TYPICAL_SECONDS = {
     "source": 0.02, "caption": 0.2, "keywords": 0.3, "rewrite": 0.2, "control": 0.05, "generate": 0.5,
     "gate": 0.05, "similarity": 0.01, "networks": 0.1, "predict": 0.05,
 }  # fmt: skip
-"""Rough times of an item, for steps that have never run: only their ratios matter."""
+"""Rough times of an item of the small models, for steps that have never run."""
 
 
 class Forecast:
@@ -84,13 +84,13 @@ class Forecast:
         if step in self._first:
             items, seconds = self._measured.get(step, self._first[step])
             return seconds / items
-        return self._usual_seconds.get(step, self._scale * _typical_seconds(step))
+        return self._usual_seconds.get(step, self._scale * typical_seconds(step))
 
     @property
     def _scale(self) -> float:
         """Returns how much longer than typical the measured steps took."""
         measured = self._measured or self._first
-        typical = sum(items * _typical_seconds(step) for step, (items, _) in measured.items())
+        typical = sum(items * typical_seconds(step) for step, (items, _) in measured.items())
         return sum(seconds for _, seconds in measured.values()) / typical if typical else 1.0
 
 
@@ -174,5 +174,6 @@ def format_time_left(seconds: float) -> str:
     return f"about {seconds / 3600:.0f} h left"
 
 
-def _typical_seconds(step: str) -> float:
+def typical_seconds(step: str) -> float:
+    """Returns the rough time of an item of a step."""
     return TYPICAL_SECONDS.get(step, TYPICAL_SECONDS.get(step.partition(" ")[0], 0.1))

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -18,6 +19,7 @@ from dillema.execution.local import Local
 from dillema.memory import StageMemory, find_problems, measure_stages
 from dillema.needs import build_parts, list_needs
 from dillema.preflight import check_weights
+from dillema.progress import typical_seconds
 from dillema.runner import Runner
 from dillema.speeds import read_speed
 from dillema.steps import items
@@ -201,7 +203,8 @@ def test_the_estimate_comes_before_the_first_caption_and_holds(tmp_path, caplog)
     messages = [record.getMessage() for record in caplog.records]
     (place,) = (i for i, text in enumerate(messages) if text.startswith("This run takes at most about"))
     assert place < next(i for i, text in enumerate(messages) if text.startswith("caption:"))
-    assert "18 images" in messages[place] and "Not known yet is the time of caption" in messages[place]
+    assert "18 images, under 10 MB of disk" in messages[place] and "roughly" in messages[place]
+    assert "No run has measured caption" in messages[place] and "0.00" not in messages[place]
     pipeline = make_pipeline(placebos=1, models=[Model()], seed=1, **PARTS)  # a run of other work
     samples = pipeline.dataset.samples()
     found = estimate.estimate(pipeline, runner, samples, price=3600.0)
@@ -224,10 +227,8 @@ def test_the_estimate_leaves_out_what_the_store_has(tmp_path):
     assert more.images == 6 and more.unknown == () and not more.is_finished
     other = estimate.estimate(replace(pipeline, models=[Model(gain=2.0)]), runner, samples)
     assert other.images == 0 and other.unknown == ("predict",)
-    whole = estimate.Estimate(9, 120.0, ("predict",), 1e9, 5e9).text.partition(". Not known yet")
-    assert "2 minutes" not in whole[0] and whole[2].endswith(
-        "The other steps take 2 minutes"
-    )  # no two bounds
+    whole = estimate.Estimate(9, 120.0, ("predict",), 1e9, 5e9).text
+    assert "at most about 9 images, 1.00 GB of disk (5.00 GB are free), roughly 2 minutes;" in whole
 
 
 def test_the_only_item_of_a_check_tells_no_speed(tmp_path):
@@ -254,7 +255,44 @@ def test_a_disk_that_is_too_small_is_warned_of(caplog):
     assert "may not fit on the disk" in caplog.text
 
 
-def test_the_text_has_no_time_that_nobody_knows():
-    text = estimate.Estimate(100, None, ("caption", "generate"), 1e9, 5e9).text
-    assert "second" not in text and "caption, generate" in text
-    assert "3.0 hours" in estimate.Estimate(100, 3 * 3600.0, (), 1e9, 5e9).text
+def test_the_first_run_has_a_rough_time_and_cost(tmp_path):
+    pipeline, runner = make_pipeline(models=[Model()], placebos=1), Runner(Store(tmp_path), Local())
+    found = estimate.estimate(pipeline, runner, pipeline.dataset.samples(), price=3600.0)
+    assert found.images == 18 and {"caption", "generate", "predict"} <= set(found.unknown)
+    typical = sum(6 * items * typical_seconds(step) for step, items in pipeline.list_steps())
+    assert found.seconds == pytest.approx(typical)
+    assert f"roughly {typical:.0f} seconds, roughly a cost of {typical:.2f};" in found.text
+    assert "No run has measured source, caption" in found.text
+
+
+def test_the_text_has_nothing_that_is_nothing():
+    assert "3.0 hours;" in estimate.Estimate(100, 3 * 3600.0, (), 1e9, 5e9).text
+    text = estimate.Estimate(0, 0.2, ("predict",), 0.0, 5e9, price=1.0).text
+    assert text.startswith("This run takes at most about roughly a second, a cost under 0.01;")
+    assert "under 10 MB of disk" in estimate.Estimate(4, 0.2, (), 3e6, 5e9).text
+
+
+@pytest.mark.parametrize(("gain", "warned"), [(1.0, False), (0.0, True)])
+def test_the_score_of_the_predicted_original_is_shown(tmp_path, caplog, gain, warned):
+    caplog.set_level(logging.INFO)
+    folder, _ = run_pipeline(tmp_path / "run", tmp_path / "store", models=[Model(gain=gain)])
+    (line,) = (text for text in caplog.messages if "its classes fit" in text)
+    predictions = folder.predictions("brightest")
+    (row,) = np.flatnonzero((predictions.image == "scene-0") & (predictions.kind == "original"))
+    score = predictions.task.score(predictions.tallies[row])
+    assert line.endswith(f"it predicts the original of scene-0: mean IoU {score:.2f}")
+    warning = rf"model=brightest: mean IoU {score:.2f} on the original of .* Check class_map, the normalis"
+    assert bool(re.search(warning, caplog.text)) == warned
+
+
+def test_weights_of_torchvision_that_cannot_be_fetched_are_told_in_plain_words(offline, tmp_path):
+    url = "https://nothing.invalid/resnet18-f37072fd.pth"
+    cfg = composed("dataset=mini_imagenet", "model=resnet18", f"model.resnet18.checkpoint={url}")
+    with pytest.raises(NoWeights) as caught:
+        check_weights(cfg)
+    first, *advice = str(caught.value).splitlines()
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    reason = f"it is not in {cache}, and the server nothing.invalid cannot be reached"
+    assert first.endswith(f"={url}: {reason}")
+    assert f"fetch all of them into {cache} while" in advice[-1] and "errno" not in str(caught.value).lower()
+    assert str(caught.value).count(url) == 1

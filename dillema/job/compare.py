@@ -23,6 +23,7 @@ from .. import statistics
 from ..context import JobContext, flatten
 from ..errors import UserError
 from ..files import write_atomically
+from ..overrides import gate_options
 from ..predictions import Predictions
 from ..report import costs, words
 from ..report.page import environment
@@ -186,7 +187,7 @@ def list_differences(
     ]
     return [
         {name: str(options.get(name, "-")) for name in differing_options}
-        | {name: str(values.get(name, "-")) for name in differing_values}
+        | {name: _format_value(values.get(name, "-")) for name in differing_values}
         for options, values, _ in runs
     ]
 
@@ -232,7 +233,20 @@ def _read_settings(folder: RunFolder) -> tuple[Mapping[str, Any], Mapping[str, A
     overridden = {override.lstrip("+~").partition("=")[0] for override in settings.overrides}
     values = dict(flatten(settings.config))
     values.pop("run", None)  # which run was judged again: no setting of its images
-    return settings.options, values, overridden
+    options = dict(settings.options)
+    if settings.config:  # Hydra notes no choice for the gates of the default configuration
+        gates = gate_options(folder.path) or ["none"]
+        options["validity"] = gates[0] if len(gates) == 1 else _format_value(gates)
+    return options, values, overridden
+
+
+def _format_value(value: Any) -> str:
+    """Returns a value as it is typed on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_format_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
 
 
 def _list_rows(runs: Sequence[Run]) -> list[Row]:

@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..files import link
 from ..joining import join_lines, join_predictions
 from ..overrides import typed_overrides
+from ..passwords import hide_passwords_in_files
 from ..record_log import is_remote
 from ..run_folder import METADATA, PREDICTIONS, Labels, RunFolder
 from ..run_writer import CARD_NAME, clear_run, write_card, write_failures
@@ -91,6 +92,7 @@ def _restore_context(context: JobContext, shards: Shards) -> JobContext:
         OmegaConf.save(cfg, target / "config.yaml")
         OmegaConf.save(OmegaConf.create(overrides), target / "overrides.yaml")
         shutil.copyfile(shards[0][0] / ".hydra" / "hydra.yaml", target / "hydra.yaml")
+        hide_passwords_in_files(target.glob("*.yaml"))
     return replace(context, cfg=cfg, overrides=tuple(overrides), options=settings.options)
 
 

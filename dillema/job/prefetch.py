@@ -98,7 +98,7 @@ def _show_memory(stages: Sequence[StageMemory]) -> None:
     Console().print(table)
     log.info(
         "One stage is in memory at a time. Weights: all networks of the stage; those of a language model "
-        "with its cache of keys and values. In use: a rough figure with activations"
+        "with its cache of keys and values. In use: roughly, with activations"
     )
 
 

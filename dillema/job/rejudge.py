@@ -20,6 +20,7 @@ from ..context import JobContext, flatten
 from ..errors import UserError
 from ..files import list_files, write_atomically
 from ..gate_check import refuse_unknown_classes
+from ..passwords import hide_passwords_in_files
 from ..report import words
 from ..run_folder import (
     COUNTED_IMAGES,
@@ -125,6 +126,7 @@ def _write_settings(source: RunFolder, context: JobContext, blocks: Mapping[str,
     choices = {group: option for group, option in settings.options.items() if group != "validity"}
     OmegaConf.save(OmegaConf.create({"hydra": {"runtime": {"choices": choices}}}), hydra / "hydra.yaml")
     OmegaConf.save(OmegaConf.create(list(context.overrides)), hydra / "overrides.yaml")
+    hide_passwords_in_files(hydra.glob("*.yaml"))
 
 
 @contextmanager

@@ -184,7 +184,7 @@ def _generate(
         "reference": totals.reference,
     }
     models = [model.name for model in pipeline.models]
-    log.info("All images are done: computing the figures")
+    log.info("All images are done: computing the results")
     with runner.store.healing():
         folder.write_results(results | compute_figures(folder, results, models))
     return folder

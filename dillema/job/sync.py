@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..context import JobContext
 from ..errors import UserError
-from ..report.origin import hide_passwords
-from ..tracking.client import absolute, connect
+from ..passwords import hide_passwords, lacks_password
+from ..tracking.client import ADDRESS_VARIABLE, absolute, artifact_location, connect
 from ..tracking.pending import UNSENT, PendingRun
 from ..tracking.sending import close_dead_runs, send
 
@@ -28,24 +28,27 @@ def sync(context: JobContext, folders: Sequence[str]) -> None:
     # a server may need long for a large file, and no user waits for this job
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     tracking = context.cfg.tracking
-    waiting: dict[tuple[str, str], list[Path]] = {(absolute(tracking.uri), tracking.experiment): []}
+    addresses = [absolute(tracking.uri), artifact_location(tracking.artifacts)]
+    waiting: dict[tuple[str, str], list[Path]] = {(addresses[0], tracking.experiment): []}
+    addresses.append(os.environ.get(ADDRESS_VARIABLE, ""))
     for folder in _find_folders(folders):
-        pending = PendingRun.read(folder)
+        pending = PendingRun.read(folder, addresses)
         waiting.setdefault((pending.uri, pending.experiment), []).append(folder)
     failures = []
     for (uri, experiment), waiting_folders in waiting.items():
         try:
-            close_dead_runs(connect(uri), experiment)
+            close_dead_runs(connect(uri), experiment, addresses)
         except Exception as error:  # one message for all runs of a server
-            address = hide_passwords(uri)
             count = len(waiting_folders)
-            failures.append(f"{address} does not answer, and {count} runs wait for it: {error}")
+            waits = f"{uri} does not answer, and {count} runs wait for it"
+            reason = f"{count} runs wait" if lacks_password(uri) else waits
+            failures.append(hide_passwords(f"{reason}: {error}"))
             continue
         for folder in waiting_folders:
             try:
-                log.info("%s: %s", folder, _send_folder(folder))
+                log.info("%s: %s", folder, _send_folder(folder, addresses))
             except Exception as error:
-                failures.append(f"{folder}: {type(error).__name__}: {error}")
+                failures.append(hide_passwords(f"{folder}: {type(error).__name__}: {error}"))
     if failures:
         message = "MLflow does not have these yet; they are kept, and job=sync sends them later:"
         raise UserError("\n  ".join([message, *failures]))
@@ -60,8 +63,8 @@ def _find_folders(patterns: Sequence[str]) -> list[Path]:
     return [Path(file).parents[1] for file in sorted(files)]
 
 
-def _send_folder(folder: Path) -> str:
+def _send_folder(folder: Path, addresses: Sequence[str]) -> str:
     """Sends the unsent data of a run folder; returns the outcome in words."""
-    if not (folder / UNSENT).exists() or send(folder):
+    if not (folder / UNSENT).exists() or send(folder, addresses):
         return "sent"
     return "left as it is: the run has not ended, or was not started on this machine"

@@ -19,6 +19,7 @@ from ..fields import WEIGHTS, marked_fields
 from ..files import write_atomically
 from ..keys import weights_content
 from ..overrides import typed_overrides
+from ..passwords import hide_passwords
 from ..run_folder import RunFolder
 from .thumbnails import FOLDER
 
@@ -57,11 +58,6 @@ def read_origin(folder: RunFolder) -> dict[str, Any]:
         "command": hide_passwords(command),
         "config": hide_passwords(read_text(config, "run")),
     }
-
-
-def hide_passwords(text: str) -> str:
-    """Returns a text in which the passwords of addresses are replaced."""
-    return re.sub(r"(\w://[^/\s:@]*:)[^/\s@]+@", r"\1***@", text)
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
+from ..passwords import hide_passwords
 from ..run_folder import PREVIEW, RunFolder, is_checked
 from ..task import get_task
 from . import costs, gallery, plots, validity, words
 from .confusion import write_confusion_matrices
-from .origin import hide_passwords, licence_rows, read_origin
+from .origin import licence_rows, read_origin
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -54,7 +55,7 @@ def write_failed(folder: RunFolder, message: str, fetch: str = "") -> None:
         .get_template("failed.html.j2")
         .render(
             name=folder.name,
-            lines=message.splitlines(),
+            lines=hide_passwords(message).splitlines(),
             fetch=hide_passwords(fetch),
             images=folder.count_generated(),
             checked=bool(folder.settings.config.get("validity", True)),

@@ -111,7 +111,7 @@ def verdict(model: str, figures: Figures, checked: bool = True, unjudged: int = 
         unjudged: How many images count because no gate could judge them.
     """
     if figures.get("drop") is None:
-        which = "is valid" if checked else "has a figure"
+        which = "is valid" if checked else "has a result"
         return [
             *warnings(model, figures),
             f"No counterfactual {which}, so nothing can be said about {model}.",
@@ -136,7 +136,7 @@ def warnings(model: str, figures: Figures) -> list[str]:
         sentences.append(
             f"Check {model} first: on the originals its {metric} is {percent(original[figures['metric']])}, "
             f"and always giving the most common answer reaches {percent(figures['chance'])}. The other "
-            f"figures then mean nothing. {MODEL_CHECKS}"
+            f"numbers then mean nothing. {MODEL_CHECKS}"
         )
     dead = figures.get("dead_classes") or []
     if dead:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..passwords import HIDDEN, lacks_password
 from .pending import lock_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+ADDRESS_VARIABLE = "MLFLOW_TRACKING_URI"
 POSTGRESQL = ("postgresql://", "postgresql+")
 TABLES_LOCK = 0x64696C6C  # any number that all processes agree on
 # by default, MLflow waits for a server for minutes
@@ -23,8 +25,14 @@ def connect(uri: str) -> "MlflowClient":
     """Returns a client that gives up quickly if the server is unreachable.
 
     Environment variables of MLflow for time-outs have priority. Creates a missing SQLite database. Raises a
-    UserError for one that cannot be used.
+    UserError for one that cannot be used, and for an address whose password was replaced.
     """
+    if lacks_password(uri):
+        raise UserError(
+            f"no file keeps the password of {uri}. Repeat job=sync with 'tracking.uri={uri}' and the "
+            f"password in place of {HIDDEN}, or with that address in the environment variable "
+            f"{ADDRESS_VARIABLE}"
+        )
     for name, value in ({"MLFLOW_DISABLE_TELEMETRY": "true"} | TIMEOUTS).items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

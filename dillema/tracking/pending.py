@@ -4,12 +4,13 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..files import write_atomically
+from ..passwords import find_address, hide_passwords
 
 UNSENT = "unsent"
 FIGURES = "figures.json"
@@ -41,14 +42,22 @@ class PendingRun:
     metrics: dict[str, float] = field(default_factory=dict)
     dataset: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Returns the addresses that may hold passwords."""
+        return self.uri, self.artifacts
+
     @classmethod
-    def read(cls, folder: Path) -> "PendingRun":
-        """Returns the unsent data of a run folder."""
-        return cls(**json.loads((folder / UNSENT / "run.json").read_text(encoding="utf-8")))
+    def read(cls, folder: Path, addresses: Iterable[str] = ()) -> "PendingRun":
+        """Returns the unsent data of a run folder, with the passwords that stand in some addresses."""
+        values = json.loads((folder / UNSENT / "run.json").read_text(encoding="utf-8"))
+        hidden = {name: find_address(values[name], addresses) for name in ("uri", "artifacts")}
+        return cls(**values | hidden)
 
     def write(self, folder: Path) -> None:
-        """Writes the unsent data to a run folder."""
-        write_atomically(folder / UNSENT / "run.json", json.dumps(asdict(self)))
+        """Writes the unsent data to a run folder, without passwords."""
+        hidden = {name: hide_passwords(getattr(self, name)) for name in ("uri", "artifacts")}
+        write_atomically(folder / UNSENT / "run.json", json.dumps(asdict(self) | hidden))
 
 
 def now_in_milliseconds() -> int:

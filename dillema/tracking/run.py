@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..context import JobContext
-from ..report.origin import hide_passwords
+from ..passwords import hide_passwords
 from ..run_folder import RunFolder
 from .client import absolute, artifact_location
 from .content import as_key, collect
@@ -124,7 +124,7 @@ class TrackedRun:
             (unsent / "config.yaml").write_text(config, encoding="utf-8")
             self._pending.write(self._folder)
             self._sender = take_sender()
-            self._sender.ask("begin", self._folder)
+            self._sender.ask("begin", self._folder, self._pending.addresses)
             self._is_beginning = True
         if not in_background:
             self.wait()
@@ -147,7 +147,7 @@ class TrackedRun:
 
     def log(self, folder: RunFolder) -> None:
         """Adds the figures, tables and images of the finished run, and its verdict as description."""
-        with log_tracking_errors("the figures are not logged in full"):
+        with log_tracking_errors("the results are not logged in full"):
             collect(folder, self._pending, self._price)
 
     def end(self, error: BaseException | None = None) -> None:
@@ -166,6 +166,7 @@ class TrackedRun:
         if self._run_id:
             consequence = NOT_SENT if error is None else NOT_ENDED
             environment = TIMEOUTS_WHEN_STOPPED if was_stopped else {}
-            self._sender.ask("finish", self._folder, self._run_id, consequence, environment=environment)
+            where = self._folder, self._pending.addresses, self._run_id
+            self._sender.ask("finish", *where, consequence, environment=environment)
             self._sender.receive()
         give_back(self._sender)

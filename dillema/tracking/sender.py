@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -134,21 +134,24 @@ class _Collector(logging.Handler):
         return records
 
 
-def _begin(folder: Path) -> tuple[str, str]:
-    """Returns the id of the run of a folder and the link to it; creates the run, and ends dead ones."""
+def _begin(folder: Path, addresses: Sequence[str]) -> tuple[str, str]:
+    """Returns the id of the run of a folder and the link to it; creates the run, and ends dead ones.
+
+    `addresses` are those of the run, with their passwords.
+    """
     run_id = address = ""
     with log_tracking_errors(NOT_STARTED):
-        pending = PendingRun.read(folder)
+        pending = PendingRun.read(folder, addresses)
         client = connect(pending.uri)
         run_id = begin_run(client, folder, pending)
         experiment_id = client.get_run(run_id).info.experiment_id
         address = run_address(pending.uri, experiment_id, run_id)
-        close_dead_runs(client, pending.experiment)
+        close_dead_runs(client, pending.experiment, addresses)
     return run_id, address
 
 
-def _finish(folder: Path, run_id: str, consequence: str) -> None:
+def _finish(folder: Path, addresses: Sequence[str], run_id: str, consequence: str) -> None:
     """Sends the unsent data of a folder, and ends its run; an error is logged with its consequence."""
     with log_tracking_errors(consequence), lock_folder(folder):
-        pending = PendingRun.read(folder)
+        pending = PendingRun.read(folder, addresses)
         finish_run(connect(pending.uri), folder, pending, run_id)

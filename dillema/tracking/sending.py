@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import UserError
+from ..passwords import hide_passwords
 from .client import connect
 from .pending import FIGURES, UNSENT, PendingRun, lock_folder, now_in_milliseconds
 from .process import host_name, process_died
@@ -30,13 +31,14 @@ Entry = TypeVar("Entry")
 Result = TypeVar("Result")
 
 
-def send(folder: Path) -> bool:
+def send(folder: Path, addresses: Sequence[str] = ()) -> bool:
     """Sends the unsent data of a run folder; returns False, and sends nothing, if the run may be active.
 
-    Creates the run if MLflow does not have it. Sends nothing twice.
+    Creates the run if MLflow does not have it. Sends nothing twice. `addresses` hold the passwords, which a
+    run folder does not keep.
     """
     with lock_folder(folder):
-        pending = PendingRun.read(folder)
+        pending = PendingRun.read(folder, addresses)
         if pending.status == "RUNNING":
             if not process_died(pending.tags):
                 return False
@@ -46,8 +48,11 @@ def send(folder: Path) -> bool:
     return True
 
 
-def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
-    """Ends the runs of this machine whose process has ended, and sends the unsent data of their folders."""
+def close_dead_runs(client: "MlflowClient", experiment_name: str, addresses: Sequence[str] = ()) -> None:
+    """Ends the runs of this machine whose process has ended, and sends the unsent data of their folders.
+
+    `addresses` hold the passwords, which a run folder does not keep.
+    """
     experiment = client.get_experiment_by_name(experiment_name)
     if experiment is None:
         return
@@ -61,7 +66,7 @@ def close_dead_runs(client: "MlflowClient", experiment_name: str) -> None:
             folder = Path(tags["dillema.folder"])
             waits = (folder / UNSENT / "run.json").exists()
             if waits and PendingRun.read(folder).tags["dillema.id"] == tags["dillema.id"]:
-                send(folder)
+                send(folder, addresses)
             else:
                 client.set_tag(run.info.run_id, "error", DEATH)
                 client.set_terminated(run.info.run_id, "KILLED")
@@ -116,7 +121,7 @@ def log_tracking_errors(consequence: str) -> Iterator[None]:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         log.warning(
             "MLflow: %s. %s. Nothing is lost: the run folder holds everything, and "
-            "python -m dillema job=sync sends it later.", consequence, reason.rstrip("."),
+            "python -m dillema job=sync sends it later.", consequence, hide_passwords(reason).rstrip("."),
         )  # fmt: skip
 
 

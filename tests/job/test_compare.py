@@ -130,6 +130,18 @@ class Page(HTMLParser):
             row[self._cell] = (row.get(self._cell, "") + text).strip()
 
 
+def test_gates_by_default_are_named_and_values_are_written_as_they_are_typed(folder_of_runs):
+    gates = {"segmenter": {"min_agreement": 0.5}, "image": {"min_contrast": 2}}
+    write_run(Path("default"), results(0.1), {}, {"validity": gates, "name": None, "placebo": True})
+    none = {"validity": {}, "name": "night", "placebo": False}
+    write_run(Path("none"), results(0.2), {"validity": "none"}, none)
+    page, _ = start(folder_of_runs, "default", "none")
+    first, second = page.tables["runs"][1:]
+    assert (first["validity"], second["validity"]) == ("[segmenter,image]", "none")
+    assert (first["name"], second["name"]) == ("null", "night")
+    assert (first["placebo"], second["placebo"]) == ("true", "false")
+
+
 def test_runs_and_sweeps_are_compared_by_what_differs(folder_of_runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     page, text = start(folder_of_runs, "outputs/day/mild", "multirun/day/sweep #1")
