@@ -27,7 +27,7 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
     checkpoint (`class_names`) with those of the data set, in any order, and then by `default_class_map`, if
     the model has one. Raises a UserError, with both lists, for names that do not match, and for a class_map
     that contradicts the names. A model without names is used as it is; only `check_class_count` can then
-    find a mistake.
+    find a mistake. Names and bare numbers, of the same count, go by their order, with a warning.
     """
     names = list(getattr(model, "class_names", ()))
     setting = f"{group}.{model.name}.class_map"
@@ -35,9 +35,6 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
     if class_map is not None:
         return _check_class_map(class_map, names, dataset, setting)
     if not names:
-        return None
-    if all(name.isdecimal() for name in dataset.classes):
-        check_class_count(model, dataset, len(names))
         return None
     ids = _match_names(names, dataset.classes)
     scored = [i for i in range(len(dataset.classes)) if i not in dataset.ignored]
@@ -54,6 +51,14 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
     if default is not None:
         _warn_of_absent(default, dataset, f"model={model.name}")
         return default
+    if _are_numbers(names) != _are_numbers(dataset.classes):
+        check_class_count(model, dataset, len(names))
+        pairs = [f"{name} is {target}" for name, target in zip(names, dataset.classes, strict=True)]
+        _warn_once(
+            f"model={model.name} and {dataset.name}: only one of them names its classes, the other numbers "
+            f"them. They are assumed to be in the same order: {_list(pairs)}. If they are not, give {setting}"
+        )
+        return None
     raise UserError(_describe_mismatch(model.name, names, ids, dataset, setting))
 
 
@@ -130,6 +135,10 @@ def _index_unique(names: Sequence[str]) -> dict[str, int]:
         for i, (short, name) in enumerate(zip(first, full_names, strict=True))
         if count[short] == 1 or full_names.count(name) == 1
     }
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.isdecimal() for name in names)
 
 
 def _are_same_list(names: Sequence[str], classes: Sequence[str]) -> bool:
