@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from . import merging
 from .decoding import read_text_file
 from .errors import UserError
 from .fields import NotNegative, Positive, Weight
@@ -103,6 +104,7 @@ def package_file(package: str, path: str) -> str:
 
 
 OmegaConf.register_new_resolver("package", package_file, replace=True)
+merging.install()
 
 
 def build(block: DictConfig) -> Any:
