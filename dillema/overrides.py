@@ -42,7 +42,18 @@ def prepare(arguments: Sequence[str]) -> list[str]:
         if not is_sweep:
             _refuse_commas(argument, override)
         prepared.append(_prepare_one(argument, override))
-    return prepared if custom_options else [*prepared, *_search_own_options()]
+    return prepared if custom_options else _insert(prepared, _search_own_options())
+
+
+def _insert(arguments: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Returns the arguments with further settings before the first; argparse takes none from behind flags."""
+    places = [
+        place
+        for place, argument in enumerate(arguments)
+        if argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+    ]
+    first = places[0] if places else 0
+    return [*arguments[:first], *settings, *arguments[first:]]
 
 
 def _refuse_bare_word(argument: str, earlier: Sequence[str]) -> None:
@@ -101,7 +112,7 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
     run = Path(values.get("run", ""))
     if values.get("job") != "judge" or "validity" in values or not (run / ".hydra" / "hydra.yaml").is_file():
         return list(arguments)
-    return [*arguments, f"validity=[{','.join(gate_options(run)) or 'none'}]"]
+    return _insert(arguments, [f"validity=[{','.join(gate_options(run)) or 'none'}]"])
 
 
 def gate_options(run: Path) -> list[str]:

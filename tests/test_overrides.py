@@ -1,9 +1,11 @@
 """Settings as they are typed on the command line."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -148,3 +150,23 @@ def test_a_word_that_is_no_setting_is_answered_with_the_form_of_one():
     with pytest.raises(UserError, match="'quick' is no setting: settings are written name=value"):
         prepare(["seed=1", "quick"])
     assert prepare(["--config-dir", "mine", "~quality"]) == ["--config-dir", "mine", "~quality"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["experiment=mine", "--cfg", "job"],
+        ["seed=0,1", "-m"],
+        ["-m", "seed=0,1"],
+        ["--cfg", "job", "~quality", "seed=1"],
+        ["--cfg", "job"],
+        ["job=judge", "run=run", "--cfg", "job"],
+    ],
+)
+def test_flags_may_stand_before_and_behind_settings_where_one_has_options_of_ones_own(own_options, arguments):
+    own_options("mine", "seed: 3")
+    Path("run/.hydra").mkdir(parents=True)
+    Path("run/.hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {validity: image}}}")
+    parsed = get_args_parser().parse_args(prepare(arguments))
+    assert f'hydra.searchpath=["file://{Path("conf").absolute()}"]' in parsed.overrides
+    assert ("validity=[image]" in parsed.overrides) == ("job=judge" in arguments)
