@@ -59,5 +59,9 @@ def test_a_list_of_synonyms_of_ones_own(tmp_path):
     synonyms = read_synonyms(file)
     assert add_synonyms("truck", synonyms) == "truck, lorry"
     assert add_synonyms("tram", synonyms) == "tram, streetcar"
+    for encoding in ("utf-8-sig", "utf-16"):  # as Windows saves texts
+        marked = tmp_path / f"{encoding}.txt"
+        marked.write_text(file.read_text(), encoding=encoding)
+        assert read_synonyms(marked) == synonyms
     with pytest.raises(UserError, match=r"prompt\.synonyms: .*none\.txt cannot be read"):
         read_synonyms(tmp_path / "none.txt")
