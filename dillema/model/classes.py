@@ -20,6 +20,26 @@ ENOUGH_EQUAL = 0.9
 NAMES_TO_SHOW = 12
 
 
+WRONG_MODELS = {
+    "segmentation": "a classifier cannot be tested on masks (segmentation)",
+    "classification": "a segmenter cannot be tested on labels of whole images (classification)",
+}
+"""What is wrong with a model of the other task, by the task of the data set."""
+
+
+def check_task(model: Any, dataset: Dataset) -> None:
+    """Raises a UserError for a classifier on masks, and for a segmenter on labels of whole images.
+
+    A model may have an attribute `task`, the name of its task; one without is tried.
+    """
+    tasks = {getattr(model, "task", dataset.task), dataset.task}
+    if tasks == WRONG_MODELS.keys():
+        raise UserError(
+            f"model={model.name}: {WRONG_MODELS[dataset.task]}, which {dataset.name} has. Choose a model for "
+            f"{dataset.task}, or no model: model=[]"
+        )
+
+
 def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[int, int] | None:
     """Returns the class_map of a loaded model for a data set; None if the ids are the same.
 
