@@ -191,6 +191,18 @@ def test_the_paper_s_settings_stay_the_paper_s(experiment):
     )
 
 
+def test_imagenet_has_the_synonyms_of_wordnet_where_timm_is_installed(monkeypatch):
+    pytest.importorskip("timm")
+    assert composed("dataset=imagenet").prompt.synonyms == package_file(
+        "timm", "data/_info/imagenet_synset_to_lemma.txt"
+    )
+    assert composed("dataset=imagenet", "prompt.synonyms=null").prompt.synonyms is None
+    assert composed("dataset=mini_imagenet").prompt.synonyms is None
+    assert composed("experiment=imagenet_paper").prompt.synonyms is None
+    monkeypatch.setattr("dillema.config.find_spec", lambda name: None)
+    assert composed("dataset=imagenet").prompt.synonyms is None
+
+
 def find_mistakes(*overrides):
     with pytest.raises(UserError) as caught:
         check(composed(*overrides))

@@ -17,6 +17,8 @@ from dillema.errors import UserError
         ("cactus", "cactus cacti cactuses"),
         ("buses", "bus buses"),
         ("golden retriever", "golden retriever retrievers dog dogs puppy puppies"),
+        ("Labrador retriever", "labrador labradors retriever dog dogs puppy puppies"),
+        ("labrador", "labrador labradors dog dogs puppy puppies"),
         ("golden_retriever", "golden retriever retrievers dog dogs"),
         ("sports car, sport car", "sports car cars"),
         ("red fox, Vulpes vulpes", "red fox foxes vulpes"),
