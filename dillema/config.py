@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from . import merging
 from .decoding import read_text_file
 from .errors import UserError
 from .fields import NotNegative, Positive, Weight
@@ -102,7 +103,18 @@ def package_file(package: str, path: str) -> str:
     return str(Path(spec.submodule_search_locations[0]) / path)
 
 
-OmegaConf.register_new_resolver("package", package_file, replace=True)
+def _resolve_package_file(package: str, path: str, *fallback: str | None) -> str | None:
+    """Returns the file of a package, or the fallback where one is given and the package is not installed."""
+    try:
+        return package_file(package, path)
+    except ModuleNotFoundError:
+        if not fallback:
+            raise
+        return fallback[0]
+
+
+OmegaConf.register_new_resolver("package", _resolve_package_file, replace=True)
+merging.install()
 
 
 def build(block: DictConfig) -> Any:

@@ -171,6 +171,12 @@ def find_encoding(start: bytes) -> str:
     return "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
+def find_file_encoding(path: Path) -> str:
+    """Returns the encoding of a text file, by its byte order mark."""
+    with path.open("rb") as file:
+        return find_encoding(file.read(2))
+
+
 @contextmanager
 def _saved_file(path: Path) -> Iterator[BinaryIO]:
     """Opens an image of a store or a run folder; raises a DamagedImage if this block cannot read it."""

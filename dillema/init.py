@@ -19,6 +19,7 @@ from .dataset.files import list_files, read_later
 from .dataset.folder import CLASSES_FILE
 from .dataset.layout import Layout, find_classes_file, recognise
 from .dataset.survey import describe_content, describe_lists, list_problems
+from .decoding import read_text_file
 from .errors import UserError
 from .files import write_atomically
 from .model.classes import names_match
@@ -61,7 +62,7 @@ def init(arguments: Sequence[str]) -> None:
     path = Path(OWN_OPTIONS, "experiment", f"{name}.yaml")
     if path.exists() and not options.force:
         raise UserError(f"{path} exists already: write it again with --force, or choose another with --name")
-    earlier = path.read_text(encoding="utf-8") if path.exists() else None
+    earlier = read_text_file(path) if path.exists() else None
     _say(f"{root}: {layout.kind}, read by {layout.option}", layout.notes)
     settings, notes = _add_classes_file(layout, name)
     _say("", [*notes, *describe_lists(root, settings)])

@@ -18,19 +18,12 @@ from .needs import GROUPS_OF_SEVERAL
 OWN_OPTIONS = "conf"
 """The folder of the user's own options in the working folder, such as conf/experiment/mine.yaml."""
 
-REPLACED_MAPPINGS = (
-    *("vary", "where", "class_map", "controlnet", "parts", "licences"),
-    *("folders", "columns", "values", "normal"),  # of a reference
-)
-"""Settings that are mappings. A mapping given replaces that of the option; Hydra would merge the two."""
-
 
 def prepare(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of the command line in the form that Hydra needs; flags stay as they are.
 
-    A mapping given on the command line replaces that of the option. A setting that does not exist passes
-    through: `check` reports it together with all other mistakes. Raises a UserError for an override that
-    cannot be read, and for an option that a group does not have.
+    A setting that does not exist passes through: `check` reports it together with all other mistakes. Raises
+    a UserError for an override that cannot be read, and for an option that a group does not have.
     """
     prepared: list[str] = []
     custom_options = any(a.startswith(("--config-", "-cd", "-cp", "hydra.searchpath")) for a in arguments)
@@ -48,8 +41,19 @@ def prepare(arguments: Sequence[str]) -> list[str]:
             _check_option(override)
         if not is_sweep:
             _refuse_commas(argument, override)
-        prepared += _prepare_one(argument, override)
-    return prepared if custom_options else [*prepared, *_search_own_options()]
+        prepared.append(_prepare_one(argument, override))
+    return prepared if custom_options else _insert(prepared, _search_own_options())
+
+
+def _insert(arguments: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """Returns the arguments with further settings before the first; argparse takes none from behind flags."""
+    places = [
+        place
+        for place, argument in enumerate(arguments)
+        if argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+    ]
+    first = places[0] if places else 0
+    return [*arguments[:first], *settings, *arguments[first:]]
 
 
 def _refuse_bare_word(argument: str, earlier: Sequence[str]) -> None:
@@ -108,7 +112,7 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
     run = Path(values.get("run", ""))
     if values.get("job") != "judge" or "validity" in values or not (run / ".hydra" / "hydra.yaml").is_file():
         return list(arguments)
-    return [*arguments, f"validity=[{','.join(gate_options(run)) or 'none'}]"]
+    return _insert(arguments, [f"validity=[{','.join(gate_options(run)) or 'none'}]"])
 
 
 def gate_options(run: Path) -> list[str]:
@@ -133,7 +137,7 @@ def typed_overrides(overrides: Sequence[str]) -> list[str]:
     return [
         override.removeprefix("++")
         for index, override in enumerate(overrides)
-        # a mapping that replaces another one is preceded by null
+        # in older runs, null precedes a mapping that replaces another one
         if not (override.endswith("=null") and names[index] in names[index + 1 :])
     ]
 
@@ -144,14 +148,10 @@ def prefetch_command(overrides: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "dillema", "job=prefetch", *others])
 
 
-def _prepare_one(argument: str, override: Override) -> list[str]:
+def _prepare_one(argument: str, override: Override) -> str:
     key = override.key_or_group
-    if override.type is not OverrideType.CHANGE or key.startswith("hydra") or _group_folder(key).is_dir():
-        return [argument]
-    name = key.rpartition(".")[2]
-    if name in REPLACED_MAPPINGS and not override.is_sweep_override() and isinstance(override.value(), dict):
-        return [f"++{key}=null", f"++{argument}"]
-    return [f"++{argument}"]
+    is_plain = override.type is OverrideType.CHANGE and not key.startswith("hydra")
+    return f"++{argument}" if is_plain and not _group_folder(key).is_dir() else argument
 
 
 def _expand_home(argument: str) -> str:

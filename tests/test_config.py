@@ -160,6 +160,7 @@ def test_a_real_data_set_brings_models_of_its_size_and_none_where_others_are_cho
         composed(),
         composed(f"dataset={dataset}", *(f"{group}={option}" for group, option in SMALL_WORLD.items())),
     )
+    chosen.prompt.synonyms = None  # which belong to the labels of ImageNet, whatever the prompt is
     assert {group: chosen[group] for group in (*SMALL_WORLD, "conditioning")} == {
         group: small[group] for group in (*SMALL_WORLD, "conditioning")
     }
@@ -190,6 +191,18 @@ def test_the_paper_s_settings_stay_the_paper_s(experiment):
         cfg.generator.controlnet.soft_edge == "lllyasviel/sd-controlnet-hed"
         and "greyscale image" in cfg.generator.negative_prompt
     )
+
+
+def test_imagenet_has_the_synonyms_of_wordnet_where_timm_is_installed(monkeypatch):
+    pytest.importorskip("timm")
+    assert composed("dataset=imagenet").prompt.synonyms == package_file(
+        "timm", "data/_info/imagenet_synset_to_lemma.txt"
+    )
+    assert composed("dataset=imagenet", "prompt.synonyms=null").prompt.synonyms is None
+    assert composed("dataset=mini_imagenet").prompt.synonyms is None
+    assert composed("experiment=imagenet_paper").prompt.synonyms is None
+    monkeypatch.setattr("dillema.config.find_spec", lambda name: None)
+    assert composed("dataset=imagenet").prompt.synonyms is None
 
 
 def find_mistakes(*overrides):

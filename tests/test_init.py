@@ -226,6 +226,21 @@ def test_shift_and_imagenet_are_recognised(tmp_path, look):
     assert [sample.label for sample in read_data("flat").samples()] == [246, 246]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_texts_as_windows_saves_them_are_recognised(tmp_path, look, encoding):
+    picture(tmp_path / "flat" / "ILSVRC2012_val_00000001.JPEG")
+    lines = "ILSVRC2012_val_00000001.JPEG 246\n" * 2
+    (tmp_path / "flat" / "labels.txt").write_text(lines, encoding=encoding)
+    assert "with the list labels.txt" in look("flat")
+    assert [sample.label for sample in read_data("flat").samples()] == [246, 246]
+    picture(tmp_path / "pets" / "cat" / "0.jpg")
+    (tmp_path / "pets" / "names.csv").write_text("name\ndog\ncat\n", encoding=encoding)
+    (tmp_path / "pets" / "list.txt").write_text("cat/0.jpg 1\n", encoding=encoding)
+    printed = look("pets")
+    assert "names.csv names 2 classes" in printed and "(its first line: 'cat/0.jpg 1')" in printed
+    assert read_data("pets").samples()[0].label == 1
+
+
 def test_a_folder_that_no_option_reads_is_described(tmp_path, look):
     picture(tmp_path / "flat" / "1.jpg")
     (tmp_path / "flat" / "list.txt").write_text("1.jpg cat\n")

@@ -1,29 +1,89 @@
 """Settings as they are typed on the command line."""
 
 import shlex
+from pathlib import Path
 
 import pytest
+from hydra import compose as compose_with_hydra
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from dillema.config import compose
 from dillema.errors import UserError
 from dillema.overrides import prepare
 from tests.test_config import composed
 
+MAPPINGS = [
+    ("dataset.vary={weather: [foggy, snowy]}", "dataset.vary", {"weather": ["foggy", "snowy"]}),
+    ("dataset.where={weather: [rainy]}", "dataset.where", {"weather": ["rainy"]}),
+    ("generator.controlnet={canny: a/b}", "generator.controlnet", {"canny": "a/b"}),
+    ("model.mini_segformer.class_map={road: 7}", "model.mini_segformer.class_map", {"road": 7}),
+    ("model.mini_segformer.class_map={0: 99}", "model.mini_segformer.class_map", {0: 99}),
+    ("dataset.vary={}", "dataset.vary", {}),
+]
 
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
 @pytest.mark.parametrize(
     ("override", "path", "expected"),
-    [
-        ("dataset.vary={weather: [foggy, snowy]}", "dataset.vary", {"weather": ["foggy", "snowy"]}),
-        ("dataset.where={weather: [rainy]}", "dataset.where", {"weather": ["rainy"]}),
-        ("generator.controlnet={canny: a/b}", "generator.controlnet", {"canny": "a/b"}),
-        ("model.mini_segformer.class_map={road: 7}", "model.mini_segformer.class_map", {"road": 7}),
-        ("model.mini_segformer.class_map={0: 99}", "model.mini_segformer.class_map", {0: 99}),
-        ("dataset.vary.weather=[foggy]", "dataset.vary.weather", ["foggy"]),
-    ],
+    [*MAPPINGS, ("dataset.vary.weather=[foggy]", "dataset.vary.weather", ["foggy"])],
 )
-def test_a_mapping_that_is_given_replaces_that_of_the_option(override, path, expected):
-    value = OmegaConf.select(composed(override), path)
+def test_a_mapping_that_is_given_replaces_that_of_the_option(sign, override, path, expected):
+    value = OmegaConf.select(composed(sign + override), path)
     assert OmegaConf.to_container(value) == expected
+
+
+def test_a_file_sets_the_parts_that_it_composes():
+    parts = composed("conditioning=segmentation_depth").conditioning.parts
+    assert all("_target_" in part and part.weight == 0.9 for part in parts.values()) and len(parts) == 2
+
+
+def test_a_single_value_of_a_mapping_leaves_the_others():
+    assert set(composed("dataset.vary.weather=[foggy]").dataset.vary) == {"weather", "time of day", "colour"}
+
+
+@pytest.mark.parametrize("sign", ["", "++"])
+def test_each_mapping_of_a_sweep_replaces_that_of_the_option(sign):
+    varied = f"{sign}dataset.vary={{weather: [foggy]}},{{colour: [red]}}"
+    arguments = prepare(["-m", varied, "dataset.where={weather: [rainy]}"])
+    overrides = OverridesParser.create().parse_overrides(arguments[1:])
+    (runs,) = BasicSweeper.split_arguments(overrides, None)
+    datasets = [OmegaConf.to_container(compose(run).dataset) for run in runs]
+    assert [dataset["vary"] for dataset in datasets] == [{"weather": ["foggy"]}, {"colour": ["red"]}]
+    assert [dataset["where"] for dataset in datasets] == 2 * [{"weather": ["rainy"]}]
+
+
+@pytest.fixture
+def own_options(tmp_path, monkeypatch):
+    """Makes a working folder with options of one's own, and returns a function that writes one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+
+    def write(name, content):
+        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
+
+    return write
+
+
+@pytest.mark.parametrize(("override", "path", "expected"), MAPPINGS)
+def test_a_mapping_in_a_file_of_ones_own_replaces_that_of_the_option(own_options, override, path, expected):
+    cfg = OmegaConf.create()
+    OmegaConf.update(cfg, path, expected)
+    own_options("mine", OmegaConf.to_yaml(cfg))
+    assert OmegaConf.to_container(OmegaConf.select(composed("experiment=mine"), path)) == expected
+    own_options("second", "defaults: [mine]\ndataset: {vary: {colour: [red]}, where: {weather: [clear]}}")
+    dataset = OmegaConf.to_container(composed("experiment=second", "dataset.where={colour: [blue]}").dataset)
+    assert (dataset["vary"], dataset["where"]) == ({"colour": ["red"]}, {"colour": ["blue"]})
+
+
+def test_the_configurations_of_other_applications_are_merged_as_hydra_merges_them(tmp_path):
+    (tmp_path / "app.yaml").write_text("table: {columns: {a: 1}}")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        cfg = compose_with_hydra("app", overrides=["++table.columns={b: 2}"])
+    assert cfg.table.columns == {"a": 1, "b": 2}
 
 
 def test_a_class_map_that_an_option_brings_is_replaced_too():
@@ -99,3 +159,23 @@ def test_a_word_that_is_no_setting_is_answered_with_the_form_of_one():
     with pytest.raises(UserError, match="'quick' is no setting: settings are written name=value"):
         prepare(["seed=1", "quick"])
     assert prepare(["--config-dir", "mine", "~quality"]) == ["--config-dir", "mine", "~quality"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["experiment=mine", "--cfg", "job"],
+        ["seed=0,1", "-m"],
+        ["-m", "seed=0,1"],
+        ["--cfg", "job", "~quality", "seed=1"],
+        ["--cfg", "job"],
+        ["job=judge", "run=run", "--cfg", "job"],
+    ],
+)
+def test_flags_may_stand_before_and_behind_settings_where_one_has_options_of_ones_own(own_options, arguments):
+    own_options("mine", "seed: 3")
+    Path("run/.hydra").mkdir(parents=True)
+    Path("run/.hydra/hydra.yaml").write_text("hydra: {runtime: {choices: {validity: image}}}")
+    parsed = get_args_parser().parse_args(prepare(arguments))
+    assert f'hydra.searchpath=["file://{Path("conf").absolute()}"]' in parsed.overrides
+    assert ("validity=[image]" in parsed.overrides) == ("job=judge" in arguments)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from ..decoding import read_text_file
 from ..errors import UserError
 from .vocabulary import read_yaml
 from .words import APOSTROPHES, WORD, plural, rare_plurals, singular
@@ -21,8 +22,8 @@ def read_synonyms(file: str | Path) -> Mapping[str, frozenset[str]]:
     cannot be read.
     """
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text_file(Path(file)).splitlines()
+    except (OSError, ValueError) as error:
         raise UserError(f"prompt.synonyms: {Path(file).absolute()} cannot be read: {error}") from error
     synonyms: dict[str, frozenset[str]] = {}
     for line in lines:

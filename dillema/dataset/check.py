@@ -11,6 +11,7 @@ from ..backend import Dataset
 from ..decoding import UnreadableImage, list_ids
 from ..errors import ItemError, UserError
 from ..types import Sample
+from .classes import COLUMNS
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ def check_sample(sample: Sample, dataset: Dataset) -> Image.Image:
     if unknown := sorted(set(list_ids(mask)) - _allowed_ids(dataset)):
         raise ItemError(
             f"the mask of {sample.id} holds unknown class ids {unknown}: {dataset.name} has "
-            f"0 to {len(dataset.colours) - 1}. To leave {unknown[0]} out, add {_ignored_line(unknown[0])} to "
-            "dataset.classes_file"
+            f"0 to {len(dataset.colours) - 1}. To leave {unknown[0]} out, add "
+            f"{_ignored_line(unknown[0], dataset)} to dataset.classes_file{_describe_header(dataset)}"
         )
     return image
 
@@ -61,13 +62,14 @@ def check_masks(samples: Sequence[Sample], dataset: Dataset) -> None:
     unknown = sorted(counts.keys() - allowed)
     if unknown and all(ids - allowed for ids in ids_by_mask):
         lines = [
-            f"  {i} in {counts[i]} of {len(masks)} masks: add {_ignored_line(i)}"
+            f"  {i} in {counts[i]} of {len(masks)} masks: add {_ignored_line(i, dataset)}"
             for i in unknown[:NAMES_TO_SHOW]
         ]
         raise UserError(
             f"the masks of {dataset.name} hold class ids that dataset.classes_file does not name:\n"
             + "\n".join(lines)
-            + "\nThese lines leave them out of the scores. If they stand for a class, give it that id"
+            + "\nThese lines leave them out of the scores. Write them into the file"
+            + f"{_describe_header(dataset)}. If they stand for a class, give it that id"
         )
     if (
         len(dataset.classes) < 2 or samples[0].label is not None
@@ -122,8 +124,27 @@ def _allowed_ids(dataset: Dataset) -> set[int]:
     return {*range(len(dataset.colours)), *dataset.ignored}
 
 
-def _ignored_line(class_id: int) -> str:
-    return f"`void {class_id},{class_id},#000000,yes`" if class_id != 255 else "`void,255,#000000,yes`"
+def _ignored_line(class_id: int, dataset: Dataset) -> str:
+    """Returns a line for the classes file, in the columns that `_describe_header` gives it."""
+    name = "void" if class_id == 255 else f"void {class_id}"
+    cells = {"name": name, "id": str(class_id), "colour": "#000000", "ignore": "yes"}
+    return f"`{','.join(cells[column] for column in _list_columns(dataset))}`"
+
+
+def _describe_header(dataset: Dataset) -> str:
+    """Returns which first line the classes file needs for `_ignored_line`; "" where it has it."""
+    columns = _list_columns(dataset)
+    return "" if columns == _read_columns(dataset) else f", whose first line becomes `{','.join(columns)}`"
+
+
+def _list_columns(dataset: Dataset) -> list[str]:
+    """Returns the columns of the classes file, and after them those that an ignored id needs."""
+    columns = _read_columns(dataset)
+    return columns + [column for column in ("id", "ignore") if column not in columns]
+
+
+def _read_columns(dataset: Dataset) -> list[str]:
+    return list(getattr(dataset, "class_columns", COLUMNS))
 
 
 def _name_error(error: Exception, what: str) -> Exception:

@@ -27,13 +27,14 @@ class Classes:
     """`names[i]` and `colours[i]` belong to class id i; ids in `ignored` are not scored.
 
     An ignored id may have no name. `mask_colours` has the class id of each colour, without colours that
-    several classes share.
+    several classes share. `columns` are those of the file, in its order.
     """
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...] = ()
     ignored: frozenset[int] = frozenset()
     mask_colours: Mapping[Colour, int] = field(default_factory=dict)
+    columns: tuple[str, ...] = COLUMNS
 
     def find_ids(self, names: Sequence[str], where: str) -> dict[str, int]:
         """Returns the id of each name; accepts the original and the readable form (`make_readable`).
@@ -75,21 +76,29 @@ class HasClasses:
         """Returns the ids that are not scored."""
         return self._table_of_classes.ignored
 
+    @property
+    def class_columns(self) -> tuple[str, ...]:
+        """Returns the columns of the classes file, in its order."""
+        return self._table_of_classes.columns
+
 
 def read_classes(path: str) -> Classes:
     """Returns the classes of a CSV file with the columns name, id, colour (#8040a0) and ignore (yes or none).
 
-    Only `name` is required: without `id` the classes are numbered from 0, without `colour` they have none.
+    Only `name` is required: a class without `id` has the number of its row, from 0; without the column
+    `colour` the classes have none.
     Raises a UserError that names the wrong line.
     """
     source = f"dataset.classes_file={path}"
     names: dict[int, str] = {}
     colours: dict[int, Colour] = {}
     ignored = set()
+    columns: tuple[str, ...] = COLUMNS
     for index, (where, row) in enumerate(_read_rows(path, source)):
         if not row.get("name"):
             raise UserError(f"{where} names no class: {_FIRST_LINE}")
-        class_id = row.get("id", str(index))
+        columns = tuple(row)
+        class_id = row.get("id") or str(index)
         if not class_id.isdecimal() or int(class_id) > 255 or int(class_id) in names:
             raise UserError(
                 f"{where}: the id {class_id!r} should be a number from 0 to 255 that no other class has"
@@ -120,7 +129,7 @@ def read_classes(path: str) -> Classes:
     listed = tuple(names[i] for i in range(count))
     make_readable(listed, source)  # raises an error for two equal readable names
     listed_colours = tuple(colours[i] for i in range(count) if colours)
-    return Classes(listed, listed_colours, frozenset(ignored), _invert_colours(colours, ignored))
+    return Classes(listed, listed_colours, frozenset(ignored), _invert_colours(colours, ignored), columns)
 
 
 def make_readable(names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from ..decoding import read_text
+from ..decoding import find_file_encoding, read_text
 from ..errors import UserError
 from ..fields import NotNegative, Positive
 from ..types import Sample
@@ -144,7 +144,7 @@ def is_class_folder(name: str) -> bool:
 
 def is_list_of_labels(path: Path) -> bool:
     """Returns whether a text file lists file names with classes, as `labels` takes it."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding=find_file_encoding(path), errors="replace") as file:
         lines = [line for line in itertools.islice(file, 20) if line.strip()][1:]
     matches = [_LINE.match(line) for line in lines]
     return bool(lines) and all(

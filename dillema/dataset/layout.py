@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..decoding import find_file_encoding
 from .classes import COLUMNS
 from .files import IMAGES
 from .files import list_folders as list_folders_of
@@ -192,8 +193,8 @@ def find_classes_file(root: Path) -> Path | None:
 
 
 def _is_classes_file(path: Path) -> bool:
-    with path.open("rb") as file:
-        first = file.readline(200).decode("utf-8-sig", "replace")
+    with path.open(encoding=find_file_encoding(path), errors="replace") as file:
+        first = file.readline(200)
     columns = [cell.strip().lower() for cell in first.split(",")]
     return "name" in columns and set(columns) <= set(COLUMNS)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..decoding import find_encoding
+from ..decoding import find_file_encoding
 from ..errors import UserError
 
 CHUNK_SIZE = 1 << 18
@@ -40,10 +40,8 @@ def read_frames(path: Path) -> Iterator[dict[str, Any]]:
 def _decode_list(path: Path) -> Iterator[Any]:
     """Yields the items of the list of frames."""
     decoder = json.JSONDecoder()
-    with path.open("rb") as file:
-        encoding = find_encoding(file.read(2))
     try:
-        with path.open(encoding=encoding) as file:
+        with path.open(encoding=find_file_encoding(path)) as file:
             text = file.read(CHUNK_SIZE)
             if not (start := _FRAMES.search(text)):
                 raise UserError(f"{path} is not a Scalabel file: it should begin with a list of frames")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend import Dataset
+from ..decoding import find_file_encoding
 from ..errors import UserError
 from ..types import Sample
 from .check import check_masks, check_sample
@@ -99,5 +100,5 @@ def _describe_rare_classes(dataset: Dataset, samples: Sequence[Sample]) -> Itera
 
 
 def _read_first_line(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open(encoding=find_file_encoding(path), errors="replace") as lines:
         return next(lines, "").strip()[:80]

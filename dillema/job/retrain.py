@@ -73,6 +73,8 @@ def find_mistakes(cfg: DictConfig) -> Iterator[str]:
     yield from attribute_check.find_mistakes(cfg)
     if cfg.get("shard") is not None:
         yield "shard: job=retrain needs all sources; shards are for job=run, whose results job=merge joins"
+    if not cfg.model:
+        yield "model: job=retrain needs a model to train: add model=..."
     for model in map(build, cfg.model.values()):
         if not getattr(model, "trainable", False):
             yield f"model.{model.name}: {type(model).__name__} cannot be trained as it is set; {TRAINABLE}"

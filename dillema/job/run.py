@@ -20,6 +20,7 @@ from ..dataset import check_masks, describe
 from ..errors import NoWeights, UserError, machine_errors
 from ..gate_check import describe_unseen_masks, find_shared_weights, refuse_unknown_classes
 from ..keys import digest
+from ..model.classes import check_task
 from ..overrides import prefetch_command
 from ..pipeline import Pipeline
 from ..preflight import check_models, check_weights
@@ -84,17 +85,22 @@ def run(context: JobContext) -> RunFolder:
 
 
 def build_pipeline(context: JobContext) -> Pipeline:
-    """Returns the pipeline that a configuration describes."""
+    """Returns the pipeline that a configuration describes; raises a UserError for models of another task."""
     cfg = context.cfg
+    dataset, models = build(cfg.dataset), [build(block) for block in cfg.model.values()]
+    for model in models:
+        check_task(model, dataset)
+    if not models:
+        log.info("No model is tested: add model=...")
     return Pipeline(
-        dataset=build(cfg.dataset),
+        dataset=dataset,
         captioner=build(cfg.captioner),
         editor=build(cfg.prompt),
         edits=build(cfg.edits),
         conditionings=conditionings_by_name(build(cfg.conditioning)),
         generator=build(cfg.generator),
         gates=[build(block) for block in (cfg.validity or {}).values()],
-        models=[build(block) for block in cfg.model.values()],
+        models=models,
         quality=build(cfg.quality) if cfg.get("quality") else None,
         counterfactuals=cfg.counterfactuals,
         images_per_counterfactual=cfg.images_per_counterfactual,

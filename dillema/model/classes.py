@@ -20,6 +20,26 @@ ENOUGH_EQUAL = 0.9
 NAMES_TO_SHOW = 12
 
 
+WRONG_MODELS = {
+    "segmentation": "a classifier cannot be tested on masks (segmentation)",
+    "classification": "a segmenter cannot be tested on labels of whole images (classification)",
+}
+"""What is wrong with a model of the other task, by the task of the data set."""
+
+
+def check_task(model: Any, dataset: Dataset) -> None:
+    """Raises a UserError for a classifier on masks, and for a segmenter on labels of whole images.
+
+    A model may have an attribute `task`, the name of its task; one without is tried.
+    """
+    tasks = {getattr(model, "task", dataset.task), dataset.task}
+    if tasks == WRONG_MODELS.keys():
+        raise UserError(
+            f"model={model.name}: {WRONG_MODELS[dataset.task]}, which {dataset.name} has. Choose a model for "
+            f"{dataset.task}, or no model: model=[]"
+        )
+
+
 def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[int, int] | None:
     """Returns the class_map of a loaded model for a data set; None if the ids are the same.
 
@@ -27,7 +47,7 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
     checkpoint (`class_names`) with those of the data set, in any order, and then by `default_class_map`, if
     the model has one. Raises a UserError, with both lists, for names that do not match, and for a class_map
     that contradicts the names. A model without names is used as it is; only `check_class_count` can then
-    find a mistake.
+    find a mistake. Names and bare numbers, of the same count, go by their order, with a warning.
     """
     names = list(getattr(model, "class_names", ()))
     setting = f"{group}.{model.name}.class_map"
@@ -35,9 +55,6 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
     if class_map is not None:
         return _check_class_map(class_map, names, dataset, setting)
     if not names:
-        return None
-    if all(name.isdecimal() for name in dataset.classes):
-        check_class_count(model, dataset, len(names))
         return None
     ids = _match_names(names, dataset.classes)
     scored = [i for i in range(len(dataset.classes)) if i not in dataset.ignored]
@@ -54,6 +71,14 @@ def check_classes(model: Any, dataset: Dataset, group: str = "model") -> dict[in
     if default is not None:
         _warn_of_absent(default, dataset, f"model={model.name}")
         return default
+    if _are_numbers(names) != _are_numbers(dataset.classes):
+        check_class_count(model, dataset, len(names))
+        pairs = [f"{name} is {target}" for name, target in zip(names, dataset.classes, strict=True)]
+        _warn_once(
+            f"model={model.name} and {dataset.name}: only one of them names its classes, the other numbers "
+            f"them. They are assumed to be in the same order: {_list(pairs)}. If they are not, give {setting}"
+        )
+        return None
     raise UserError(_describe_mismatch(model.name, names, ids, dataset, setting))
 
 
@@ -130,6 +155,10 @@ def _index_unique(names: Sequence[str]) -> dict[str, int]:
         for i, (short, name) in enumerate(zip(first, full_names, strict=True))
         if count[short] == 1 or full_names.count(name) == 1
     }
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.isdecimal() for name in names)
 
 
 def _are_same_list(names: Sequence[str], classes: Sequence[str]) -> bool:

@@ -35,6 +35,7 @@ class TimmClassification(Trainable):
     device: Transient[str] = "auto"
 
     version: ClassVar[int] = 2
+    task: ClassVar[str] = "classification"
 
     def __post_init__(self) -> None:
         """Replaces a leading ~ of a path by the home folder."""

@@ -101,6 +101,7 @@ class TransformersClassification(_Transformers):
     """
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    task: ClassVar[str] = "classification"
 
 
 @dataclass
@@ -113,6 +114,8 @@ class _Segmenter(_Transformers):
     """
 
     short_side: Positive | None = None
+
+    task: ClassVar[str] = "segmentation"
 
     def _read_pixels(self, images: Sequence[Image.Image]) -> "Tensor":
         if self.short_side is None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..decoding import find_file_encoding
 from ..errors import UserError
 from ..files import write_atomically
 from .items import Review
@@ -141,7 +142,7 @@ def read_csv(path: Path, review: Review) -> list[Answer]:
     """
     answers = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding=find_file_encoding(path)) as file:
             for row in (reader := csv.DictReader(file)):
                 where = f"{path}, line {reader.line_num}"
                 if row.get("review") != review.id:

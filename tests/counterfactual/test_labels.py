@@ -17,6 +17,8 @@ from dillema.errors import UserError
         ("cactus", "cactus cacti cactuses"),
         ("buses", "bus buses"),
         ("golden retriever", "golden retriever retrievers dog dogs puppy puppies"),
+        ("Labrador retriever", "labrador labradors retriever dog dogs puppy puppies"),
+        ("labrador", "labrador labradors dog dogs puppy puppies"),
         ("golden_retriever", "golden retriever retrievers dog dogs"),
         ("sports car, sport car", "sports car cars"),
         ("red fox, Vulpes vulpes", "red fox foxes vulpes"),
@@ -59,5 +61,9 @@ def test_a_list_of_synonyms_of_ones_own(tmp_path):
     synonyms = read_synonyms(file)
     assert add_synonyms("truck", synonyms) == "truck, lorry"
     assert add_synonyms("tram", synonyms) == "tram, streetcar"
+    for encoding in ("utf-8-sig", "utf-16"):  # as Windows saves texts
+        marked = tmp_path / f"{encoding}.txt"
+        marked.write_text(file.read_text(), encoding=encoding)
+        assert read_synonyms(marked) == synonyms
     with pytest.raises(UserError, match=r"prompt\.synonyms: .*none\.txt cannot be read"):
         read_synonyms(tmp_path / "none.txt")

@@ -76,21 +76,43 @@ def test_without_a_classes_file_one_that_fits_is_proposed_and_works(tmp_path, ma
     check_masks(data.samples(), data)
 
 
-def test_ids_that_no_mask_should_hold_are_told_together_with_the_lines_that_are_missing(tmp_path):
+@pytest.mark.parametrize(
+    ("header", "rows", "line", "new_header"),
+    [
+        ("name,colour", ["other,#404040", "road,#804080"], "void,#000000,255,yes", "name,colour,id,ignore"),
+        (
+            "name,colour,ignore",
+            ["other,#404040,", "road,#804080"],
+            "void,#000000,yes,255",
+            "name,colour,ignore,id",
+        ),
+        (
+            "id,name,colour",
+            ["0,other,#404040", "1,road,#804080"],
+            "255,void,#000000,yes",
+            "id,name,colour,ignore",
+        ),
+        ("name,id,colour,ignore", ["other,0,#404040,", "road,1,#804080,"], "void,255,#000000,yes", None),
+    ],
+)
+def test_the_lines_that_leave_unknown_ids_out_fit_the_classes_file(tmp_path, header, rows, line, new_header):
     masked(tmp_path, *[make_mask(0, 1, 255)] * 3)
-    (tmp_path / "classes.csv").write_text("name,colour\nother,#404040\nroad,#804080\n")
+    file = tmp_path / "classes.csv"
+    file.write_text("\n".join([header, *rows, ""]))
     data = Folder(root=str(tmp_path), images="images", masks="masks")
-    with pytest.raises(UserError, match=r"255 in 3 of 3 masks: add `void,255,#000000,yes`"):
+    with pytest.raises(UserError, match=rf"255 in 3 of 3 masks: add `{line}`") as error:
         check_masks(data.samples(), data)
     with pytest.raises(
-        ItemError, match=r"unknown class ids \[255\].*add `void,255,#000000,yes` to dataset\.classes_f"
-    ):
+        ItemError, match=rf"unknown class ids \[255\].*add `{line}` to dataset\.classes_f"
+    ) as item_error:
         check_sample(data.samples()[0], data)
-    (tmp_path / "classes.csv").write_text(
-        "name,id,colour,ignore\nother,0,#404040,\nroad,1,#804080,\nvoid,255,#000000,yes\n"
-    )
+    for message in (str(error.value), str(item_error.value)):
+        assert (f"whose first line becomes `{new_header}`" in message) == (new_header is not None)
+    file.write_text("\n".join([new_header or header, *rows, line]))
     data = Folder(root=str(tmp_path), images="images", masks="masks")
     check_masks(data.samples(), data)
+    check_sample(data.samples()[0], data)
+    assert (data.classes, data.ignored) == (("other", "road"), {255})
 
 
 def test_a_class_that_no_mask_holds_is_warned_about(tmp_path, caplog):

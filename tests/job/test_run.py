@@ -7,11 +7,12 @@ from mlflow import MlflowClient
 from omegaconf import open_dict
 
 from dillema.config import compose
+from dillema.config_check import check
 from dillema.context import JobContext, group_options
 from dillema.errors import NoWeights, UserError
 from dillema.job import links
 from dillema.job.links import point_running
-from dillema.job.run import run
+from dillema.job.run import build_pipeline, run
 from dillema.report.words import points
 from dillema.run_writer import RunWriter
 from tests.backends import Backend
@@ -53,6 +54,33 @@ def tracked_runs():
     return client.search_runs(
         [client.get_experiment_by_name("dillema").experiment_id], order_by=["attributes.start_time ASC"]
     )
+
+
+@pytest.mark.parametrize("option", ["folder", "huggingface"])
+def test_data_of_ones_own_tests_no_model_that_nobody_named(option, tmp_path, caplog):
+    caplog.set_level("INFO")
+    context = JobContext(compose([f"dataset={option}"]), tmp_path)
+    assert build_pipeline(context).models == []
+    assert "No model is tested: add model=..." in caplog.text
+    with pytest.raises(UserError, match=r"model: job=retrain needs a model to train: add model="):
+        check(compose([f"dataset={option}", "job=retrain"]))
+
+
+@pytest.mark.parametrize(
+    ("masks", "model", "words"),
+    [
+        ("masks", "mini_resnet", r"a classifier cannot be tested on masks \(segmentation\), which folder h"),
+        ("masks", "convnextv2_tiny", r"a classifier cannot be tested on masks \(segmentation\)"),
+        ("null", "mini_segformer", r"a segmenter cannot be tested on labels of whole images"),
+    ],
+)
+def test_a_model_of_another_task_is_refused_before_anything_is_loaded(masks, model, words, tmp_path):
+    settings = ["dataset=folder", f"dataset.masks={masks}"]
+    with pytest.raises(UserError, match=f"model={model}: {words}"):
+        build_pipeline(JobContext(compose([*settings, f"model={model}"]), tmp_path))
+    build_pipeline(JobContext(compose([*settings, "model=[]"]), tmp_path))
+    own = ["model=callable", "model.callable.function._target_=tests.model.networks.brightness"]
+    build_pipeline(JobContext(compose([*settings, *own]), tmp_path))
 
 
 def test_a_run_ends_with_the_figures_the_folder_and_the_way_to_mlflow(start, capsys, caplog):

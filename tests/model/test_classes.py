@@ -70,6 +70,31 @@ def test_different_names_are_refused_with_both_lists(tmp_path):
     assert "'model.m.class_map={" in str(error.value)
 
 
+def test_names_that_are_numbers_are_compared_as_names(tmp_path):
+    model = named(tmp_path, ["0", "1", "10", "2"])  # the order of torchvision's ImageFolder
+    assert check_classes(model, data(["0", "1", "2", "10"])) == {0: 0, 1: 1, 2: 3, 3: 2}
+    assert check_classes(model, data(["0", "1", "10", "2"])) is None
+    others = named(tmp_path / "others", ["7", "8", "9"])
+    with pytest.raises(UserError, match=r"(?s)tiny: 0 0, 1 1, 2 2\n.*of the model: 0 7, 1 8, 2 9\n"):
+        check_classes(others, data(["0", "1", "2"]))
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "pairs"),
+    [(["cat", "dog"], ["0", "1"], "cat is 0, dog is 1"), (["0", "1"], ["cat", "dog"], "0 is cat, 1 is dog")],
+)
+def test_names_and_numbers_go_by_their_order_and_it_is_said_once(tmp_path, caplog, names, labels, pairs):
+    model = named(tmp_path, names)
+    classes._warn_once.cache_clear()
+    with caplog.at_level(logging.INFO, "dillema"):
+        for _ in range(2):
+            assert check_classes(model, data(labels)) is None
+    (record,) = caplog.records
+    assert f"the same order: {pairs}. If they are not, give model.m.class_map" in record.message
+    with pytest.raises(UserError, match="model=m has 2 classes, tiny has 3"):
+        check_classes(model, data([*labels, labels[0] + "0"]))
+
+
 def test_a_class_map_that_names_refute_is_refused(tmp_path):
     model = named(tmp_path, NAMES)
     dataset = data(["rejected", *sorted(NAMES)])  # a folder that is no class moves all the others

@@ -89,6 +89,9 @@ def test_answers_go_out_and_come_back_as_csv(run_copy, tmp_path):
     run_job(run_copy, tmp_path, export_csv=str(tmp_path / "answers.csv"))
     assert read_csv(tmp_path / "answers.csv", review) == AnswerStore.of(review).all() == answers
     AnswerStore.of(review).path.unlink()
+    saved_by_excel = tmp_path / "utf16.csv"
+    saved_by_excel.write_text((tmp_path / "answers.csv").read_text(encoding="utf-8-sig"), encoding="utf-16")
+    assert read_csv(saved_by_excel, review) == answers
     run_job(run_copy, tmp_path, import_csv=[str(tmp_path / "answers.csv")])
     assert AnswerStore.of(review).all() == answers
     lines = (tmp_path / "answers.csv").read_text().splitlines()
