@@ -58,3 +58,12 @@ def flatten(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{path}{key}.")
         elif key not in ("_target_", "_partial_"):
             yield path + str(key), value
+
+
+def format_value(value: Any) -> str:
+    """Returns a value as it is typed on the command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(format_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
