@@ -1,6 +1,5 @@
 """Lets a mapping that is given replace that of an option, in files and overrides; Hydra merges the two."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
