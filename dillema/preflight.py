@@ -129,7 +129,7 @@ def _score(record: Mapping[str, Any], dataset: Dataset) -> tuple[float, float]:
     if size:
         _, true, predicted, counts = task.confusion_cells(columns)
         np.add.at(matrix, (true, predicted), counts)
-        matrix[sorted(dataset.ignored)] = 0
+        matrix[[i for i in dataset.ignored if i < size]] = 0  # an ignored id may have no name
     scores = task.score(tallies)
     prediction = PredictionSet(tallies.sum(0), scores, {}, matrix, matrix)
     return float(scores[0]), float("nan") if size and not matrix.any() else task.chance_score(prediction)
