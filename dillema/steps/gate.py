@@ -57,9 +57,11 @@ class GateStep(Step[GateItem]):
         edits = [asdict(edit) for edit in counterfactual.edits]
         texts = [counterfactual.caption, counterfactual.text]
         source = [item.source_key, dict(item.sample.attributes)]
-        unchanged = counterfactual.unchanged if getattr(self.gate, "asks_placebos", False) else ()
-        others = [[asdict(edit) for edit in unchanged]] if unchanged else []
-        return [dataset_key(self.dataset), source, item.image_key, texts, edits, *others]
+        key = [dataset_key(self.dataset), source, item.image_key, texts, edits]
+        if not getattr(self.gate, "asks_placebos", False):
+            return key
+        choices = {name: list(values or ()) for name, values in self.dataset.vary.items()}
+        return [*key, [asdict(edit) for edit in counterfactual.unchanged], choices]
 
     def work(self, backend: Gate, batch: Sequence[GateItem]) -> Sequence[StepResult | Exception]:
         """Returns the scores by name, without NaN."""

@@ -169,6 +169,8 @@ def test_only_gates_that_ask_placebos_depend_on_what_their_siblings_change(tmp_p
     for gate, asks in ((ImageGate(), False), (TransformersQuestions(model="none"), True)):
         step = GateStep(gate, PAINTED)
         assert (step.key(named[2]) != step.key(items[2])) == asks
+        with_more_values = GateStep(gate, tiny.dataset(vary={**PAINTED.vary, "weather": ["clear", "snowy"]}))
+        assert (step.key(items[0]) != with_more_values.key(items[0])) == asks
 
 
 def test_many_edits_keep_the_scores_of_the_least_probable_ones():
