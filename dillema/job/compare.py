@@ -98,11 +98,6 @@ class Row:
         return is_checked(self.run.folder.results)
 
     @property
-    def unjudged(self) -> int:
-        """Returns how many images no gate could judge."""
-        return int(self.run.folder.results["counts"].get("unjudged", 0))
-
-    @property
     def is_too_few(self) -> bool:
         """Returns whether there are too few sources for a reliable figure."""
         return words.is_too_few(self.figures)
