@@ -220,12 +220,19 @@ def _check_option(override: Override) -> None:
             continue  # a list in a sweep: Hydra reports its mistakes
         files = [place / f"{option}.yaml" for place in folders]
         if isinstance(option, str) and option not in options and not any(map(_is_file, files)):
-            near = difflib.get_close_matches(option, options, n=1)
+            near = _find_nearest(option, options)
             hint = f"; did you mean {group}={near[0]}?" if near else "."
             name = shorten(option, 300)
             raise UserError(
                 f"{group}={name}: there is no such option{hint} The options are {', '.join(options)}"
             )
+
+
+def _find_nearest(option: str, options: Sequence[str]) -> list[str]:
+    """Returns the option that differs in few letters, else the first one that begins like it; [] for none."""
+    beginnings = {name[: len(option) + 1]: name for name in reversed(options)}
+    near = difflib.get_close_matches(option, [*options, *beginnings], n=1)
+    return [beginnings.get(name, name) for name in near]
 
 
 def _is_file(path: Path) -> bool:

@@ -73,6 +73,16 @@ def check_weights(cfg: DictConfig) -> None:
         server.connect()
 
 
+def check_conditionings(pipeline: Pipeline, samples: Sequence[Sample]) -> None:
+    """Raises a UserError if a conditioning needs masks and the data set has none."""
+    for part in pipeline.conditionings.values():
+        if getattr(part, "needs_masks", False) and samples and samples[0].mask is None:
+            raise UserError(
+                f"conditioning={part.name} needs masks, and {pipeline.dataset.name} has none; use "
+                "conditioning=canny"
+            )
+
+
 def check_models(pipeline: Pipeline, runner: Runner, samples: Sequence[Sample]) -> None:
     """Lets every model predict one original, and shows its score; warns of one that is no better than chance.
 

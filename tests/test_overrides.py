@@ -98,6 +98,8 @@ def test_a_class_map_that_an_option_brings_is_replaced_too():
 def test_an_option_that_does_not_exist_is_answered_with_the_nearest():
     with pytest.raises(UserError, match=r"did you mean llm=llama2_q5\? The options are "):
         prepare(["llm=lama2_q5"])
+    with pytest.raises(UserError, match=r"did you mean llm=llama2_7b_q2\?"):
+        prepare(["llm=lama2"])
     with pytest.raises(UserError, match=r"llm=zzz: there is no such option\. The options are "):
         prepare(["llm=zzz"])
     with pytest.raises(UserError, match=r"did you mean model=resnet50"):

@@ -13,6 +13,8 @@ import transformers
 from safetensors.torch import save_file
 
 from dillema import estimate, gguf_header, memory
+from dillema.conditioning.detail import SegmentationDetail
+from dillema.conditioning.segmentation import Segmentation
 from dillema.downloads import look_at_path
 from dillema.errors import NoWeights, UserError
 from dillema.execution.local import Local
@@ -296,3 +298,16 @@ def test_weights_of_torchvision_that_cannot_be_fetched_are_told_in_plain_words(o
     assert first.endswith(f"={url}: {reason}")
     assert f"fetch all of them into {cache} while" in advice[-1] and "errno" not in str(caught.value).lower()
     assert str(caught.value).count(url) == 1
+
+
+@pytest.mark.parametrize("conditioning", [Segmentation(), SegmentationDetail()])
+def test_a_conditioning_that_needs_masks_is_refused_before_the_first_caption(tmp_path, conditioning):
+    with pytest.raises(UserError, match=f"conditioning={conditioning.name} needs masks, and noise has none"):
+        run_pipeline(
+            tmp_path / "run",
+            tmp_path / "store",
+            dataset=Noise(task="classification"),
+            captioner=Captioner(diary=str(tmp_path / "diary")),
+            conditionings={conditioning.name: conditioning},
+        )
+    assert not (tmp_path / "diary").exists() and not (tmp_path / "run").exists()

@@ -54,6 +54,8 @@ class AnnotationCaptioner:
         except KeyError as missing:
             names = ", ".join(annotations) or "nothing"
             message = f"captioner.template names {{{missing.args[0]}}}; sample {sample.id} has: {names}"
+            if name := "label" if "label" in annotations else next(iter(annotations), ""):
+                message += f". Name only these, as in captioner.template='a photo, {{{name}}}'"
             raise ItemError(message) from missing
         except ValueError as error:
             raise UserError(f"captioner.template {self.template!r}: {error}") from error

@@ -33,6 +33,7 @@ class SegmentationDetail:
 
     name: ClassVar[str] = "segmentation_detail"
     batch_size: ClassVar[int] = 1
+    needs_masks: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
     def load(self) -> None:

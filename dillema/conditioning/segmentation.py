@@ -58,6 +58,7 @@ class Segmentation:
 
     name: ClassVar[str] = "segmentation"
     batch_size: ClassVar[int] = 1
+    needs_masks: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
     def load(self) -> None:

@@ -23,7 +23,7 @@ from ..keys import digest
 from ..model.classes import check_task
 from ..overrides import prefetch_command
 from ..pipeline import Pipeline
-from ..preflight import check_models, check_weights
+from ..preflight import check_conditionings, check_models, check_weights
 from ..progress import Forecast
 from ..reference import describe_reference, predict_reference
 from ..run_folder import PREDICTIONS, RunFolder
@@ -206,6 +206,7 @@ def prepare(
         for sentence in attribute_check.describe_unknown(context.cfg):
             log.warning("%s", sentence)
         check_masks(samples, pipeline.dataset)
+        check_conditionings(pipeline, samples)
         refuse_unknown_classes(pipeline.gates, pipeline.dataset)
         _warn_of_unseen_masks(context.cfg, pipeline.dataset.task)
         samples = sort_samples(samples)

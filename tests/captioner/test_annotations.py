@@ -34,7 +34,10 @@ def test_what_a_sample_lacks_is_the_error_of_that_sample():
     first, second = captioner.caption(samples, tiny.dataset(), [0, 0])
     assert first.text == "clear night"
     assert isinstance(second, ItemError)
-    assert str(second) == "captioner.template names {time of day}; sample s has: weather"
+    assert str(second) == (
+        "captioner.template names {time of day}; sample s has: weather. Name only these, as in "
+        "captioner.template='a photo, {weather}'"
+    )
 
 
 def test_a_template_with_a_mistake_ends_the_run():

@@ -54,7 +54,8 @@ PERCEPTUAL_WEIGHT = 0.4  # for each of the two observers
 # Share of the training at whose end the observer knows enough to be asked. Until then streaks and flakes
 # weigh more, so that the networks learn to see in the noise where they are before they learn to ignore it.
 FIRST_PHASE = 0.1
-PRECIPITATION_WEIGHTS = (60.0, 20.0)  # in the first phase and later: added where they cover a pixel
+PRECIPITATION_WEIGHTS = (60.0, 20.0, 0.0)  # in the first phase, later and at last: added where they are
+LAST_PHASE = 0.75  # the share from which on they weigh no more than other pixels: else all is hazy with them
 
 
 def scheduler() -> DDIMScheduler:
@@ -110,7 +111,8 @@ def train(
         noisy[is_last] = noise_schedule.add_noise(first, noisy[is_last], times[is_last])
         predicted = _predict(model, noisy, times, tokens, control)
         output = SPACE.decode(predicted / SPACE.config["scaling_factor"]).sample
-        precipitation = PRECIPITATION_WEIGHTS[share >= FIRST_PHASE] * pairs.cover(picks)
+        phase = (share >= FIRST_PHASE) + (share >= LAST_PHASE)
+        precipitation = PRECIPITATION_WEIGHTS[phase] * pairs.cover(picks)
         weight = pixel_weights(masks) + precipitation
         error = SQUARED_WEIGHT * (weight * (output - images) ** 2).mean()
         error = error + reconstruction_error(images, output, weight)
