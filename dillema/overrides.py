@@ -163,7 +163,7 @@ def _expand_home(argument: str) -> str:
 def _parse(argument: str) -> Override:
     try:
         return OverridesParser.create().parse_override(argument)
-    except (HydraException, RecursionError) as error:
+    except (HydraException, RecursionError, ValueError) as error:  # the last one for thousands of digits
         key, _, value = shorten(argument, 300).partition("=")
         remedy = _explain(key, value, shorten(str(error).splitlines()[0], 300))
         raise UserError(f"{shorten(argument, 300)!r} cannot be read: {remedy}") from error

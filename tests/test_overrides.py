@@ -86,6 +86,11 @@ def test_the_configurations_of_other_applications_are_merged_as_hydra_merges_the
     assert cfg.table.columns == {"a": 1, "b": 2}
 
 
+def test_a_number_of_thousands_of_digits_is_refused_in_words():
+    with pytest.raises(UserError, match=r"cannot be read: .*Exceeds the limit"):
+        prepare([f"seed={'9' * 5000}"])
+
+
 def test_a_class_map_that_an_option_brings_is_replaced_too():
     overrides = [
         "dataset=shift",
