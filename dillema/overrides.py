@@ -183,6 +183,8 @@ def _explain(key: str, value: str, reason: str) -> str:
         return f"{reason}. In a list or a mapping, {texts}; as one text it is {_quote(key, value)}"
     if '"' in value:
         return f'{reason}. Quotes must be closed; inside of them, \\" stands for a quote'
+    if value[:9].isdecimal():  # what is shortened ends in words
+        return reason
     signs = "'=', brackets, commas, quotes or '#'"
     return f"a value with {signs} needs quotes of its own, inside those of the shell: {_quote(key, value)}"
 
