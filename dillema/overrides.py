@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -118,11 +119,18 @@ def _add_gates_of_run(arguments: Sequence[str]) -> list[str]:
 def gate_options(run: Path) -> list[str]:
     """Returns the options of the group validity of a run that Hydra has started."""
     settings = run / ".hydra" / "hydra.yaml"
-    choice = OmegaConf.select(OmegaConf.load(settings), "hydra.runtime.choices.validity")
+    choice = OmegaConf.select(_load(settings), "hydra.runtime.choices.validity")
     if choice is None:  # Hydra notes no choice for the list of the default configuration
-        gates = OmegaConf.select(OmegaConf.load(settings.with_name("config.yaml")), "validity")
-        return list(map(str, gates or ()))
+        return list(map(str, OmegaConf.select(_load(settings.with_name("config.yaml")), "validity") or ()))
     return split_options(choice) if isinstance(choice, str) else list(map(str, choice))
+
+
+def _load(path: Path) -> Any:
+    """Returns the settings in a file of a run; raises a UserError if it is damaged."""
+    try:
+        return OmegaConf.create(read_yaml(path) or {})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read, it is damaged: {shorten(str(error), 300)}") from error
 
 
 def split_options(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from dillema.config import compose
 from dillema.errors import UserError
-from dillema.overrides import prepare
+from dillema.overrides import gate_options, prepare
 from tests.test_config import composed
 
 MAPPINGS = [
@@ -186,3 +186,11 @@ def test_flags_may_stand_before_and_behind_settings_where_one_has_options_of_one
     parsed = get_args_parser().parse_args(prepare(arguments))
     assert f'hydra.searchpath=["file://{Path("conf").absolute()}"]' in parsed.overrides
     assert ("validity=[image]" in parsed.overrides) == ("job=judge" in arguments)
+
+
+@pytest.mark.parametrize("content", [b"hydra: [", "hydra: {}".encode("utf-16")[2:]])
+def test_damaged_settings_of_a_run_are_refused_in_words(tmp_path, content):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "hydra.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"hydra\.yaml cannot be read, it is damaged"):
+        gate_options(tmp_path)
