@@ -24,6 +24,7 @@ MODELS = (
 )
 SCENES = 17000
 CLEAR_DAY = Appearance("clear", "daytime", "")
+CLEAR_DAYS = 4000  # scenes of each kind
 
 
 def main() -> None:
@@ -93,7 +94,10 @@ def train_model(
         case "generator":
             diffusion.train(_pairs(folder, scenes, workers), folder, output, first_weights, **options)
         case "captioner":
-            worlds = [*_pairs(folder, scenes, workers), *_clear_days(folder, "vehicle")]
+            worlds = [
+                *_pairs(folder, scenes, workers),
+                *_clear_days(folder, "vehicle", min(scenes, CLEAR_DAYS)),
+            ]
             captioner.train(worlds, folder, output, first_weights, **options)
         case "segmenter":
             worlds = _clear_days(folder, "street")
@@ -137,9 +141,9 @@ def _all_conditions(folder: Path, streets: int = 12000, vehicles: int = 5000) ->
     return [load_world(folder, "train", "street", streets), load_world(folder, "train", "vehicle", vehicles)]
 
 
-def _clear_days(folder: Path, task: Task) -> list[World]:
-    """Returns what the models under test are trained on."""
-    return [load_world(folder, "train", task, 4000, CLEAR_DAY)]
+def _clear_days(folder: Path, task: Task, count: int = CLEAR_DAYS) -> list[World]:
+    """Returns what the models under test are trained on, or a part of it."""
+    return [load_world(folder, "train", task, count, CLEAR_DAY)]
 
 
 if __name__ == "__main__":
