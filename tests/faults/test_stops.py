@@ -189,7 +189,7 @@ def test_fifty_kills_of_runs_sweeps_and_judgements_from_the_first_use_of_mlflow(
         if finished and number % 5 == 0:
             arguments = ("job=judge", f"run={finished[0]}", *SMALL[:1], "validity.brightness.least=0.5")
         command = commands.start(folder, *arguments, PAUSE="0.01")
-        time.sleep(moments.uniform(0.1, 6))
+        time.sleep(moments.uniform(0.1, 3))
         with contextlib.suppress(ProcessLookupError):
             command.send(signal.SIGKILL)
         kills += command.wait() == -signal.SIGKILL
