@@ -103,19 +103,24 @@ def test_the_command_that_fetches_what_a_job_lacks_names_no_other_job(dillema, t
     assert done.returncode == 1 and f"needs: python -m dillema job=prefetch {' '.join(lost)}\n" in done.stderr
 
 
+def begin_job(folder, source):
+    """Returns the process of a job with this source, which has printed that it has begun."""
+    (folder / "slow.py").write_text(source)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    command = [sys.executable, "-m", "dillema", "job._target_=slow.job"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
 @pytest.mark.parametrize(
     ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_run_that_is_asked_to_stop_says_so_and_how_to_go_on(tmp_path, signal_number, code):
-    (tmp_path / "slow.py").write_text(
-        "import time\ndef job(context):\n    print('begun', flush=True)\n    time.sleep(60)\n"
-    )
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    command = [sys.executable, "-m", "dillema", "job._target_=slow.job"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "begun\n"
+    source = "import time\ndef job(context):\n    print('begun', flush=True)\n    time.sleep(60)\n"
+    process = begin_job(tmp_path, source)
     start = time.monotonic()
     process.send_signal(signal_number)
     _, errors = process.communicate()
@@ -166,13 +171,7 @@ def job(context):
 
 @pytest.mark.parametrize(("clean_up", "said"), [(0, "cleaned up\n"), (60, "")])
 def test_a_run_that_is_stopped_waits_for_no_thread_and_for_no_library(tmp_path, clean_up, said):
-    (tmp_path / "busy.py").write_text(BUSY.format(clean_up=clean_up))
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    command = [sys.executable, "-m", "dillema", "job._target_=busy.job"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "begun\n"
+    process = begin_job(tmp_path, BUSY.format(clean_up=clean_up))
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
